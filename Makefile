@@ -1,0 +1,73 @@
+# What can be done here: `make help`. Nothing is needed but python3 (3.11 to 3.13) and make.
+# Another interpreter gets its own environment beside the first: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV ?= $(if $(filter python python3,$(notdir $(PYTHON))),.venv,.venv-$(patsubst python%,%,$(notdir $(PYTHON))))
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# More for pytest or for the benchmarks: make test ARGS="-k filters -x"
+ARGS ?=
+
+CORE := $(VENV)/.ready-core
+TEST := $(VENV)/.ready-test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test docs coverage lint format typecheck bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+
+demo: $(CORE)  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up)
+	@$(BIN)/python examples/demo.py
+
+test: $(TEST)  ## set up and run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+docs: $(TEST)  ## run the code blocks of the README and of docs/
+	@$(BIN)/python -m pytest -m docs $(ARGS)
+
+coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+lint: $(TEST)  ## style, likely bugs, the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(TEST)  ## rewrite the code in the project's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: $(TEST)  ## mypy --strict, pyright, and the types of every public name
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes memory
+
+bench: $(TEST)  ## the benchmarks, as a table (ARGS="--help" lists them)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## remove environments, caches and build results
+	rm -rf .venv .venv-* build dist *.egg-info htmlcov .coverage .coverage.* \
+	    .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: an environment is set up again when the project's requirements change, and only then.
+$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the package and its core requirements into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(TEST): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the package and its test tools into $(VENV) ..."
+	@$(PIP) --editable '.[test]'
+	@touch $(CORE) $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	    { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1). This needs Python 3.11, 3.12 or 3.13: name one, as in make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make virtual environments: its venv module is incomplete. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Making a virtual environment with $$($(PYTHON) --version) in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
