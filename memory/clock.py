@@ -1,0 +1,54 @@
+"""Time: integer microseconds since the epoch inside, aware UTC datetimes outside, and an injectable clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from memory.errors import InvalidItem
+
+Clock = Callable[[], int]
+"""Returns the present as integer microseconds since the epoch (UTC)."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_time_ns = time.time_ns
+
+
+def system_clock() -> int:
+    """The machine's clock in microseconds since the epoch."""
+    return _time_ns() // 1000
+
+
+def to_micros(moment: datetime, field: str = "time") -> int:
+    """An aware datetime as microseconds since the epoch, exactly. Raises InvalidItem for a naive one."""
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise InvalidItem(f"{field} must be an aware datetime, e.g. datetime.now(UTC); got {moment!r}", field=field)
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Microseconds since the epoch as an aware UTC datetime, exactly."""
+    return EPOCH + timedelta(0, 0, micros)
+
+
+class ManualClock:
+    """A clock for tests: stands still until told to move.
+
+    >>> clock = ManualClock()
+    >>> before = clock()
+    >>> clock.advance(1.5)
+    >>> clock() - before
+    1500000
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self.micros = to_micros(start)
+
+    def __call__(self) -> int:
+        return self.micros
+
+    def advance(self, seconds: float) -> None:
+        """Move on by ``seconds`` (rounded to the microsecond)."""
+        self.micros += round(seconds * 1_000_000)

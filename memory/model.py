@@ -1,0 +1,301 @@
+"""The record: MemoryItem, its limits, and the one place where they are checked."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from memory.clock import to_micros
+from memory.errors import InvalidItem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+Key = tuple[tuple[str, ...], str]
+"""(namespace, id): what identifies an item."""
+
+DEFAULT_NAMESPACE: tuple[str, ...] = ("default",)
+UNSTAMPED = datetime(1, 1, 1, tzinfo=UTC)
+"""The value of an item's times before a store has written it."""
+
+MAX_ID_BYTES = 512
+MAX_NAMESPACE_BYTES = 512
+MAX_NAMESPACE_SEGMENTS = 16
+MAX_NAME_BYTES = 256
+MAX_TAGS = 64
+MAX_RECORD_BYTES = 256 * 1024
+MAX_JSON_DEPTH = 20
+MAX_DISTINCT_TERMS = 5_000
+MAX_DIMENSION = 65_536
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def new_id() -> str:
+    """A fresh UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits, so ids sort by age."""
+    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0x3 << 62) | 2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, eq=False, dict=False):
+    """One memory. Immutable; change it with ``store.update`` or ``msgspec.structs.replace``.
+
+    ``content`` is what is remembered (any JSON value); ``text`` is what is searched, by default the
+    content when that is a string, else its string leaves (see ``searchable``). Times, ``access_count``
+    and ``version`` are given by the store when it writes; ``created_at`` and ``expires_at`` may be set
+    before. ``source`` is set by the store's owner (``scoped(source=...)``), not by the payload.
+    ``embedding`` is a 1-d float32 array or None.
+    """
+
+    content: Any
+    id: str = msgspec.field(default_factory=new_id)
+    namespace: tuple[str, ...] = DEFAULT_NAMESPACE
+    kind: str = "note"
+    text: str | None = None
+    metadata: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    user_id: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    importance: float = 0.5
+    embedding: Any = None
+    created_at: datetime = UNSTAMPED
+    updated_at: datetime = UNSTAMPED
+    accessed_at: datetime = UNSTAMPED
+    expires_at: datetime | None = None
+    access_count: int = 0
+    version: int = 0
+    source: dict[str, Any] = {}
+
+    @property
+    def key(self) -> Key:
+        """(namespace, id)."""
+        return (self.namespace, self.id)
+
+    @property
+    def searchable(self) -> str:
+        """The text that search sees: ``text``, else the content, else the content's string leaves, a line each."""
+        if self.text is not None:
+            return self.text
+        if type(self.content) is str:
+            return self.content
+        leaves: list[str] = []
+        _string_leaves(self.content, leaves)
+        return "\n".join(leaves)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The item as plain JSON values in a versioned envelope (``v``); times as ISO-8601, vector as base64."""
+        from memory.codec import to_dict
+
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> MemoryItem:
+        """The inverse of ``to_dict``. Raises InvalidItem for unknown fields, wrong types or a newer envelope."""
+        from memory.codec import from_dict
+
+        return from_dict(data)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """JSON Schema (2020-12) of ``to_dict``'s result."""
+        from memory.codec import json_schema
+
+        return json_schema()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not MemoryItem:
+            return NotImplemented
+        for name in self.__struct_fields__:
+            if name != "embedding" and getattr(self, name) != getattr(other, name):
+                return False
+        return vector_bytes(self.embedding) == vector_bytes(other.embedding)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Lets a MemoryItem be a field of a pydantic model: accepts an item or a ``to_dict`` dict, dumps the dict."""
+        from memory.codec import pydantic_schema
+
+        return pydantic_schema()
+
+
+def _string_leaves(value: Any, into: list[str]) -> None:
+    if type(value) is str:
+        into.append(value)
+    elif type(value) is list:
+        for part in value:
+            _string_leaves(part, into)
+    elif type(value) is dict:
+        for part in value.values():
+            _string_leaves(part, into)
+
+
+def path_bytes(namespace: tuple[str, ...]) -> bytes:
+    """A namespace as bytes that sort like its tuple of UTF-8 segments (names hold no NUL)."""
+    return "\0".join(namespace).encode()
+
+
+def key_order(key: Key) -> tuple[bytes, bytes]:
+    """The sort key of the default order: namespace path, then id, both by UTF-8 bytes."""
+    return (path_bytes(key[0]), key[1].encode())
+
+
+def check_name(value: Any, field: str, limit: int = MAX_NAME_BYTES) -> str:
+    """A non-empty str without NUL or lone surrogates, at most ``limit`` UTF-8 bytes. Raises InvalidItem."""
+    if not isinstance(value, str):
+        raise InvalidItem(f"{field} must be a str, not {type(value).__name__}", field=field)
+    if type(value) is not str:
+        value = str.__str__(value)  # a StrEnum member becomes its plain value
+    try:
+        # len() first: for ASCII names, the common case, it spares the encoding.
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidItem(f"{field} holds a lone surrogate; it is not text", field=field) from None
+    if not 0 < size <= limit:
+        what = "must not be empty" if not size else f"is {size} bytes of UTF-8; the limit is {limit}"
+        raise InvalidItem(f"{field} {what}", field=field)
+    if "\0" in value:
+        raise InvalidItem(f"{field} must not hold a NUL character", field=field)
+    return value
+
+
+def check_namespace(value: Any, field: str = "namespace", *, allow_root: bool = False) -> tuple[str, ...]:
+    """A namespace as a tuple of valid segments; a bare str is one segment. Raises InvalidItem."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, tuple | list):
+        raise InvalidItem(f"{field} must be a tuple of str, not {type(value).__name__}", field=field)
+    if not value and not allow_root:
+        raise InvalidItem(f"{field} needs at least one segment", field=field)
+    if len(value) > MAX_NAMESPACE_SEGMENTS:
+        raise InvalidItem(f"{field} has {len(value)} segments; the limit is {MAX_NAMESPACE_SEGMENTS}", field=field)
+    path = tuple(check_name(part, f"{field} segment", MAX_NAMESPACE_BYTES) for part in value)
+    size = len("\0".join(path).encode())
+    if size > MAX_NAMESPACE_BYTES:
+        raise InvalidItem(f"{field} is {size} bytes in all; the limit is {MAX_NAMESPACE_BYTES}", field=field)
+    return path
+
+
+def check_id(value: Any, field: str = "id") -> str:
+    """An item id: 1 to 512 UTF-8 bytes. Raises InvalidItem."""
+    return check_name(value, field, MAX_ID_BYTES)
+
+
+def check_json(value: Any, field: str, depth: int = 1) -> None:
+    """Any JSON value within the limits: depth 20, ints within 64 bits, finite floats, str keys. Raises InvalidItem."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not INT_MIN <= value <= INT_MAX:
+            raise InvalidItem(f"{field} holds an int beyond 64 bits; store it as a string", field=field)
+    elif kind is float:
+        if not math.isfinite(value):
+            raise InvalidItem(f"{field} holds {value!r}; JSON has no NaN or Infinity", field=field)
+    elif kind is dict or kind is list:
+        if depth > MAX_JSON_DEPTH:
+            raise InvalidItem(f"{field} is nested deeper than {MAX_JSON_DEPTH} levels", field=field)
+        if kind is list:
+            for part in value:
+                if type(part) is not str:
+                    check_json(part, field, depth + 1)
+            return
+        for name, part in value.items():
+            if type(name) is not str:
+                raise InvalidItem(f"{field} has the key {name!r}; JSON keys are str", field=field)
+            if type(part) is not str:
+                check_json(part, field, depth + 1)
+    else:
+        raise InvalidItem(f"{field} holds a {kind.__name__}; only plain JSON values can be stored", field=field)
+
+
+def check_embedding(value: Any) -> np.ndarray:
+    """A finite 1-d float32 array. Raises InvalidItem."""
+    import numpy as np
+
+    try:
+        array = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InvalidItem("embedding must be a 1-d array of numbers", field="embedding") from None
+    if array.ndim != 1 or not 0 < array.size <= MAX_DIMENSION:
+        raise InvalidItem(
+            f"embedding must be 1-d with 1 to {MAX_DIMENSION} numbers, not shape {array.shape}", field="embedding"
+        )
+    if not np.isfinite(array).all():
+        raise InvalidItem("embedding holds NaN or Infinity (as float32)", field="embedding")
+    return array
+
+
+def vector_bytes(embedding: Any) -> bytes | None:
+    """The little-endian float32 bytes of a checked embedding, as every backend stores them."""
+    if embedding is None:
+        return None
+    import numpy as np
+
+    return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+
+
+def check_item(item: Any) -> MemoryItem:
+    """The item with every limit checked that needs no encoding, and names made plain. Raises InvalidItem.
+
+    The size limit is checked where the bytes are made (codec.encode), the number of terms where the
+    text is analysed; all of it happens before any I/O.
+    """
+    if type(item) is not MemoryItem:
+        raise InvalidItem(f"expected a MemoryItem, not {type(item).__name__}; wrap it: MemoryItem(content=...)")
+    changes: dict[str, Any] = {}
+    if check_id(item.id) is not item.id:
+        changes["id"] = check_id(item.id)
+    if item.namespace is not DEFAULT_NAMESPACE:
+        changes["namespace"] = check_namespace(item.namespace)
+    for field in ("kind", "user_id", "agent_id", "session_id"):
+        value = getattr(item, field)
+        if value is None and field != "kind":
+            continue
+        plain = check_name(value, field)
+        if plain is not value:
+            changes[field] = plain
+    if item.tags:
+        if not isinstance(item.tags, tuple | list):
+            raise InvalidItem("tags must be a tuple of str", field="tags")
+        if len(item.tags) > MAX_TAGS:
+            raise InvalidItem(f"{len(item.tags)} tags; the limit is {MAX_TAGS}", field="tags")
+        changes["tags"] = tuple(check_name(tag, "tag") for tag in item.tags)
+    elif item.tags != ():
+        changes["tags"] = ()
+    importance = item.importance
+    if type(importance) is not float:
+        if type(importance) is not int:
+            raise InvalidItem("importance must be a number from 0 to 1", field="importance")
+        changes["importance"] = float(importance)
+    if not 0.0 <= importance <= 1.0:
+        raise InvalidItem(f"importance is {importance!r}; it must lie from 0 to 1", field="importance")
+    if item.text is not None and type(item.text) is not str:
+        raise InvalidItem("text must be a str or None", field="text")
+    check_json(item.content, "content")
+    for field in ("metadata", "source"):
+        value = getattr(item, field)
+        if type(value) is not dict:
+            raise InvalidItem(f"{field} must be a dict", field=field)
+        if value:
+            check_json(value, field)
+    for field in ("created_at", "expires_at", "updated_at", "accessed_at"):
+        moment = getattr(item, field)
+        if moment is not None and moment is not UNSTAMPED:
+            to_micros(moment, field)
+    if type(item.access_count) is not int or not 0 <= item.access_count <= INT_MAX:
+        raise InvalidItem("access_count must be an int from 0", field="access_count")
+    if item.embedding is not None:
+        changes["embedding"] = check_embedding(item.embedding)
+    return msgspec.structs.replace(item, **changes) if changes else item
