@@ -63,10 +63,10 @@ $(TEST): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $(CORE) $@
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || \
-	    { echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c '' 2>/dev/null || \
+	    { echo "There is no working $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-	    { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1). This needs Python 3.11, 3.12 or 3.13: name one, as in make PYTHON=python3.12" >&2; exit 1; }
+	    { echo "$(PYTHON) is $$($(PYTHON) --version). This needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "$(PYTHON) cannot make virtual environments: its venv module is incomplete. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Making a virtual environment with $$($(PYTHON) --version) in $(VENV) ..."
