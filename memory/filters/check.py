@@ -14,6 +14,7 @@ from memory.filters.tree import (
     JSON_ROOTS,
     MAX_CHOICES,
     MAX_DEPTH,
+    MAX_NAME,
     MAX_NODES,
     MAX_SEGMENTS,
     MAX_TEXT,
@@ -100,6 +101,8 @@ def check_size(depth: int, nodes: int = 0) -> None:
 
 def split_path(name: str) -> tuple[str, ...]:
     r"""The segments of a dotted name; ``\.`` is a literal dot, ``\\`` a literal backslash."""
+    if len(name) > MAX_NAME:
+        raise InvalidFilter(f"a field name has {len(name):,} characters; the limit is {MAX_NAME:,}")
     if "\\" not in name:
         return tuple(name.split("."))
     segments: list[str] = []
@@ -154,7 +157,8 @@ def _unknown_root(path: list[str]) -> str:
     written = dotted(path)
     if path[0] == "embedding":
         return "embeddings cannot be filtered on; use search(vector=...)"
-    near = difflib.get_close_matches(path[0][:64].lower(), ROOTS, n=1, cutoff=0.75)
+    name = path[0][:64].lower()
+    near = [root for root in ROOTS if root.startswith(name)] or difflib.get_close_matches(name, ROOTS, n=1, cutoff=0.75)
     guesses = [repr(near[0])] if near else []
     guesses.append(show("metadata." + written))
     return f"there is no field {show(written)}. Did you mean {' or '.join(guesses)}? Fields: {', '.join(ROOTS)}"

@@ -47,7 +47,7 @@ def predicate(tree: Filter | None) -> Predicate:
     if isinstance(tree, And):
 
         def every(item: Any) -> bool:
-            for part in parts:  # noqa: SIM110
+            for part in parts:
                 if not part(item):
                     return False
             return True
@@ -55,7 +55,7 @@ def predicate(tree: Filter | None) -> Predicate:
         return every
 
     def some(item: Any) -> bool:
-        for part in parts:  # noqa: SIM110
+        for part in parts:
             if part(item):
                 return True
         return False

@@ -50,6 +50,7 @@ MAX_NODES = 1_000
 MAX_CHOICES = 1_000  # values in one `in` or `nin`
 MAX_VALUES = 10_000  # JSON values in all operands together
 MAX_TEXT = 1024 * 1024  # UTF-8 bytes of all paths, keys and strings together
+MAX_NAME = 64 * 1024  # characters of one dotted name
 MAX_SEGMENTS = 32  # stored JSON is at most 20 deep
 
 
