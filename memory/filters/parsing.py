@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from memory.errors import InvalidFilter
 from memory.filters.builder import Expr, Field, Fields
 from memory.filters.check import Budget, check_leaf, check_size, show, split_path, unknown_operator
-from memory.filters.tree import OPERATORS, And, Compare, Filter, Not, Or, conjoin, disjoin, measure
+from memory.filters.tree import OPERATORS, And, Compare, Filter, Not, Or, conjoin, disjoin, dotted, measure
 
 Where: TypeAlias = dict[str, Any] | Expr | Filter | None
 """What every ``where=`` accepts: a Mongo-style dict, a builder expression, a tree, or None for everything."""
@@ -132,7 +132,7 @@ def _refuse_nested_operators(path: tuple[str, ...], spec: dict[Any, Any]) -> Non
                 if isinstance(written, str) and written[:1] == "$" and written[1:] in _FIELD_OPERATORS:
                     raise InvalidFilter(
                         f"{show(written)} lies inside an object to equal; to compare the field inside it write the path "
-                        f'{show(".".join((*path, name)))}; to equal exactly this object write {{"$eq": {{...}}}}'
+                        f'{show(dotted((*path, name)))}; to equal exactly this object write {{"$eq": {{...}}}}'
                     )
 
 
