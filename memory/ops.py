@@ -73,12 +73,20 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
 # --- writes ------------------------------------------------------------------------------------
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """The stamp that a privileged write keeps."""
+
+    updated: int
+    accessed: int
+    count: int
+
+
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write one item.
 
-    On a live key ``created``, ``accessed`` and ``count`` of the stored row are kept; on an absent key
-    ``created`` is ``item.created_at`` when set, else ``now``, accessed = created's default ``now``, count = 0.
-    ``updated`` is ``now``. With ``keep`` (import, restore, migration) all four are taken from the item.
+    The stamp to store: with ``keep`` (import, restore, migration) created and all of ``keep`` as given; else on a
+    live key created, accessed and count of the stored row stay and updated is ``now``; else (absent key) created
+    is ``created`` or ``now``, updated and accessed are ``now``, count is 0. Expiry is always ``expires``.
     """
 
     key: Key
@@ -93,7 +101,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created: int | None = None
     """Creation time asked for; None = now."""
     expires: int | None = None
-    keep: bool = False
+    keep: Kept | None = None
     digest: bytes = b""
     """Content hash (codec.content_hash), stored always."""
     dedup: bool = False

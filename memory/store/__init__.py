@@ -1,0 +1,41 @@
+"""The contract: ``MemoryStore``, its views, and what their operations return.
+
+- ``base``: lifecycle and hooks. ``view``: scopes. ``reads``, ``writes``, ``searching``, ``watching``,
+  ``transfer``, ``upkeep``: the public operations, once for all backends.
+- ``settle``: from a hook's result to a value or one typed error. ``cursors``: opaque positions.
+- ``fallbacks``: slower defaults of the optional hooks.
+"""
+
+from __future__ import annotations
+
+from memory.store.base import MemoryStore
+from memory.store.types import (
+    Capabilities,
+    Change,
+    Durability,
+    Health,
+    Hit,
+    ImportReport,
+    ItemPage,
+    RepairReport,
+    SearchPage,
+    Stats,
+    VerifyReport,
+)
+from memory.store.view import View
+
+__all__ = [
+    "Capabilities",
+    "Change",
+    "Durability",
+    "Health",
+    "Hit",
+    "ImportReport",
+    "ItemPage",
+    "MemoryStore",
+    "RepairReport",
+    "SearchPage",
+    "Stats",
+    "VerifyReport",
+    "View",
+]

@@ -1,0 +1,371 @@
+"""MemoryStore: lifecycle, the hooks a backend implements, and correct slower defaults for the optional ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+import msgspec
+
+from memory.clock import Clock, system_clock
+from memory.errors import Closed, InvalidItem, MemoryStoreError, UnsupportedOperation, WrongLoop
+from memory.filters.check import split_path
+from memory.layers import Layer, wrap
+from memory.model import MAX_DIMENSION, MAX_DISTINCT_TERMS, MemoryItem, check_json
+from memory.ops import (
+    WHOLE,
+    Around,
+    Count,
+    Events,
+    FeedRead,
+    Match,
+    Matched,
+    Page,
+    Problem,
+    Put,
+    Read,
+    Result,
+    Row,
+    Scan,
+    Write,
+)
+from memory.store import fallbacks
+from memory.store.reads import filled
+from memory.store.tracking import AccessTracker
+from memory.store.types import Capabilities, Durability, RepairReport
+from memory.store.upkeep import Upkeep
+from memory.sync import Home, blocking
+
+if TYPE_CHECKING:
+    from memory.search.analysis import Analyser
+
+T = TypeVar("T")
+SLICE_ITEMS = 32
+SLICE_SECONDS = 0.001
+_force = msgspec.structs.force_setattr
+_open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
+
+
+class MemoryStore(Upkeep, ABC):
+    """A memory for agents behind one interface; subclasses are the backends.
+
+    A backend declares ``name`` and ``capabilities`` and implements ``_open``, ``_close``, ``_write``, ``_read``
+    and ``_scan``. Hooks get one operation value each (memory.ops), run on the loop that opened the store, must
+    not hold it longer than 10 ms, and treat an item with ``expires <= now`` as absent.
+
+    Options: ``clock`` (microseconds since the epoch; injected in tests), ``feed`` (keep a change feed),
+    ``dimension`` (of every vector), ``language`` (of the text analyser), ``source`` (who writes: stamped on every
+    item), ``track_access`` (reads count as accesses), ``index`` (metadata paths worth an index),
+    ``feed_retention`` (seconds that events are kept), ``sweep_interval`` (seconds between sweeps that reclaim
+    expired items; None: only when asked), ``layers`` (see memory.layers).
+    """
+
+    name: ClassVar[str]
+    """The name in MEMORY_BACKEND_TYPE."""
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        feed: bool = False,
+        dimension: int | None = None,
+        language: str = "english",
+        source: dict[str, Any] | None = None,
+        track_access: bool = False,
+        index: Sequence[str] = (),
+        feed_retention: float = 7 * 86_400,
+        sweep_interval: float | None = 300.0,
+        layers: Sequence[Layer] = (),
+    ) -> None:
+        if feed and not self.capabilities.feed:
+            raise UnsupportedOperation(f"{self.name} cannot keep a feed; leave feed=True out or choose another backend")
+        if dimension is not None and (type(dimension) is not int or not 0 < dimension <= MAX_DIMENSION):
+            raise InvalidItem(f"dimension must be an int from 1 to {MAX_DIMENSION}", field="dimension")
+        check_json(source or {}, "source")
+        self._clock = clock or system_clock
+        self.injected_clock = clock is not None
+        self.feed = feed
+        self.feed_retention = feed_retention
+        self.dimension = dimension
+        self.language = language
+        self.index = tuple(_declared(path) for path in index)
+        self.sweep_interval = sweep_interval
+        self._layers = tuple(layers)
+        self._track_access = track_access
+        self._store = self
+        self._scope = WHOLE
+        self._source = dict(source or {})
+        self._residence = Home()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._forked = False
+        self._was_open = False
+        self._opening = asyncio.Lock()
+        self._watchers: set[asyncio.Event] = set()
+        self._tracker: AccessTracker | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._analyser: Analyser | None = None
+        self._seen = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            return  # an intermediate or derived class: it keeps what it inherits
+        if not isinstance(getattr(cls, "capabilities", None), Capabilities):
+            raise TypeError(f"{cls.__name__} must declare capabilities = Capabilities(...)")
+        for flag, hook in (("feed", "_feed"), ("snapshots", "_backup")):
+            if getattr(cls.capabilities, flag) and getattr(cls, hook) is getattr(MemoryStore, hook):
+                raise TypeError(f"{cls.__name__} declares {flag}=True but does not implement {hook}")
+
+    # --- lifecycle -----------------------------------------------------------------------------
+
+    async def open(self) -> Self:
+        """Open the store on the running loop; again is harmless. Raises BackendUnavailable, CorruptData, WrongLoop."""
+        loop = asyncio.get_running_loop()
+        if self._forked:
+            self._refuse()
+        if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
+            raise WrongLoop("this store is open on another event loop; open a store of its own on each loop")
+        async with self._opening:
+            if self._loop is loop:
+                return self
+            try:
+                await self._open()
+            except BaseException:
+                await self._close()
+                raise
+            names = ("write", "read", "scan", "count", "match", "around", "feed", "namespaces")
+            hooks: list[Callable[..., Any]] = [wrap(name, getattr(self, "_" + name), self._layers) for name in names]
+            self._do_write, self._do_read, self._do_scan, self._do_count = hooks[:4]
+            self._do_match, self._do_around, self._do_feed, self._do_namespaces = hooks[4:]
+            self._tracker = AccessTracker(self) if self._track_access else None
+            self._residence.settle()
+            self._loop = loop
+            self._was_open = True
+            if self.sweep_interval is not None:
+                self._sweeper = loop.create_task(self._sweep_forever(self.sweep_interval))
+            _open_stores.add(self)
+        return self
+
+    async def close(self) -> None:
+        """Finish what was accepted and release everything; again is harmless. Watchers end with Closed."""
+        if self._loop is None:
+            return
+        if self._loop is not asyncio.get_running_loop():
+            self._refuse()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        try:
+            if self._tracker is not None:
+                await self._tracker.flush()
+        finally:
+            self._loop = None
+            _open_stores.discard(self)
+            for wake in self._watchers:
+                wake.set()
+            try:
+                await self._close()
+            finally:
+                self._residence.leave()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        self.open_sync()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close_sync()
+
+    open_sync = blocking(open)
+    close_sync = blocking(close)
+
+    def _refuse(self) -> None:
+        """Why this store cannot be used here and now, raised."""
+        if self._forked:
+            raise WrongLoop("this store was opened before a fork; open a new one in the child process")
+        if self._loop is None:
+            state = "is closed" if self._was_open else "is not open yet: use 'async with', or await store.open()"
+            raise Closed(f"this {self.name} store {state}")
+        raise WrongLoop(
+            "this store belongs to another event loop; open one there, or call its _sync methods from other threads"
+        )
+
+    # --- hooks that a backend must implement ---------------------------------------------------
+
+    @property
+    @abstractmethod
+    def durability(self) -> Durability:
+        """What survives after an acknowledged write, as it is configured now."""
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Acquire everything, and set ``self._seen`` to the highest version issued so far. May be cancelled."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Release everything. Also called after a failed or cancelled ``_open``, whatever it had reached."""
+
+    @abstractmethod
+    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        """Apply writes in order, each atomically; one result each. Raising means that none was applied.
+
+        For each, within one transaction: 1. a repeat (``floor`` set): if the record or tombstone of the key holds
+        the op's token, the first result again (DONE with the stamp); else if its version is above ``floor``,
+        UNKNOWN and nothing applied. 2. A live row outside the scope: EXISTS for a Put, MISSING for others.
+        3. Expectation: ABSENT but live: EXISTS; a version but absent: MISSING; another version: CONFLICT with a
+        row that tells the actual one. Remove or Touch of an absent row: MISSING. 4. Put with ``dedup`` and a live
+        row of the same digest: DUPLICATE with that row. 5. Apply, with a version above every earlier one of this
+        key, also across deletion. A row that is expired is absent, yet its version still counts.
+        ``atomic``: if one cannot be applied none is, and the others are SKIPPED.
+        """
+
+    @abstractmethod
+    async def _read(self, op: Read) -> list[Row | None]:
+        """Point reads: live rows within the scope, in the order of the keys."""
+
+    @abstractmethod
+    async def _scan(self, op: Scan) -> Page:
+        """One page of live rows within the scope, in order, after a position."""
+
+    # --- optional hooks ------------------------------------------------------------------------
+
+    async def _count(self, op: Count) -> int | None:
+        """How many, or None where only reading them can tell."""
+        return None
+
+    async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
+        """Namespaces with live rows in scope, in order."""
+        return await fallbacks.namespaces(self, op)
+
+    async def _match(self, op: Match) -> Matched:
+        """Text candidates: at least the best ``op.limit`` by the text score, and each term's df."""
+        return await fallbacks.match(self, op)
+
+    async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
+        """Rows before and after each anchor, nearest first."""
+        return await fallbacks.around(self, op)
+
+    async def _feed(self, op: FeedRead) -> Events:
+        """Committed changes after a sequence number, in order."""
+        raise UnsupportedOperation(f"{self.name} keeps no feed")
+
+    async def _sweep(self, now: int) -> int:
+        """Reclaim expired rows (by version), tombstones older than a day and old events; returns the rows removed."""
+        return 0
+
+    async def _sweep_forever(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self._sweep(self._clock())
+            except MemoryStoreError:
+                # Reclaiming space can wait; the next round tries again, and health shows what is wrong.
+                continue
+
+    async def _health(self) -> dict[str, Any]:
+        """Plain facts for ``health``; raising means unhealthy."""
+        return {}
+
+    async def _verify(self) -> tuple[int, list[Problem]]:
+        """Check everything stored: (records checked, problems)."""
+        return await fallbacks.verify(self)
+
+    async def _repair(self) -> RepairReport:
+        """Rebuild what is derived from the records and set damaged records aside."""
+        return RepairReport(["nothing to rebuild"])
+
+    async def _backup(self, path: Path) -> int | None:
+        """A point-in-time copy of the whole store, written and fsynced to a new file: records in it; None: not offered."""
+        return None
+
+    def _backup_rows(self, path: Path) -> AsyncIterator[list[Row]]:
+        """The rows of a file made by ``_backup``. Raises CorruptData, or UnsupportedOperation for a foreign file."""
+        raise UnsupportedOperation(f"{path} is not a backup that {self.name} can read")
+
+    # --- what the public operations share ------------------------------------------------------
+
+    @property
+    def analyser(self) -> Analyser:
+        """The text analyser, made at first use. Raises InvalidSetting for an unknown language."""
+        if self._analyser is None:
+            from memory.search.analysis import Analyser
+
+            self._analyser = Analyser(self.language)
+        return self._analyser
+
+    async def _filled(self, op: Scan) -> list[tuple[Row, MemoryItem]]:
+        return await filled(self._do_scan, op, self._slices)
+
+    async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
+        """The things in pieces, letting other tasks run about every millisecond."""
+        if len(things) <= SLICE_ITEMS:
+            yield things
+            return
+        started = time.perf_counter()
+        for start in range(0, len(things), SLICE_ITEMS):
+            yield things[start : start + SLICE_ITEMS]
+            if time.perf_counter() - started > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+
+    async def _counts(self, text: str) -> tuple[dict[str, int], int]:
+        """Terms of a text with their occurrences, and how many in all; a long text in slices."""
+        if len(text) <= 2_048:
+            return self.analyser.counts(text)
+        counts: dict[str, int] = {}
+        length = 0
+        for counts, length in self.analyser.iter_counts(text):
+            await asyncio.sleep(0)
+        return counts, length
+
+    async def _add_terms(self, ops: Iterable[Write], *, check: bool = False) -> None:
+        """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
+        if not (check or self.capabilities.indexes_terms):
+            return
+        started = time.perf_counter()
+        for op in ops:
+            if type(op) is not Put or op.terms is not None:
+                continue
+            text = op.item.searchable
+            counts, length = self.analyser.counts(text) if len(text) <= 2_048 else await self._counts(text)
+            if len(counts) > MAX_DISTINCT_TERMS:
+                raise InvalidItem(
+                    f"item {op.key[1]!r} has {len(counts):,} distinct terms; the limit is {MAX_DISTINCT_TERMS:,}. "
+                    "Split it, or give a shorter text= to search by",
+                    field="text",
+                )
+            if self.capabilities.indexes_terms:
+                # Nobody else has seen the operation yet.
+                _force(op, "terms", counts)
+                _force(op, "length", length)
+            if time.perf_counter() - started > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+
+
+def _declared(path: str) -> tuple[str, ...]:
+    parts = split_path(path)
+    if parts[0] != "metadata" or len(parts) < 2:
+        raise InvalidItem(f'index paths lie below metadata, e.g. "metadata.score"; got {path!r}', field="index")
+    return parts
+
+
+def _forget_loops() -> None:
+    """After a fork the child owns neither loops nor threads: every open store refuses from now on."""
+    for store in list(_open_stores):
+        store._forked = True
+        store._loop = None
+
+
+os.register_at_fork(after_in_child=_forget_loops)

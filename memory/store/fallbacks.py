@@ -1,0 +1,121 @@
+"""Correct slower answers for the optional hooks, built on ``_scan`` and ``_read`` alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memory.codec import decode
+from memory.errors import CorruptData
+from memory.model import Key, key_order
+from memory.ops import Around, Candidate, Count, Match, Matched, Order, Position, Problem, Read, Row, Scan, Scope
+from memory.search.text import Found, Matcher, Scorer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from memory.model import MemoryItem
+    from memory.store.base import MemoryStore
+
+PAGE = 500
+Pairs = list[tuple[Row, "MemoryItem"]]
+
+
+async def _pages(store: MemoryStore, op: Scan) -> AsyncIterator[Pairs]:
+    """All rows with their items, a page at a time, in key order."""
+    after: Position | None = None
+    while True:
+        pairs = await store._filled(Scan(now=op.now, scope=op.scope, where=op.where, after=after, limit=PAGE))
+        yield pairs
+        if len(pairs) < PAGE:
+            return
+        after = Position(*pairs[-1][1].key)
+
+
+async def namespaces(store: MemoryStore, op: Count) -> list[tuple[str, ...]]:
+    """Namespaces met in a scan, in key order."""
+    found: dict[tuple[str, ...], None] = {}
+    async for pairs in _pages(store, Scan(now=op.now, scope=op.scope, where=op.where)):
+        found.update(dict.fromkeys(item.namespace for _, item in pairs))
+    return list(found)
+
+
+async def match(store: MemoryStore, op: Match) -> Matched:
+    """Analyses every live item in scope; the rule itself is memory.search.text.Matcher."""
+    matcher: Matcher[tuple[bytes, bytes]] = Matcher(op.terms)
+    async for pairs in _pages(store, Scan(now=op.now, scope=op.scope, where=op.where)):
+        async for batch in store._slices(pairs):
+            for row, item in batch:
+                occurrences, length = await store._counts(item.searchable)
+                matcher.feed([(key_order(item.key), row.created, occurrences, length)])
+    return await best_candidates(store, op, matcher.df, matcher.candidates())
+
+
+async def best_candidates(
+    store: MemoryStore, op: Match, df: tuple[int, ...], found: list[Found[tuple[bytes, bytes]]]
+) -> Matched:
+    """Of all candidates the best ``op.limit`` by score, ties by key, with their rows."""
+    scorer = Scorer(op.terms, df)
+    scored: list[tuple[float, tuple[bytes, bytes], Found[tuple[bytes, bytes]]]] = []
+    async for batch in store._slices(found):
+        scored += [(-scorer.score(f.counts, f.length), f.key, f) for f in batch]
+    scored.sort()
+    best = [f for _, _, f in scored[: op.limit]]
+    rows = await store._do_read(Read(keys=tuple(key_of(f.key) for f in best), now=op.now, scope=op.scope))
+    pairs = zip(best, rows, strict=True)
+    return Matched(df, [Candidate(row, f.counts, f.length) for f, row in pairs if row is not None])
+
+
+def key_of(sort_key: tuple[bytes, bytes]) -> Key:
+    """The inverse of memory.model.key_order."""
+    return (tuple(sort_key[0].decode().split("\0")), sort_key[1].decode())
+
+
+async def around(store: MemoryStore, op: Around) -> list[tuple[list[Row], list[Row]]]:
+    """Reads each anchor's namespace and session in order of creation."""
+    lines: dict[tuple[tuple[str, ...], str | None], list[tuple[int, str, Row]]] = {}
+    for key, session, _ in op.anchors:
+        if (key[0], session) not in lines:
+            lines[key[0], session] = await _line(store, op, key[0], session)
+    sides: list[tuple[list[Row], list[Row]]] = []
+    for (namespace, id), session, created in op.anchors:
+        line = lines[namespace, session]
+        before = [row for at, name, row in line if (at, name.encode()) < (created, id.encode())]
+        after = [row for at, name, row in line if (at, name.encode()) > (created, id.encode())]
+        sides.append((before[: -op.n - 1 : -1], after[: op.n]))
+    return sides
+
+
+async def _line(
+    store: MemoryStore, op: Around, namespace: tuple[str, ...], session: str | None
+) -> list[tuple[int, str, Row]]:
+    held = op.scope
+    scope = Scope(namespace, False, held.user_id, held.agent_id, held.session_id if session is None else session)
+    line: list[tuple[int, str, Row]] = []
+    after: Position | None = None
+    while True:
+        scan = Scan(now=op.now, scope=scope, order=Order("created_at"), after=after, limit=PAGE)
+        pairs = await store._filled(scan)
+        line += [(row.created, item.id, row) for row, item in pairs if item.session_id == session]
+        if len(pairs) < PAGE:
+            return line
+        row, item = pairs[-1]
+        after = Position(item.namespace, item.id, row.created)
+
+
+async def verify(store: MemoryStore) -> tuple[int, list[Problem]]:
+    """Decodes every live record and reads it again by its key."""
+    checked, problems = 0, []
+    after: Position | None = None
+    while True:
+        page = await store._scan(Scan(now=store._clock(), after=after, limit=PAGE))
+        async for batch in store._slices(page.rows):
+            for row in batch:
+                checked += 1
+                try:
+                    item = decode(row)
+                except CorruptData as error:
+                    problems.append(Problem("damaged record", detail=str(error)))
+                    continue
+                after = Position(item.namespace, item.id)
+        if not page.more:
+            return checked, problems

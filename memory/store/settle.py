@@ -1,0 +1,187 @@
+"""From operation to outcome: dispatching writes to the hook, and turning each result into a value or one typed error."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from memory.clock import from_micros
+from memory.codec import decode
+from memory.errors import (
+    AlreadyExists,
+    BatchError,
+    InvalidItem,
+    MemoryStoreError,
+    NotFound,
+    UnknownOutcome,
+    VersionConflict,
+)
+from memory.model import INT_MAX, Key, MemoryItem
+from memory.ops import ANY, Put, Result, Row, Status, Write
+
+if TYPE_CHECKING:
+    from memory.store.base import MemoryStore
+
+T = TypeVar("T")
+BATCH = 500
+"""Writes handed to a hook at once."""
+_force = msgspec.structs.force_setattr
+_replace = msgspec.structs.replace
+
+
+def check_version(if_version: int | None) -> int:
+    """The expectation of a write: ANY, or the version asked for. Raises InvalidItem."""
+    if if_version is None:
+        return ANY
+    if type(if_version) is not int or not 0 < if_version <= INT_MAX:
+        raise InvalidItem(
+            f"if_version must be the version of an item that was read, not {if_version!r}", field="if_version"
+        )
+    return if_version
+
+
+def check_dedup(dedup: str | None) -> bool:
+    """Whether dedup by content is asked for. Raises InvalidItem."""
+    if dedup not in (None, "content"):
+        raise InvalidItem(f'dedup must be "content" or None, not {dedup!r}', field="dedup")
+    return dedup is not None
+
+
+def ttl_micros(store: MemoryStore, ttl: float | None) -> int | None:
+    """The expiry that a time to live in seconds means now. Raises InvalidItem."""
+    if ttl is None:
+        return None
+    if type(ttl) not in (int, float) or not math.isfinite(ttl) or not 0 < ttl <= 1e10:
+        raise InvalidItem(f"ttl must be a positive number of seconds, not {ttl!r}", field="ttl")
+    return store._clock() + max(1, round(ttl * 1_000_000))
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """JSON merge patch (RFC 7396), without changing either argument."""
+    if type(patch) is not dict:
+        return patch
+    merged = dict(target) if type(target) is dict else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def not_found(key: Key) -> NotFound:
+    return NotFound(f"there is no item {key[1]!r} in namespace {key[0]!r}", key=key)
+
+
+def _settle(op: Write, result: Result) -> Any:
+    """The stored item for a Put, True or False for the others; or the error, raised."""
+    status, row = result.status, result.row
+    if status is Status.DONE:
+        return _stamped(op, row) if type(op) is Put and row is not None else True
+    if status is Status.DUPLICATE and row is not None:
+        return decode(row)
+    if status is Status.EXISTS:
+        raise AlreadyExists(f"the id {op.key[1]!r} is taken in namespace {op.key[0]!r}", key=op.key)
+    if status is Status.CONFLICT or (status is Status.MISSING and type(op) is Put):
+        actual = row.version if row is not None and status is Status.CONFLICT else None
+        what = f"is at version {actual}" if actual else "is gone"
+        raise VersionConflict(
+            f"item {op.key[1]!r} {what}, not at version {op.expect}; read it again and decide",
+            key=op.key,
+            expected=op.expect,
+            actual=actual,
+        )
+    if status is Status.MISSING:
+        return False
+    raise result.error or MemoryStoreError(
+        "not written, because another item of the atomic batch could not be written", key=op.key
+    )
+
+
+def _stamped(op: Put, row: Row) -> MemoryItem:
+    """The item of a Put with the stamp the store gave it."""
+    item = copy.copy(op.item)
+    created = from_micros(row.created)
+    _force(item, "created_at", created)
+    _force(item, "updated_at", created if row.updated == row.created else from_micros(row.updated))
+    _force(item, "accessed_at", created if row.accessed == row.created else from_micros(row.accessed))
+    _force(item, "expires_at", None if row.expires is None else from_micros(row.expires))
+    _force(item, "access_count", row.count)
+    _force(item, "version", row.version)
+    return item
+
+
+def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
+    if result.status is Status.UNKNOWN:
+        raise UnknownOutcome(
+            f"the write of {op.key[1]!r} may or may not have happened; await error.retry() to finish it safely, "
+            "or read the item",
+            retry=lambda: apply(store, _replace(op, floor=floor)),
+            key=op.key,
+        )
+    if result.row is not None and result.row.version > store._seen:
+        store._seen = result.row.version
+    for wake in store._watchers:
+        wake.set()
+    return _settle(op, result)
+
+
+async def apply(store: MemoryStore, op: Write) -> Any:
+    """One write: its value, or its error raised."""
+    floor = store._seen if op.floor is None else op.floor
+    results = await store._do_write((op,), False)
+    return _resolve(store, op, floor, results[0])
+
+
+async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = False) -> list[Any]:
+    """Many writes: for each, in order, its value or its error (not raised).
+
+    Terms of the next batch are made while the one before is being written; batches reach the hook in order.
+    """
+    size = len(ops) if atomic else BATCH
+    outcomes: list[Any] = []
+    if not ops:
+        return outcomes
+    await store._add_terms(ops[:size])
+    for start in range(0, len(ops), size):
+        batch, following = ops[start : start + size], ops[start + size : start + 2 * size]
+        floor = store._seen
+        writing = asyncio.ensure_future(store._do_write(batch, atomic))
+        try:
+            if following:
+                await store._add_terms(following)
+            results = await writing
+        except MemoryStoreError as error:
+            if len(ops) <= size:
+                raise
+            results = [Result(Status.FAILED, error=error) for _ in batch]
+        finally:
+            if not writing.done():
+                writing.cancel()
+        for op, result in zip(batch, results, strict=True):
+            outcomes.append(_caught(lambda op=op, floor=floor, result=result: _resolve(store, op, floor, result)))
+    return outcomes
+
+
+def _caught(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except MemoryStoreError as error:
+        return error
+
+
+def finish_batch(outcomes: list[Any]) -> list[Any]:
+    """The outcomes when all went well, else BatchError with all of them."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, MemoryStoreError)]
+    if failed:
+        raise BatchError(
+            f"{len(failed)} of {len(outcomes)} items failed, the first with: {failed[0]}; "
+            "error.results holds each one's outcome",
+            results=outcomes,
+        )
+    return outcomes

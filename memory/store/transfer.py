@@ -1,0 +1,205 @@
+"""Export and import as JSON lines, one item a line in the envelope of ``MemoryItem.to_dict``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from memory.clock import to_micros
+from memory.codec import from_dict, to_dict
+from memory.errors import InvalidItem, MemoryStoreError
+from memory.filters import parse
+from memory.model import MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem
+from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
+from memory.store.bound import Namespace
+from memory.store.settle import BATCH, apply_all
+from memory.store.types import ImportReport, Progress
+from memory.store.writes import Writes
+from memory.sync import blocking
+
+if TYPE_CHECKING:
+    from memory.filters import Where
+    from memory.store.base import MemoryStore
+
+MAX_LINE_BYTES = 4 * 1024 * 1024
+
+
+class Transfers(Writes):
+    """The export and import part of a store or view."""
+
+    async def export_jsonl(
+        self,
+        path: str | os.PathLike[str],
+        where: Where = None,
+        *,
+        namespace: Namespace | None = None,
+        under: Namespace | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write all live items that satisfy the filter to a file, in key order; returns how many.
+
+        The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, OSError.
+        """
+        self._enter()
+        filter = parse(where)
+        scope = self._narrow(namespace, under)
+        total, after = 0, None
+        async with whole_file(Path(path)) as file:
+            while scope is not None:
+                store = self._enter()
+                pairs = await store._filled(
+                    Scan(now=store._clock(), scope=scope, where=filter, after=after, limit=BATCH)
+                )
+                lines: list[bytes] = []
+                async for batch in store._slices(pairs):
+                    lines += [msgspec.json.encode(to_dict(item, row.embedder)) + b"\n" for row, item in batch]
+                await asyncio.to_thread(file.write, b"".join(lines))
+                total += len(pairs)
+                if progress is not None:
+                    progress(total)
+                if len(pairs) < BATCH:
+                    break
+                after = Position(*pairs[-1][1].key)
+        return total
+
+    async def import_jsonl(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        on_error: Literal["abort", "skip"] = "abort",
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Write every item of a file, keeping its times and counts; an item with the same key is replaced.
+
+        Every line is checked first. With ``on_error="abort"`` one bad line means nothing is written and
+        InvalidItem names it (``lines``: number -> reason); with ``"skip"`` the rest is imported and the report
+        names it. On a view, items outside its scope are bad lines, and ``source`` is the view's own.
+        """
+        store = self._enter()
+        if on_error not in ("abort", "skip"):
+            raise InvalidItem(f'on_error must be "abort" or "skip", not {on_error!r}', field="on_error")
+        refused: dict[int, str] = {}
+        if on_error == "abort":
+            async for _ in self._read_lines(store, Path(path), refused):
+                if refused:
+                    break
+            if refused:
+                line, reason = next(iter(refused.items()))
+                raise InvalidItem(f"line {line}: {reason}. Nothing was imported", lines=refused)
+        imported = 0
+        async for ops in self._read_lines(store, Path(path), refused):
+            outcomes = await apply_all(store, [op for _, op in ops])
+            for (line, _), outcome in zip(ops, outcomes, strict=True):
+                if isinstance(outcome, MemoryStoreError):
+                    refused[line] = str(outcome)
+                else:
+                    imported += 1
+            if progress is not None:
+                progress(imported)
+        return ImportReport(imported, dict(sorted(refused.items())))
+
+    export_jsonl_sync = blocking(export_jsonl)
+    import_jsonl_sync = blocking(import_jsonl)
+
+    async def _read_lines(
+        self, store: MemoryStore, path: Path, refused: dict[int, str]
+    ) -> AsyncIterator[list[tuple[int, Put]]]:
+        """Checked writes with their line numbers, a batch at a time; bad lines go to ``refused``."""
+        file = await asyncio.to_thread(open, path, "rb")
+        try:
+            number = 0
+            while lines := await asyncio.to_thread(_some_lines, file):
+                ops: list[tuple[int, Put]] = []
+                async for batch in store._slices(lines):
+                    for line in batch:
+                        number += 1
+                        if not line.strip():
+                            continue
+                        try:
+                            ops.append((number, self._privileged(store, *_parse_line(line))))
+                        except MemoryStoreError as error:
+                            refused[number] = error.message
+                for place, op in list(ops):
+                    if len(op.body) > MAX_DISTINCT_TERMS:
+                        try:
+                            await store._add_terms((op,), check=True)
+                        except InvalidItem as error:
+                            refused[place] = error.message
+                            ops.remove((place, op))
+                yield ops
+        finally:
+            file.close()
+
+    def _privileged(self, store: MemoryStore, item: MemoryItem, embedder: str | None) -> Put:
+        """A write that keeps every time and count of the item, and on the whole store its source too."""
+        checked, body = self._check(item, keep_source=self._scope is WHOLE)
+        op = self._operation(store, checked, body, ANY, False, None, None)
+        kept = Kept(
+            updated=op.now if item.updated_at == UNSTAMPED else to_micros(item.updated_at),
+            accessed=op.now if item.accessed_at == UNSTAMPED else to_micros(item.accessed_at),
+            count=item.access_count,
+        )
+        return msgspec.structs.replace(op, keep=kept, embedder=embedder)
+
+
+def _some_lines(file: IO[bytes]) -> list[bytes]:
+    """Up to a batch of lines; a line beyond 4 MiB comes cut, and so is refused as bad JSON, in pieces."""
+    lines: list[bytes] = []
+    size = 0
+    while len(lines) < BATCH and size < MAX_LINE_BYTES:
+        line = file.readline(MAX_LINE_BYTES)
+        if not line:
+            break
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        lines.append(line)
+        size += len(line)
+    return lines
+
+
+def _parse_line(line: bytes) -> tuple[MemoryItem, str | None]:
+    try:
+        data: Any = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidItem(f"this is not JSON: {error}") from None
+    item = from_dict(data)
+    return item, data.get("embedder")
+
+
+@asynccontextmanager
+async def whole_file(path: Path) -> AsyncIterator[IO[bytes]]:
+    """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    file = await asyncio.to_thread(open, beside, "xb")
+    try:
+        yield file
+        await asyncio.to_thread(publish, file, beside, path)
+    except BaseException:
+        file.close()
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def publish(file: IO[bytes], beside: Path, path: Path) -> None:
+    """fsync and close a file, rename it into place, fsync the directory. Blocking."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    os.replace(beside, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in this directory survive power loss. Blocking."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,129 @@
+"""What the public operations return, and what a backend declares about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from memory.model import Key, MemoryItem
+
+Durability = Literal["none", "process", "power", "replicated", "unknown"]
+"""What survives after an acknowledged write: nothing, the death of this process, power loss, loss of a server."""
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of items handled so far."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend can do, declared on its class, tested by the contract suite, printed by ``memory backends``."""
+
+    persistent: bool
+    """Data survives close and open."""
+    shared: bool
+    """Several processes may use the same data at once."""
+    atomic_batches: bool
+    """``put_many(atomic=True)`` writes all or nothing."""
+    feed: bool
+    """Can store a change feed (``feed=True``), which ``watch`` needs."""
+    indexes_terms: bool
+    """Wants terms with every put; False: analyses lazily or not at all."""
+    snapshots: bool = False
+    """``backup`` takes a point-in-time copy; else it exports page by page."""
+
+
+class ItemPage(msgspec.Struct, frozen=True):
+    """One page of a list. ``cursor`` fetches the next page; None: this was the last."""
+
+    items: list[MemoryItem]
+    cursor: str | None = None
+
+    def __iter__(self) -> Iterator[MemoryItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """One search result. ``score``: higher is better, comparable within one search.
+
+    ``components``: ``text`` is the text score, ``matched`` the share (0 to 1) of the query's idf that this item
+    matched, an absolute measure of relevance. With ``explain=True`` also ``terms``: df, idf, tf and contribution.
+    """
+
+    item: MemoryItem
+    score: float
+    components: dict[str, Any]
+
+
+class SearchPage(msgspec.Struct, frozen=True):
+    """Search results, best first. ``cursor`` fetches the next page.
+
+    A search ranks a pool of the best max(100, 4 * limit) items; ``complete`` is False when the pages
+    ended with the pool though more items may match: ask for a higher limit.
+    """
+
+    hits: list[Hit]
+    cursor: str | None = None
+    complete: bool = True
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One event of ``watch``. ``token`` resumes after it. ``item`` is the item as it is now, None when it is gone."""
+
+    kind: Literal["put", "delete"]
+    key: Key
+    version: int
+    token: str
+    item: MemoryItem | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Result of ``health``: ``status`` is healthy, degraded or unhealthy; ``details`` are plain facts, no secrets."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    backend: str
+    durability: Durability
+    details: dict[str, Any] = {}
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Result of ``stats``: live items, namespaces with live items, and what the backend adds."""
+
+    items: int
+    namespaces: int
+    details: dict[str, Any] = {}
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """Result of an import: how many were written, and line number -> reason for those refused."""
+
+    imported: int
+    refused: dict[int, str] = {}
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """Result of ``verify``: how many records were read, and what is wrong."""
+
+    checked: int
+    problems: list[Any] = []
+
+    @property
+    def ok(self) -> bool:
+        """No problem was found."""
+        return not self.problems
+
+
+class RepairReport(msgspec.Struct, frozen=True):
+    """Result of ``repair``: what was done, in words, and the keys of records that could not be saved."""
+
+    actions: list[str] = []
+    quarantined: list[str] = []

@@ -1,0 +1,117 @@
+"""Whole-store operations: health, stats, verify, repair, sweep, backup, restore. Views refuse them, health apart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memory.codec import decode
+from memory.errors import AlreadyExists, InvalidItem
+from memory.ops import Count, Put
+from memory.store.settle import BATCH, apply_all, finish_batch
+from memory.store.types import Progress, RepairReport, Stats, VerifyReport
+from memory.store.view import Operations
+from memory.sync import blocking
+
+if TYPE_CHECKING:
+    from memory.store.base import MemoryStore
+
+
+class Upkeep(Operations):
+    """The part of a store that concerns all of it."""
+
+    async def stats(self) -> Stats:
+        """Counts of live items and namespaces, and the backend's own facts (sizes in bytes)."""
+        store = self._enter()
+        found = await store._do_namespaces(Count(now=store._clock()))
+        return Stats(await store.count(), len(found), await store._health())
+
+    async def verify(self) -> VerifyReport:
+        """Check every stored record, its checksum and its index entries. Changes nothing."""
+        store = self._enter()
+        checked, problems = await store._verify()
+        return VerifyReport(checked, problems)
+
+    async def repair(self) -> RepairReport:
+        """Rebuild everything derived from the records; records that are damaged are set aside and named."""
+        store = self._enter()
+        return await store._repair()
+
+    async def sweep(self) -> int:
+        """Reclaim the space of expired items now; returns how many were removed. They were invisible already."""
+        store = self._enter()
+        return await store._sweep(store._clock())
+
+    async def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> int:
+        """Write the whole store to a new file, a point in time where the backend can; returns the number of records.
+
+        The file appears whole or not at all. Raises AlreadyExists when it exists.
+        """
+        store = self._enter()
+        target = Path(path)
+        if await asyncio.to_thread(target.exists):
+            raise AlreadyExists(f"{target} exists; choose another name for the backup", key=((), str(target)))
+        total = await store._backup(target)
+        if total is None:
+            total = await store.export_jsonl(target, progress=progress)
+        return total
+
+    async def restore(
+        self, path: str | os.PathLike[str], *, replace: bool = False, progress: Progress | None = None
+    ) -> int:
+        """Bring back every record of a backup with its times and counts; returns how many.
+
+        The store must be empty, or ``replace=True``: then records that are not in the backup are deleted, after
+        those in it are written. The store issues new versions. Raises AlreadyExists, CorruptData, InvalidItem.
+        """
+        store = self._enter()
+        if not replace and await store.count():
+            raise AlreadyExists(
+                "the store is not empty; restore with replace=True to make it equal to the backup", key=((), "")
+            )
+        kept: set[tuple[tuple[str, ...], str]] = set()
+        async for ops in self._backed_up(store, Path(path)):
+            finish_batch(await apply_all(store, ops))
+            kept.update(op.key for op in ops)
+            if progress is not None:
+                progress(len(kept))
+        if replace:
+            async for items in store.stream(batch_size=BATCH):
+                for item in items:
+                    if item.key not in kept:
+                        await store.delete(item.id, namespace=item.namespace)
+        return len(kept)
+
+    async def _backed_up(self, store: MemoryStore, path: Path) -> AsyncIterator[list[Put]]:
+        """The records of a backup as privileged writes, a batch at a time; nothing yet if a line is bad."""
+        if await asyncio.to_thread(_is_jsonl, path):
+            refused: dict[int, str] = {}
+            async for lines in self._read_lines(store, path, refused):
+                if refused:
+                    break
+            if refused:
+                line, reason = next(iter(refused.items()))
+                raise InvalidItem(f"line {line} of the backup: {reason}. Nothing was restored", lines=refused)
+            async for lines in self._read_lines(store, path, refused):
+                yield [op for _, op in lines]
+            return
+        async for rows in store._backup_rows(path):
+            puts: list[Put] = []
+            async for batch in store._slices(rows):
+                puts += [self._privileged(store, decode(row), row.embedder) for row in batch]
+            yield puts
+
+    stats_sync = blocking(stats)
+    verify_sync = blocking(verify)
+    repair_sync = blocking(repair)
+    sweep_sync = blocking(sweep)
+    backup_sync = blocking(backup)
+    restore_sync = blocking(restore)
+
+
+def _is_jsonl(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) in (b"{", b"")

@@ -1,0 +1,169 @@
+"""Synchronous twins: one guard, one private loop, one descriptor; every coroutine method gets its twin in one line.
+
+``get_sync = blocking(get)`` keeps the parameters and the result type. A twin called from another thread runs on
+the owner's home loop; an owner opened by a twin gets a private daemon thread that owns a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from memory.errors import Closed, WrongLoop
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="LoopOwner")
+
+
+class LoopOwner(Protocol):
+    """What a twin needs: an object that knows which loop it lives on."""
+
+    @property
+    def _home(self) -> Home: ...
+
+
+class Home:
+    """Where an owner lives: the loop it was opened on, or a private loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def settle(self) -> None:
+        """Make the running loop the home; called by the owner's open."""
+        self.loop = asyncio.get_running_loop()
+
+    def leave(self) -> None:
+        """Forget the loop; called by the owner's close. A private loop stops once the twin has returned."""
+        self.loop = None
+
+    @property
+    def private(self) -> bool:
+        """Whether a private thread owns the loop."""
+        return self._thread is not None
+
+    def run(self, start: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
+        """Run a coroutine on the home loop and wait for it. Raises WrongLoop on a running loop, Closed if it is gone."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise WrongLoop(
+                f"{name} was called on a running event loop, which it would block; use 'await {name.removesuffix('_sync')}(...)'"
+            )
+        with self._lock:
+            loop = self.loop or self._private_loop()
+        if loop.is_closed() or not loop.is_running():
+            raise Closed(f"the event loop that owns this store is not running any more, so {name} cannot run there")
+        future = asyncio.run_coroutine_threadsafe(start(), loop)
+        try:
+            result = future.result()
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            if self.loop is None:
+                self._stop_private()
+        return result
+
+    def _private_loop(self) -> asyncio.AbstractEventLoop:
+        if self._thread is not None and self._thread.is_alive():
+            return self._private
+        self._private = asyncio.new_event_loop()
+        ready = threading.Event()
+
+        def own() -> None:
+            asyncio.set_event_loop(self._private)
+            self._private.call_soon(ready.set)
+            self._private.run_forever()
+            self._private.close()
+
+        self._thread = threading.Thread(target=own, name="memory-loop", daemon=True)
+        self._thread.start()
+        ready.wait()
+        return self._private
+
+    def _stop_private(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._private.call_soon_threadsafe(self._private.stop)
+            thread.join()
+
+
+class blocking(Generic[S, P, R]):
+    """The synchronous twin of a coroutine method, typed by its parameters and result.
+
+    Raises WrongLoop at once on a running loop, Closed when the home loop has ended.
+    """
+
+    def __init__(self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]]) -> None:
+        self._method = method
+        self.__doc__ = f"Synchronous twin of ``{method.__name__}``."
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, obj: None, owner: type) -> blocking[S, P, R]: ...
+    @overload
+    def __get__(self, obj: S, owner: type) -> Callable[P, R]: ...
+    def __get__(self, obj: Any, owner: type) -> Any:
+        if obj is None:
+            return self
+        # Looked up by name so that a subclass's override of the coroutine is what its twin runs.
+        method = getattr(obj, self._method.__name__)
+
+        def twin(*args: P.args, **kwargs: P.kwargs) -> R:
+            result: R = obj._home.run(lambda: method(*args, **kwargs), self._name)
+            return result
+
+        return twin
+
+
+class blocking_iterator(Generic[S, P, R]):
+    """The synchronous twin of a method that returns an async iterator: an iterator that fetches step by step."""
+
+    def __init__(self, method: Callable[Concatenate[S, P], AsyncIterator[R]]) -> None:
+        self._method = method
+        self.__doc__ = f"Synchronous twin of ``{method.__name__}``."
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, obj: None, owner: type) -> blocking_iterator[S, P, R]: ...
+    @overload
+    def __get__(self, obj: S, owner: type) -> Callable[P, Iterator[R]]: ...
+    def __get__(self, obj: Any, owner: type) -> Any:
+        if obj is None:
+            return self
+        method = getattr(obj, self._method.__name__)
+
+        def twin(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+            return _iterate(obj._home, method(*args, **kwargs), self._name)
+
+        return twin
+
+
+_END: Any = object()
+
+
+def _iterate(home: Home, source: AsyncIterator[R], name: str) -> Iterator[R]:
+    async def step() -> R:
+        return await anext(source, _END)
+
+    async def finish() -> None:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+    try:
+        while (value := home.run(step, name)) is not _END:
+            yield value
+    finally:
+        home.run(finish, name)
