@@ -113,7 +113,7 @@ def test_the_identity_names_what_decides_the_terms() -> None:
 
 
 @given(texts, st.sampled_from(LANGUAGES))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_terms_in_every_language_are_plain_and_capped(text: str, language: str) -> None:
     for term in ANALYSERS[language].terms(text):
         assert A_TERM(term)
@@ -127,7 +127,7 @@ def test_no_character_of_unicode_makes_a_term_that_is_not_plain() -> None:
 
 
 @given(texts)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_fts5_tokenizes_terms_to_themselves(text: str) -> None:
     terms = ENGLISH.terms(text)
     db = apsw.Connection(":memory:")
@@ -138,7 +138,7 @@ def test_fts5_tokenizes_terms_to_themselves(text: str) -> None:
 
 
 @given(st.lists(texts, max_size=20).map(lambda parts: " ".join(part * 40 for part in parts)))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_slices_add_up_to_the_whole(text: str) -> None:
     slices = list(ENGLISH.iter_terms(text))
     assert [term for part in slices for term in part] == ENGLISH.terms(text)
@@ -151,6 +151,7 @@ def test_slices_add_up_to_the_whole(text: str) -> None:
 @given(
     st.lists(st.text(st.sampled_from("abcdé日🎉'"), min_size=1, max_size=30), max_size=40), st.sampled_from(" \n,。")
 )
+@settings(deadline=None)
 def test_slicing_does_not_cut_words_that_are_separated(words: list[str], separator: str) -> None:
     words.append("unbreakable")
     terms = [term for word in words for term in ENGLISH.terms(word)]
@@ -162,22 +163,26 @@ def test_a_run_without_separators_is_cut_at_a_slice() -> None:
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=200))
+@settings(deadline=None)
 def test_the_fast_way_for_ascii_agrees_with_the_general_one(text: str) -> None:
     assert [*ENGLISH.terms(text), "é"] == ENGLISH.terms(text + " é")
 
 
 @given(st.text(max_size=50) | curious.map(lambda text: text[:50]))
+@settings(deadline=None)
 def test_both_normal_forms_give_the_same_terms(text: str) -> None:
     assert ENGLISH.terms(normalize("NFC", text)) == ENGLISH.terms(normalize("NFD", text))
 
 
-@given(texts)
-def test_a_full_cache_changes_no_term(text: str) -> None:
-    small = Analyser()
-    before = small.terms(text)
-    for i in range(40_000 if text == "" else 10):
-        small.terms(f"word{i}")
-    assert small.terms(text) == before
+def test_full_caches_change_no_term() -> None:
+    analyser = Analyser()
+    text = "Caroline's étés 日本 🎉 " + "long" * 50
+    before = analyser.terms(text)
+    for i in range(40_000):
+        analyser.terms(f"word{i}")
+    for i in range(0x4E00, 0x4E00 + 20_000, 500):
+        analyser.terms("".join(map(chr, range(i, i + 500))))
+    assert analyser.terms(text) == before
 
 
 def test_terms_and_scores_are_the_same_in_another_process() -> None:
@@ -239,6 +244,7 @@ queries = st.lists(
 
 
 @given(queries, st.data())
+@settings(deadline=None)
 def test_more_occurrences_never_lower_a_score_and_the_bound_holds(
     query: list[tuple[str, int]], data: st.DataObject
 ) -> None:
@@ -254,6 +260,7 @@ def test_more_occurrences_never_lower_a_score_and_the_bound_holds(
 
 
 @given(queries, st.data())
+@settings(deadline=None)
 def test_the_order_of_query_terms_changes_no_bit_and_explain_adds_up(
     query: list[tuple[str, int]], data: st.DataObject
 ) -> None:
@@ -290,7 +297,7 @@ def test_each_term_brings_its_thousand_newest_matches_ties_by_key() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 700))
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 def test_the_candidates_do_not_depend_on_the_order_or_size_of_what_is_fed(seed: int, size: int) -> None:
     rng = random.Random(seed)
     items = [(i, rng.randrange(50), {"a": 1} if rng.random() < 0.9 else {"b": 2, "a": 1}, 3) for i in range(1_700)]
@@ -328,6 +335,7 @@ def test_a_neighbour_shares_three_tenths_of_its_score() -> None:
 @given(
     st.lists(st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.7]), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 5)
 )
+@settings(deadline=None)
 def test_shared_scores_are_those_of_the_definition(scores: list[float], n: int, keep: int) -> None:
     line = [f"k{i:02}" for i in range(len(scores))]
     own = {key: score for key, score in zip(line, scores, strict=True) if score}
