@@ -15,14 +15,13 @@ from memory.store.searching import Searches
 from memory.store.transfer import Transfers
 from memory.store.types import Health
 from memory.store.watching import Watches
-from memory.store.writes import Writes
 from memory.sync import blocking
 
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 
-class Operations(Reads, Writes, Searches, Watches, Transfers):
+class Operations(Reads, Transfers, Searches, Watches):
     """Everything that works the same on a store and on a view of it."""
 
     def scoped(

@@ -1,0 +1,371 @@
+"""``in_memory``: everything in this process, gone when it closes. The reference the other backends are held to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from heapq import nsmallest
+from itertools import chain, islice
+from operator import itemgetter
+from typing import Any, ClassVar
+
+import msgspec
+from sortedcontainers import SortedDict
+
+from memory.codec import decode
+from memory.filters import Filter, predicate
+from memory.model import MemoryItem, key_order, path_bytes
+from memory.ops import (
+    ABSENT,
+    ANY,
+    WHOLE,
+    Count,
+    Event,
+    Events,
+    FeedRead,
+    Match,
+    Matched,
+    Owner,
+    Page,
+    Put,
+    Read,
+    Remove,
+    Result,
+    Row,
+    Scan,
+    Scope,
+    Status,
+    Touch,
+    Write,
+)
+from memory.search.text import Matcher
+from memory.store import Capabilities, MemoryStore
+from memory.store.base import SLICE_SECONDS
+from memory.store.fallbacks import best_candidates, key_of
+from memory.store.types import Durability
+
+SortKey = tuple[bytes, bytes]
+Analyse = Callable[[str], Awaitable[tuple[dict[str, int], int]]]
+STEP = 64
+GRAVE_MICROS = 86_400_000_000
+
+
+class _Record(msgspec.Struct, gc=False):
+    """A row with what its writes and indexes need."""
+
+    row: Row
+    owner: Owner
+    token: bytes
+    digest: bytes
+    item: MemoryItem | None = None
+    """Decoded at the first filter that looks at it; never handed out, so nobody can change it."""
+
+    def decoded(self) -> MemoryItem:
+        item = self.item
+        if item is None:
+            item = self.item = decode(self.row)
+        return item
+
+
+class InMemoryStore(MemoryStore):
+    """Records in a dict sorted by key; writes are single steps of the event loop. Terms are indexed at a search."""
+
+    name = "in_memory"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        persistent=False, shared=False, atomic_batches=True, feed=True, indexes_terms=False
+    )
+
+    @property
+    def durability(self) -> Durability:
+        return "none"
+
+    async def _open(self) -> None:
+        self._records: SortedDict[SortKey, _Record] = SortedDict()
+        self._graves: dict[SortKey, tuple[int, bytes, int]] = {}
+        self._digests: dict[bytes, set[SortKey]] = {}
+        self._events: list[Event] = []
+        self._last_event = 0
+        self._version = 0
+        self._terms = _TermIndex()
+
+    async def _close(self) -> None:
+        for name in ("_records", "_graves", "_digests", "_events", "_terms"):
+            self.__dict__.pop(name, None)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        if not atomic:
+            return [self._apply(op) for op in ops]
+        saved = [(key, self._records.get(key), self._graves.get(key)) for key in {key_order(op.key) for op in ops}]
+        events = len(self._events)
+        results = [self._apply(op) for op in ops]
+        if all(result.status in (Status.DONE, Status.DUPLICATE) for result in results):
+            return results
+        for key, record, grave in saved:
+            self._place(key, record)
+            if grave is not None:
+                self._graves[key] = grave
+        del self._events[events:]
+        applied = (Status.DONE, Status.DUPLICATE)
+        return [Result(Status.SKIPPED) if result.status in applied else result for result in results]
+
+    def _apply(self, op: Write) -> Result:
+        key = key_order(op.key)
+        record = self._records.get(key)
+        if op.floor is not None:
+            repeated = self._repeat(op, key, record)
+            if repeated is not None:
+                return repeated
+        live = record is not None and (record.row.expires is None or record.row.expires > op.now)
+        if type(op) is Remove and op.expired:
+            live = record is not None
+        if record is None or not live:
+            if op.expect > 0 or type(op) is not Put:
+                return Result(Status.MISSING)
+        elif not op.scope.covers_owner(*record.owner):
+            return Result(Status.EXISTS if type(op) is Put else Status.MISSING)
+        elif op.expect == ABSENT:
+            return Result(Status.EXISTS)
+        elif op.expect not in (ANY, record.row.version):
+            return Result(Status.CONFLICT, record.row)
+        old = record if live else None
+        if type(op) is Put:
+            return self._put(op, key, old)
+        assert old is not None  # a Remove or Touch of an absent row has returned MISSING
+        self._version += 1
+        if type(op) is Touch:
+            row = msgspec.structs.replace(
+                old.row,
+                version=self._version,
+                accessed=op.now if op.accesses else old.row.accessed,
+                count=old.row.count + op.accesses,
+                expires=op.expires if op.set_expiry else old.row.expires,
+            )
+            self._records[key] = _Record(row, old.owner, op.token, old.digest)
+            self._log(op, removed=False, owner=old.owner, was=old.owner)
+            return Result(Status.DONE, row)
+        self._place(key, None)
+        self._graves[key] = (self._version, op.token, op.now)
+        self._log(op, removed=True, owner=None, was=old.owner)
+        return Result(Status.DONE)
+
+    def _repeat(self, op: Write, key: SortKey, record: _Record | None) -> Result | None:
+        """What a repeat of a write finds: its own first result, an undecidable state, or None: it may be applied."""
+        version, token = (0, b"") if record is None else (record.row.version, record.token)
+        if record is None and key in self._graves:
+            version, token, _ = self._graves[key]
+        if token == op.token:
+            return Result(Status.DONE, None if record is None else record.row)
+        return Result(Status.UNKNOWN) if version > (op.floor or 0) else None
+
+    def _put(self, op: Put, key: SortKey, old: _Record | None) -> Result:
+        if op.dedup:
+            for twin in sorted(self._digests.get(op.digest, ())):
+                row = self._records[twin].row
+                if row.expires is None or row.expires > op.now:
+                    return Result(Status.DUPLICATE, row)
+        self._version += 1
+        now, item = op.now, op.item
+        row = Row(
+            body=op.body,
+            version=self._version,
+            created=now if op.created is None else op.created,
+            updated=now,
+            accessed=now,
+            expires=op.expires,
+            embedding=op.embedding,
+            embedder=op.embedder,
+        )
+        if op.keep is not None:
+            row.updated, row.accessed, row.count = op.keep.updated, op.keep.accessed, op.keep.count
+        elif old is not None:
+            row.created, row.accessed, row.count = old.row.created, old.row.accessed, old.row.count
+        owner = (item.user_id, item.agent_id, item.session_id)
+        self._place(key, _Record(row, owner, op.token, op.digest))
+        if self.feed:
+            self._log(op, removed=False, owner=owner, was=None if old is None else old.owner)
+        return Result(Status.DONE, row)
+
+    def _place(self, key: SortKey, record: _Record | None) -> None:
+        """Put a record (or nothing) under a key, and keep the digests and the list of terms to index in step."""
+        before = self._records.get(key)
+        if before is not None and (record is None or record.digest != before.digest):
+            keys = self._digests[before.digest]
+            keys.discard(key)
+            if not keys:
+                del self._digests[before.digest]
+        if record is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+            self._digests.setdefault(record.digest, set()).add(key)
+            if self._graves:
+                self._graves.pop(key, None)
+        self._terms.stale.add(key)
+
+    def _log(self, op: Write, *, removed: bool, owner: Owner | None, was: Owner | None) -> None:
+        if self.feed:
+            self._last_event += 1
+            self._events.append(Event(self._last_event, op.key, self._version, op.now, removed, owner, was))
+
+    async def _sweep(self, now: int) -> int:
+        removed = 0
+        async for records in self._walk(WHOLE, None):
+            for key, record in records:
+                if record.row.expires is not None and record.row.expires <= now:
+                    op = Remove(
+                        key=key_of(key), token=b"", now=now, expect=record.row.version, expired=True
+                    )
+                    removed += self._apply(op).status is Status.DONE
+        self._graves = {key: grave for key, grave in self._graves.items() if grave[2] > now - GRAVE_MICROS}
+        oldest = now - round(self.feed_retention * 1_000_000)
+        self._events = [event for event in self._events if event.at > oldest]
+        return removed
+
+    async def _feed(self, op: FeedRead) -> Events:
+        oldest = self._events[0].seq if self._events else self._last_event + 1
+        if op.after is None:
+            return Events([], self._last_event, oldest)
+        start = max(0, op.after + 1 - oldest)
+        return Events(self._events[start : start + op.limit], self._last_event, oldest)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    async def _read(self, op: Read) -> list[Row | None]:
+        rows: list[Row | None] = []
+        for namespace, id in op.keys:
+            record = self._records.get((path_bytes(namespace), id.encode()))
+            if record is None or (record.row.expires is not None and record.row.expires <= op.now):
+                rows.append(None)
+            elif op.scope is WHOLE or (op.scope.covers_namespace(namespace) and op.scope.covers_owner(*record.owner)):
+                rows.append(record.row)
+            else:
+                rows.append(None)
+        return rows
+
+    async def _walk(self, scope: Scope, after: SortKey | None) -> AsyncIterator[list[tuple[SortKey, _Record]]]:
+        """Records in the scope's namespaces in key order, a step at a time, other tasks running in between."""
+        path = path_bytes(scope.path)
+        start, inclusive = ((path, b""), True) if after is None else (after, False)
+        below = path + b"\0" if path else b""
+        while True:
+            keys = list(islice(self._records.irange(start, None, (inclusive, False)), STEP))
+            inside = [
+                key for key in keys if key[0] == path or (scope.below and key[0].startswith(below))
+            ]
+            yield [(key, self._records[key]) for key in inside]
+            if len(inside) < STEP:
+                return
+            start, inclusive = keys[-1], False
+            await asyncio.sleep(0)
+
+    async def _matching(
+        self, scope: Scope, where: Filter | None, now: int, after: SortKey | None = None
+    ) -> AsyncIterator[list[tuple[SortKey, _Record]]]:
+        """Live records in scope that satisfy the filter, a step at a time."""
+        accept = predicate(where)
+        async for records in self._walk(scope, after):
+            yield [
+                (key, record)
+                for key, record in records
+                if (record.row.expires is None or record.row.expires > now)
+                and scope.covers_owner(*record.owner)
+                and (where is None or accept(record.decoded()))
+            ]
+
+    async def _scan(self, op: Scan) -> Page:
+        if op.order.field == "key":
+            after = None if op.after is None else key_order((op.after.namespace, op.after.id))
+            rows: list[Row] = []
+            async for records in self._matching(op.scope, op.where, op.now, after):
+                rows += [record.row for _, record in records]
+                if len(rows) >= op.limit:
+                    break
+            return Page(rows[: op.limit], exact=True, more=len(rows) >= op.limit)
+        value, sign = _VALUES[op.order.field], -1 if op.order.descending else 1
+        start = None
+        if op.after is not None:
+            start = (sign * (op.after.value or 0), key_order((op.after.namespace, op.after.id)))
+        best: list[tuple[float, SortKey, _Record]] = []
+        async for records in self._matching(op.scope, op.where, op.now):
+            fresh = [(sign * value(record), key, record) for key, record in records]
+            fresh = [entry for entry in fresh if start is None or entry[:2] > start]
+            best = nsmallest(op.limit, chain(best, fresh), key=itemgetter(0, 1))
+        return Page([record.row for _, _, record in best], exact=True, more=len(best) == op.limit)
+
+    async def _count(self, op: Count) -> int:
+        return sum([len(records) async for records in self._matching(op.scope, op.where, op.now)])
+
+    async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
+        found: dict[bytes, None] = {}
+        async for records in self._matching(op.scope, op.where, op.now):
+            found.update(dict.fromkeys(key[0] for key, _ in records))
+        return [tuple(path.decode().split("\0")) for path in found]
+
+    async def _match(self, op: Match) -> Matched:
+        await self._terms.refresh(self._records, self._counts)
+        matcher: Matcher[SortKey] = Matcher(op.terms)
+        accept, path = predicate(op.where), path_bytes(op.scope.path)
+        below = path + b"\0" if path else b""
+        async for keys in self._slices(self._terms.holding(op.terms)):
+            for key in keys:
+                record = self._records.get(key)
+                if (
+                    record is not None
+                    and (record.row.expires is None or record.row.expires > op.now)
+                    and (key[0] == path or (op.scope.below and key[0].startswith(below)))
+                    and op.scope.covers_owner(*record.owner)
+                    and (op.where is None or accept(record.decoded()))
+                    and (counts := self._terms.counts.get(key)) is not None
+                ):
+                    matcher.feed([(key, record.row.created, *counts)])
+        return await best_candidates(self, op, matcher.df, matcher.candidates())
+
+    async def _health(self) -> dict[str, Any]:
+        return {"records": len(self._records)}
+
+
+_VALUES: dict[str, Callable[[_Record], float]] = {
+    "created_at": lambda record: record.row.created,
+    "updated_at": lambda record: record.row.updated,
+    "accessed_at": lambda record: record.row.accessed,
+    "importance": lambda record: record.decoded().importance,
+}
+
+
+class _TermIndex:
+    """Term -> keys, brought up to date when a search wants it."""
+
+    def __init__(self) -> None:
+        self.stale: set[SortKey] = set()
+        self.counts: dict[SortKey, tuple[dict[str, int], int]] = {}
+        self._keys: dict[str, set[SortKey]] = {}
+        self._lock = asyncio.Lock()
+
+    async def refresh(self, records: Mapping[SortKey, _Record], analyse: Analyse) -> None:
+        """Index what was written since. Other tasks run in between; what they write waits for the next search."""
+        async with self._lock:
+            started = time.perf_counter()
+            for key in list(self.stale):
+                if time.perf_counter() - started > SLICE_SECONDS:
+                    await asyncio.sleep(0)
+                    started = time.perf_counter()
+                self.stale.discard(key)
+                for term in self.counts.pop(key, ({}, 0))[0]:
+                    self._keys[term].discard(key)
+                record = records.get(key)
+                if record is None:
+                    continue
+                counts = await analyse(record.decoded().searchable)
+                if records.get(key) is not record:
+                    self.stale.add(key)  # written again while a long text was analysed
+                    continue
+                self.counts[key] = counts
+                for term in counts[0]:
+                    self._keys.setdefault(term, set()).add(key)
+
+    def holding(self, terms: Sequence[str]) -> list[SortKey]:
+        """Keys of the records that hold any of the terms."""
+        return list(set().union(*(self._keys.get(term, ()) for term in terms)))
