@@ -152,7 +152,6 @@ def test_slices_add_up_to_the_whole(text: str) -> None:
     st.lists(st.text(st.sampled_from("abcdé日🎉'"), min_size=1, max_size=30), max_size=40), st.sampled_from(" \n,。")
 )
 @settings(deadline=None)
-@settings(deadline=None)
 def test_slicing_does_not_cut_words_that_are_separated(words: list[str], separator: str) -> None:
     words.append("unbreakable")
     terms = [term for word in words for term in ENGLISH.terms(word)]
@@ -336,7 +335,6 @@ def test_a_neighbour_shares_three_tenths_of_its_score() -> None:
 @given(
     st.lists(st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.7]), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 5)
 )
-@settings(deadline=None)
 @settings(deadline=None)
 def test_shared_scores_are_those_of_the_definition(scores: list[float], n: int, keep: int) -> None:
     line = [f"k{i:02}" for i in range(len(scores))]
