@@ -45,11 +45,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ERRORS = (
-    "AlreadyExists BackendUnavailable BatchError Closed CorruptData DeadlineExceeded EmbeddingMismatch InvalidCursor "
-    "InvalidFilter InvalidItem InvalidSetting MemoryStoreError NotFound Overloaded ResumeExpired StorageFull "
-    "UnknownOutcome UnsupportedOperation VersionConflict WrongLoop"
-).split()
+_ERRORS = [
+    "AlreadyExists",
+    "BackendUnavailable",
+    "BatchError",
+    "Closed",
+    "CorruptData",
+    "DeadlineExceeded",
+    "EmbeddingMismatch",
+    "InvalidCursor",
+    "InvalidFilter",
+    "InvalidItem",
+    "InvalidSetting",
+    "MemoryStoreError",
+    "NotFound",
+    "Overloaded",
+    "ResumeExpired",
+    "StorageFull",
+    "UnknownOutcome",
+    "UnsupportedOperation",
+    "VersionConflict",
+    "WrongLoop",
+]
 _HOMES = {
     **dict.fromkeys(_ERRORS, "memory.errors"),
     **dict.fromkeys(("Capabilities", "Change", "Hit", "ItemPage", "MemoryStore", "SearchPage", "View"), "memory.store"),

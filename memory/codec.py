@@ -201,7 +201,9 @@ def from_dict(data: Any) -> MemoryItem:
         raise InvalidItem(f"a record must be a JSON object, not {type(data).__name__}")
     version = data.get("v", FORMAT)
     if type(version) is int and version > FORMAT:
-        raise InvalidItem(f"the record has format {version}; this version reads {FORMAT}. Upgrade agent-memory-backends")
+        raise InvalidItem(
+            f"the record has format {version}; this version reads {FORMAT}. Upgrade agent-memory-backends"
+        )
     for name in data:
         if name not in ENVELOPE_FIELDS:
             close = get_close_matches(str(name), ENVELOPE_FIELDS, 1)

@@ -151,7 +151,7 @@ def key_order(key: Key) -> tuple[bytes, bytes]:
     return (path_bytes(key[0]), key[1].encode())
 
 
-def check_name(value: Any, field: str, limit: int = MAX_NAME_BYTES) -> str:
+def check_name(value: object, field: str, limit: int = MAX_NAME_BYTES) -> str:
     """A non-empty str without NUL or lone surrogates, at most ``limit`` UTF-8 bytes. Raises InvalidItem."""
     if not isinstance(value, str):
         raise InvalidItem(f"{field} must be a str, not {type(value).__name__}", field=field)

@@ -319,4 +319,3 @@ class Problem(msgspec.Struct, frozen=True):
     what: str
     key: Key | None = None
     detail: str = ""
-

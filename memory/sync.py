@@ -31,6 +31,7 @@ class Home:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._private: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
     def settle(self) -> None:
@@ -72,30 +73,32 @@ class Home:
         return result
 
     def _private_loop(self) -> asyncio.AbstractEventLoop:
-        if self._thread is not None and self._thread.is_alive():
+        if self._private is not None:
             return self._private
-        self._private = asyncio.new_event_loop()
+        loop = self._private = asyncio.new_event_loop()
         ready = threading.Event()
 
         def own() -> None:
-            asyncio.set_event_loop(self._private)
-            self._private.call_soon(ready.set)
-            self._private.run_forever()
-            self._private.close()
+            asyncio.set_event_loop(loop)
+            loop.call_soon(ready.set)
+            loop.run_forever()
+            loop.close()
 
         self._thread = threading.Thread(target=own, name="memory-loop", daemon=True)
         self._thread.start()
         ready.wait()
-        return self._private
+        return loop
 
     def _stop_private(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._private.call_soon_threadsafe(self._private.stop)
+        with self._lock:
+            loop, thread = self._private, self._thread
+            self._private = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
 
-class blocking(Generic[S, P, R]):
+class blocking(Generic[S, P, R]):  # noqa: N801 - used like a decorator
     """The synchronous twin of a coroutine method, typed by its parameters and result.
 
     Raises WrongLoop at once on a running loop, Closed when the home loop has ended.
@@ -125,7 +128,7 @@ class blocking(Generic[S, P, R]):
         return twin
 
 
-class blocking_iterator(Generic[S, P, R]):
+class blocking_iterator(Generic[S, P, R]):  # noqa: N801 - used like a decorator
     """The synchronous twin of a method that returns an async iterator: an iterator that fetches step by step."""
 
     def __init__(self, method: Callable[Concatenate[S, P], AsyncIterator[R]]) -> None:

@@ -215,9 +215,7 @@ class InMemoryStore(MemoryStore):
         async for records in self._walk(WHOLE, None):
             for key, record in records:
                 if record.row.expires is not None and record.row.expires <= now:
-                    op = Remove(
-                        key=key_of(key), token=b"", now=now, expect=record.row.version, expired=True
-                    )
+                    op = Remove(key=key_of(key), token=b"", now=now, expect=record.row.version, expired=True)
                     removed += self._apply(op).status is Status.DONE
         self._graves = {key: grave for key, grave in self._graves.items() if grave[2] > now - GRAVE_MICROS}
         oldest = now - round(self.feed_retention * 1_000_000)
@@ -252,9 +250,7 @@ class InMemoryStore(MemoryStore):
         below = path + b"\0" if path else b""
         while True:
             keys = list(islice(self._records.irange(start, None, (inclusive, False)), STEP))
-            inside = [
-                key for key in keys if key[0] == path or (scope.below and key[0].startswith(below))
-            ]
+            inside = [key for key in keys if key[0] == path or (scope.below and key[0].startswith(below))]
             yield [(key, self._records[key]) for key in inside]
             if len(inside) < STEP:
                 return

@@ -187,7 +187,10 @@ class MemoryStore(Upkeep, ABC):
     def __exit__(self, *exc: object) -> None:
         self.close_sync()
 
-    open_sync = blocking(open)
+    def open_sync(self) -> Self:
+        """Synchronous twin of ``open``: a private thread owns the loop until ``close_sync``."""
+        return self._home.run(self.open, "open_sync")
+
     close_sync = blocking(close)
 
     def _refuse(self) -> None:
@@ -323,11 +326,10 @@ class MemoryStore(Upkeep, ABC):
         """Terms of a text with their occurrences, and how many in all; a long text in slices."""
         if len(text) <= 2_048:
             return self.analyser.counts(text)
-        counts: dict[str, int] = {}
-        length = 0
-        for counts, length in self.analyser.iter_counts(text):
+        so_far: tuple[dict[str, int], int] = ({}, 0)
+        for so_far in self.analyser.iter_counts(text):
             await asyncio.sleep(0)
-        return counts, length
+        return so_far
 
     async def _add_terms(self, ops: Iterable[Write], *, check: bool = False) -> None:
         """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""

@@ -46,7 +46,9 @@ class Bound:
         """This scope narrowed to a namespace or to everything under one; None when nothing can lie inside."""
         scope = self._scope
         if namespace is not None and under is not None:
-            raise InvalidItem("give namespace= (exact) or under= (it and everything below), not both", field="namespace")
+            raise InvalidItem(
+                "give namespace= (exact) or under= (it and everything below), not both", field="namespace"
+            )
         if namespace is not None:
             path = check_namespace(namespace)
             if not scope.covers_namespace(path):

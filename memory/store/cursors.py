@@ -46,4 +46,4 @@ def read(cursor: str, digest: str, form: type[T]) -> T:
         raise InvalidCursor(
             "the cursor belongs to another question: scope, filter, order and page arguments must be those it was made for"
         )
-    return position  # type: ignore[no-any-return]
+    return position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins  # a class here has a method called list
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from memory.codec import decode
 from memory.errors import InvalidItem
 from memory.filters import parse, predicate
 from memory.model import MemoryItem, check_namespace
-from memory.ops import WHOLE, Count, Order, Page, Position, Read, Row, Scan
+from memory.ops import WHOLE, Count, Order, OrderField, Page, Position, Read, Row, Scan
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
 from memory.store.types import ItemPage
@@ -18,16 +19,19 @@ from memory.sync import blocking, blocking_iterator
 if TYPE_CHECKING:
     from memory.filters import Where
 
-ORDERS = ("key", "created_at", "updated_at", "accessed_at", "importance")
+ORDERS: tuple[OrderField, ...] = ("key", "created_at", "updated_at", "accessed_at", "importance")
+_ORDERS = {sign + name: Order(name, descending=bool(sign)) for name in ORDERS for sign in ("", "-")}
 MAX_LIMIT = 1_000
 
 
 def parse_order(order: str) -> Order:
     """``"created_at"``, or ``"-created_at"`` for newest first. Raises InvalidItem."""
-    name = order[1:] if isinstance(order, str) and order[:1] == "-" else order
-    if name not in ORDERS:
-        raise InvalidItem(f"order must be one of {', '.join(ORDERS)}, with - before it to descend; got {order!r}")
-    return Order(name, descending=order[0] == "-")
+    found = _ORDERS.get(order)
+    if found is None:
+        raise InvalidItem(
+            f"order must be one of {', '.join(ORDERS)}, with - before it to descend; got {order!r}", field="order"
+        )
+    return found
 
 
 def check_limit(limit: int, most: int = MAX_LIMIT) -> int:
@@ -132,7 +136,7 @@ class Reads(Bound):
         namespace: Namespace | None = None,
         under: Namespace | None = None,
         batch_size: int = 100,
-    ) -> AsyncIterator[list[MemoryItem]]:
+    ) -> AsyncIterator[builtins.list[MemoryItem]]:
         """All live items that satisfy the filter, in key order, in batches. Holds no lock between batches."""
         self._enter()
         filter = parse(where)
@@ -163,13 +167,14 @@ class Reads(Bound):
             return int(total)
         return sum([len(batch) async for batch in self.stream(where, namespace=namespace, under=under, batch_size=500)])
 
-    async def namespaces(self, *, under: Namespace | None = None) -> list[tuple[str, ...]]:
+    async def namespaces(self, *, under: Namespace | None = None) -> builtins.list[tuple[str, ...]]:
         """The namespaces that hold live items, in order."""
         store = self._enter()
         scope = self._narrow(None, check_namespace(under, "under", allow_root=True) if under is not None else None)
         if scope is None:
             return []
-        return await store._do_namespaces(Count(now=store._clock(), scope=scope))
+        found: builtins.list[tuple[str, ...]] = await store._do_namespaces(Count(now=store._clock(), scope=scope))
+        return found
 
     get_sync = blocking(get)
     get_many_sync = blocking(get_many)
@@ -206,4 +211,3 @@ def _again(op: Scan, after: Position | None, limit: int) -> Scan:
     return Scan(
         now=op.now, scope=op.scope, where=op.where, order=op.order, after=after, limit=limit, vectors=op.vectors
     )
-

@@ -100,18 +100,14 @@ class Searches(Bound):
             raise InvalidItem(f"neighbours must be an int from 0 to {MAX_NEIGHBOURS}", field="neighbours")
         least_score, least_text = _check_cut(min_score, "min_score"), _check_cut(min_text, "min_text", 1.0)
         scope = self._narrow(namespace, under)
-        digest = cursors.question(
-            "search", scope or self._scope, filter, query, mode, neighbours, min_score, min_text
-        )
+        digest = cursors.question("search", scope or self._scope, filter, query, mode, neighbours, min_score, min_text)
         place = None if cursor is None else cursors.read(cursor, digest, _Place)
         pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
         terms = query_terms(store.analyser, query)
         if scope is None or not terms:
             return SearchPage([])
         wanted = pool + 1 if place is not None or least_text > 0 else limit + 1
-        op = Match(
-            terms=terms, limit=BEST if neighbours else wanted, now=store._clock(), scope=scope, where=filter
-        )
+        op = Match(terms=terms, limit=BEST if neighbours else wanted, now=store._clock(), scope=scope, where=filter)
         matched: Matched = await store._do_match(op)
         scorer = Scorer(terms, matched.df)
         found = await _score(store, scorer, matched.candidates, op.limit)
@@ -133,7 +129,9 @@ class Searches(Bound):
         last = page[-1] if more else None
         return SearchPage(
             [_hit(scorer, hit, neighbours, explain) for hit in page],
-            last and cursors.write(digest, _Place(last.score, last.item.namespace, last.item.id, pool)),
+            last
+            if last is None
+            else cursors.write(digest, _Place(last.score, last.item.namespace, last.item.id, pool)),
             complete or last is not None,
         )
 

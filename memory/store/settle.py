@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,7 +27,6 @@ from memory.ops import ANY, Put, Result, Row, Status, Write
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
-T = TypeVar("T")
 BATCH = 500
 """Writes handed to a hook at once."""
 _force = msgspec.structs.force_setattr
@@ -75,6 +74,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def not_found(key: Key) -> NotFound:
+    """The error for a missing item."""
     return NotFound(f"there is no item {key[1]!r} in namespace {key[0]!r}", key=key)
 
 
@@ -164,15 +164,11 @@ async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = Fal
             if not writing.done():
                 writing.cancel()
         for op, result in zip(batch, results, strict=True):
-            outcomes.append(_caught(lambda op=op, floor=floor, result=result: _resolve(store, op, floor, result)))
+            try:
+                outcomes.append(_resolve(store, op, floor, result))
+            except MemoryStoreError as error:
+                outcomes.append(error)
     return outcomes
-
-
-def _caught(make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except MemoryStoreError as error:
-        return error
 
 
 def finish_batch(outcomes: list[Any]) -> list[Any]:

@@ -192,7 +192,7 @@ def publish(file: IO[bytes], beside: Path, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
-    os.replace(beside, path)
+    beside.replace(path)
     sync_directory(path.parent)
 
 

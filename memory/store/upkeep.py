@@ -89,7 +89,7 @@ class Upkeep(Operations):
         """The records of a backup as privileged writes, a batch at a time; nothing yet if a line is bad."""
         if await asyncio.to_thread(_is_jsonl, path):
             refused: dict[int, str] = {}
-            async for lines in self._read_lines(store, path, refused):
+            async for _ in self._read_lines(store, path, refused):
                 if refused:
                     break
             if refused:

@@ -55,7 +55,6 @@ class Operations(Reads, Transfers, Searches, Watches):
             check_json(source, "source")
         return View(self._store, scope, self._source if source is None else dict(source))
 
-
     async def health(self) -> Health:
         """Whether the engine answers: healthy, degraded or unhealthy, with facts. Never raises for a sick engine."""
         store = self._enter()
@@ -92,4 +91,3 @@ class View(Operations):
 
     def __repr__(self) -> str:
         return f"<View of {self._store.name}: {self._scope}>"
-

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from memory.filters import Where
     from memory.store.base import MemoryStore
 
+
 class Writes(Bound):
     """The writing half of a store or view."""
 
@@ -94,7 +95,7 @@ class Writes(Bound):
                     index = len(checked)
                     raise InvalidItem(f"item {index}: {error.message}", **{**error.__dict__, "index": index}) from None
         expires = ttl_micros(store, ttl)
-        ops: list[Write] = []
+        ops: list[Put] = []
         async for part in store._slices(checked):
             ops += [self._operation(store, item, body, ANY, unique, ttl, expires) for item, body in part]
         # A text this short cannot hold too many terms; longer ones are analysed before any I/O.
