@@ -46,7 +46,7 @@ class ManualClock:
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.micros = to_micros(start)
 
-    def __call__(self) -> int:
+    def __call__(self) -> int:  # noqa: D102 - see Clock
         return self.micros
 
     def advance(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from memory.errors import Closed, WrongLoop
@@ -16,6 +17,10 @@ from memory.errors import Closed, WrongLoop
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="LoopOwner")
+
+
+WATCH_SECONDS = 0.5
+"""How often a waiting twin looks whether its loop still exists."""
 
 
 class LoopOwner(Protocol):
@@ -57,20 +62,33 @@ class Home:
             raise WrongLoop(
                 f"{name} was called on a running event loop, which it would block; use 'await {name.removesuffix('_sync')}(...)'"
             )
+        # Under the lock, so that a private loop cannot end between the choice and the start.
         with self._lock:
             loop = self.loop or self._private_loop()
-        if loop.is_closed() or not loop.is_running():
-            raise Closed(f"the event loop that owns this store is not running any more, so {name} cannot run there")
-        future = asyncio.run_coroutine_threadsafe(start(), loop)
+            if loop.is_closed() or not loop.is_running():
+                raise _gone(name)
+            future = asyncio.run_coroutine_threadsafe(start(), loop)
         try:
-            result = future.result()
+            return self._wait(future, loop, name)
         except BaseException:
             future.cancel()
             raise
         finally:
             if self.loop is None:
                 self._stop_private()
-        return result
+
+    @staticmethod
+    def _wait(future: Future[R], loop: asyncio.AbstractEventLoop, name: str) -> R:
+        while True:
+            try:
+                return future.result(WATCH_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    raise
+                if loop.is_closed():
+                    raise _gone(name) from None
+            except CancelledError:
+                raise _gone(name) from None
 
     def _private_loop(self) -> asyncio.AbstractEventLoop:
         if self._private is not None:
@@ -82,7 +100,14 @@ class Home:
             asyncio.set_event_loop(loop)
             loop.call_soon(ready.set)
             loop.run_forever()
-            loop.close()
+            with self._lock:
+                # What other threads started meanwhile is cancelled, so that none of them waits for ever.
+                while tasks := asyncio.all_tasks(loop):
+                    for task in tasks:
+                        task.cancel()
+                    loop.run_until_complete(asyncio.wait(tasks))
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.close()
 
         self._thread = threading.Thread(target=own, name="memory-loop", daemon=True)
         self._thread.start()
@@ -96,6 +121,10 @@ class Home:
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
+
+
+def _gone(name: str) -> Closed:
+    return Closed(f"the event loop that owns this store is not running any more, so {name} cannot run there")
 
 
 class blocking(Generic[S, P, R]):  # noqa: N801 - used like a decorator

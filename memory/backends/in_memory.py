@@ -78,6 +78,7 @@ class InMemoryStore(MemoryStore):
 
     @property
     def durability(self) -> Durability:
+        """Nothing survives."""
         return "none"
 
     async def _open(self) -> None:

@@ -35,6 +35,7 @@ from memory.ops import (
     Scan,
     Write,
 )
+from memory.search.analysis import SLICE
 from memory.store import fallbacks
 from memory.store.reads import filled
 from memory.store.tracking import AccessTracker
@@ -136,6 +137,8 @@ class MemoryStore(Upkeep, ABC):
             if self._loop is loop:
                 return self
             try:
+                if self._loop is not None:  # the loop it was open on has ended without close
+                    await self._close()
                 await self._open()
             except BaseException:
                 await self._close()
@@ -161,6 +164,7 @@ class MemoryStore(Upkeep, ABC):
             self._refuse()
         if self._sweeper is not None:
             self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
         try:
             if self._tracker is not None:
                 await self._tracker.flush()
@@ -324,12 +328,13 @@ class MemoryStore(Upkeep, ABC):
 
     async def _counts(self, text: str) -> tuple[dict[str, int], int]:
         """Terms of a text with their occurrences, and how many in all; a long text in slices."""
-        if len(text) <= 2_048:
+        if len(text) <= SLICE:
             return self.analyser.counts(text)
-        so_far: tuple[dict[str, int], int] = ({}, 0)
+        result: tuple[dict[str, int], int] = ({}, 0)
         for so_far in self.analyser.iter_counts(text):
+            result = so_far
             await asyncio.sleep(0)
-        return so_far
+        return result
 
     async def _add_terms(self, ops: Iterable[Write], *, check: bool = False) -> None:
         """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
@@ -340,7 +345,7 @@ class MemoryStore(Upkeep, ABC):
             if type(op) is not Put or op.terms is not None:
                 continue
             text = op.item.searchable
-            counts, length = self.analyser.counts(text) if len(text) <= 2_048 else await self._counts(text)
+            counts, length = self.analyser.counts(text) if len(text) <= SLICE else await self._counts(text)
             if len(counts) > MAX_DISTINCT_TERMS:
                 raise InvalidItem(
                     f"item {op.key[1]!r} has {len(counts):,} distinct terms; the limit is {MAX_DISTINCT_TERMS:,}. "
