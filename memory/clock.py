@@ -21,9 +21,9 @@ def system_clock() -> int:
     return _time_ns() // 1000
 
 
-def to_micros(moment: datetime, field: str = "time") -> int:
+def to_micros(moment: object, field: str = "time") -> int:
     """An aware datetime as microseconds since the epoch, exactly. Raises InvalidItem for a naive one."""
-    if getattr(moment, "tzinfo", None) is None:
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidItem(f"{field} must be an aware datetime, e.g. datetime.now(UTC); got {moment!r}", field=field)
     return (moment - EPOCH) // _MICROSECOND
 

@@ -187,6 +187,17 @@ def check_namespace(value: Any, field: str = "namespace", *, allow_root: bool = 
     return path
 
 
+def check_text(value: object, field: str) -> str:
+    """A str without lone surrogates. Raises InvalidItem."""
+    if not isinstance(value, str):
+        raise InvalidItem(f"{field} must be a str, not {type(value).__name__}", field=field)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidItem(f"{field} holds a lone surrogate; it is not text", field=field) from None
+    return value
+
+
 def check_id(value: Any, field: str = "id") -> str:
     """An item id: 1 to 512 UTF-8 bytes. Raises InvalidItem."""
     return check_name(value, field, MAX_ID_BYTES)

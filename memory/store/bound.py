@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,6 +42,11 @@ class Bound:
         if namespace is None:
             return (self._scope.path or DEFAULT_NAMESPACE, check_id(id))
         return (check_namespace(namespace), check_id(id))
+
+    def _keys(self, ids: Iterable[str], namespace: Namespace | None) -> tuple[Key, ...]:
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise InvalidItem(f"ids must be an iterable of str, not a {type(ids).__name__}", field="ids")
+        return tuple(self._key(id, namespace) for id in ids)
 
     def _narrow(self, namespace: Namespace | None, under: Namespace | None) -> Scope | None:
         """This scope narrowed to a namespace or to everything under one; None when nothing can lie inside."""

@@ -72,7 +72,7 @@ class Reads(Bound):
     async def get_many(self, ids: Iterable[str], *, namespace: Namespace | None = None) -> list[MemoryItem | None]:
         """The live items under these ids, in order; None where there is none."""
         store = self._enter()
-        keys = tuple(self._key(id, namespace) for id in ids)
+        keys = self._keys(ids, namespace)
         if not keys or not self._scope.covers_namespace(keys[0][0]):
             return [None] * len(keys)
         items: list[MemoryItem | None] = []

@@ -12,7 +12,7 @@ from memory.clock import to_micros
 from memory.codec import decode
 from memory.errors import InvalidItem
 from memory.filters import parse, predicate
-from memory.model import MemoryItem, key_order
+from memory.model import MemoryItem, check_text, key_order
 from memory.ops import Around, Candidate, Match, Matched, Row, Scope
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer, query_terms
@@ -92,8 +92,7 @@ class Searches(Bound):
         store = self._enter()
         filter = parse(where)
         check_limit(limit, MAX_SEARCH_LIMIT)
-        if type(query) is not str:
-            raise InvalidItem(f"query must be a str, not {type(query).__name__}", field="query")
+        check_text(query, "query")
         if mode not in ("auto", "text"):
             raise InvalidItem(f'mode must be "auto" or "text", not {mode!r}', field="mode")
         if type(neighbours) is not int or not 0 <= neighbours <= MAX_NEIGHBOURS:

@@ -87,6 +87,8 @@ class Writes(Bound):
             raise UnsupportedOperation(f"{store.name} has no atomic batches; write the items without atomic=True")
         unique = check_dedup(dedup)
         checked: list[tuple[MemoryItem, bytes]] = []
+        if not isinstance(items, Iterable):
+            raise InvalidItem(f"items must be an iterable of MemoryItem, not {type(items).__name__}")
         async for batch in store._slices(list(items)):
             for item in batch:
                 try:
@@ -228,7 +230,7 @@ class Writes(Bound):
     async def delete_many(self, ids: Iterable[str], *, namespace: Namespace | None = None) -> list[bool]:
         """Delete items; for each, in order, whether it was there. Raises BatchError when some deletes failed."""
         store = self._enter()
-        keys = [self._key(id, namespace) for id in ids]
+        keys = self._keys(ids, namespace)
         if not keys or not self._scope.covers_namespace(keys[0][0]):
             return [False] * len(keys)
         now = store._clock()
