@@ -160,7 +160,7 @@ def again(backend: str, *names: str) -> dict[str, Any]:
     """Run this script anew, in a process that shares nothing with this one but the files; return its answers."""
     sys.stdout.flush()
     file = FOLDER / f"{backend}.json"
-    settings = {"MEMORY_BACKEND_TYPE": backend, "MEMORY_SQLITE_PATH": str(DATABASE), "DEMO_ANSWERS": str(file)}
+    settings = {"MEMORY_BACKEND_TYPE": backend, "MEMORY_PATH": str(DATABASE), "DEMO_ANSWERS": str(file)}
     done = subprocess.run([sys.executable, __file__, *names], env={**os.environ, **settings}, check=False)
     if done.returncode:
         sys.exit(f"\nThe demo failed: `{' '.join(names)}` on {backend} ended with status {done.returncode}.")
@@ -185,7 +185,7 @@ def tour() -> None:
         f"\nAll {len(kept)} questions were answered as expected, and both engines gave the same hits with the same scores."
     )
     print(f"That took {time.perf_counter() - began:.1f} s. What to do next:")
-    print(f"  MEMORY_SQLITE_PATH={DATABASE} {Path(sys.executable).with_name('memory')} search 'boxes and the van'")
+    print(f"  MEMORY_PATH={DATABASE} {Path(sys.executable).with_name('memory')} search 'boxes and the van'")
     print("  read examples/demo.py from `remember` on, then README.md, and put a memory into your own program")
 
 
