@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memory.filters import Where
     from memory.store.base import MemoryStore
 
+T = TypeVar("T")
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -59,7 +60,7 @@ class Transfers(Writes):
                 lines: list[bytes] = []
                 async for batch in store._slices(pairs):
                     lines += [msgspec.json.encode(to_dict(item, row.embedder)) + b"\n" for row, item in batch]
-                await asyncio.to_thread(file.write, b"".join(lines))
+                await to_the_end(file.write, b"".join(lines))
                 total += len(pairs)
                 if progress is not None:
                     progress(total)
@@ -111,10 +112,11 @@ class Transfers(Writes):
         self, store: MemoryStore, path: Path, refused: dict[int, str]
     ) -> AsyncIterator[list[tuple[int, Put]]]:
         """Checked writes with their line numbers, a batch at a time; bad lines go to ``refused``."""
-        file = await asyncio.to_thread(open, path, "rb")
+        opened: list[IO[bytes]] = []
         try:
+            await to_the_end(_open, path, "rb", opened)
             number = 0
-            while lines := await asyncio.to_thread(_some_lines, file):
+            while lines := await to_the_end(_some_lines, opened[0]):
                 ops: list[tuple[int, Put]] = []
                 async for batch in store._slices(lines):
                     for line in batch:
@@ -134,7 +136,8 @@ class Transfers(Writes):
                             ops.remove((place, op))
                 yield ops
         finally:
-            file.close()
+            for file in opened:
+                file.close()
 
     def _privileged(self, store: MemoryStore, item: MemoryItem, embedder: str | None) -> Put:
         """A write that keeps every time and count of the item, and on the whole store its source too."""
@@ -173,18 +176,39 @@ def _parse_line(line: bytes) -> tuple[MemoryItem, str | None]:
     return item, data.get("embedder")
 
 
+async def to_the_end(call: Callable[..., T], *arguments: Any) -> T:
+    """Run a blocking call in a thread and wait until it has ended, also when cancelled: nothing is left half open."""
+    running = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def _open(path: Path, mode: str, opened: list[IO[bytes]]) -> None:
+    """Open a file into a list, where it is found and closed even if the task that asked was cancelled."""
+    opened.append(path.open(mode))
+
+
 @asynccontextmanager
 async def whole_file(path: Path) -> AsyncIterator[IO[bytes]]:
     """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    file = await asyncio.to_thread(open, beside, "xb")
+    opened: list[IO[bytes]] = []
     try:
-        yield file
-        await asyncio.to_thread(publish, file, beside, path)
+        await to_the_end(_open, beside, "xb", opened)
+        yield opened[0]
+        await to_the_end(publish, opened[0], beside, path)
     except BaseException:
+        await to_the_end(_discard, opened, beside)
+        raise
+
+
+def _discard(opened: list[IO[bytes]], beside: Path) -> None:
+    for file in opened:
         file.close()
         beside.unlink(missing_ok=True)
-        raise
 
 
 def publish(file: IO[bytes], beside: Path, path: Path) -> None:
