@@ -120,6 +120,11 @@ class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
                 return False
         return vector_bytes(self.embedding) == vector_bytes(other.embedding)
 
+    def __ne__(self, other: object) -> bool:
+        # The base class has one of its own, by identity: it does not follow from __eq__.
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
