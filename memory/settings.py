@@ -1,0 +1,274 @@
+"""Settings: what a MemoryManager and the command run on, from arguments, MEMORY_ variables, .env and defaults.
+
+The first of these that says something wins. An empty variable says nothing. Importing this module imports pydantic.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from memory.errors import InvalidSetting
+from memory.layers import Layer, deadline, observe
+from memory.registry import BACKENDS, accepted, check_options, create_store, resolve
+from memory.telemetry.redaction import hide_secrets, is_secret
+from memory.telemetry.slow import SlowOperations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from memory.store import MemoryStore
+
+PREFIX = "MEMORY_"
+TESTS_PREFIX = "MEMORY_TEST_"
+"""Variables for test suites; never ours."""
+
+Origin = Literal["argument", "environment", ".env file", "default"]
+
+
+class Told(NamedTuple):
+    """One setting as ``memory config`` shows it: secrets are hidden in ``value``."""
+
+    name: str
+    variable: str
+    value: Any
+    origin: Origin
+    description: str
+
+
+class Settings(BaseSettings):
+    """All settings. Each is the variable ``MEMORY_`` + its name in capitals, in the environment or a ``.env`` file.
+
+    ``env_file`` is the .env file to read (None: none). Raises InvalidSetting for a value that does not fit, an
+    unknown keyword, or an unknown MEMORY_ variable that looks like a known one mistyped.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    backend_type: str = Field(
+        "sqlite",
+        description="The backend: a name (sqlite, in_memory), a URL (sqlite:///file.db) or package.module:Class",
+    )
+    path: Path = Field(Path("memory.db"), description="The file of a backend that lives in one")
+    sqlite_synchronous: Literal["off", "normal", "full", "extra"] = Field(
+        "full", description="What SQLite waits for: full survives power loss, normal the death of the process"
+    )
+    feed: bool = Field(False, description="Keep a change feed, which watch needs")
+    feed_retention: float = Field(7 * 86_400.0, gt=0, description="Seconds that the change feed reaches back")
+    language: str = Field("english", description="The language whose word forms text search treats as one")
+    dimension: int | None = Field(None, description="The number of components of every vector")
+    index: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Metadata fields worth an index, separated by commas: metadata.score,metadata.topic"
+    )
+    source: dict[str, Any] = Field({}, description="Who writes, stamped on every item (a JSON object)")
+    track_access: bool = Field(False, description="Count every read as an access of the item")
+    sweep_interval: float | None = Field(
+        300.0, gt=0, description="Seconds between sweeps that free the space of expired items; none: only when asked"
+    )
+    deadline: float | None = Field(None, gt=0, description="Seconds after which any operation is given up")
+    slow_seconds: float | None = Field(None, ge=0, description="Log operations that take at least this many seconds")
+    log_format: Literal["console", "json"] | None = Field(
+        None,
+        description="Write the library's events to stderr in this form; none: leave it to the application's logging",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level of the events that log_format writes"
+    )
+
+    _origins: dict[str, Origin]
+
+    def __init__(self, *, env_file: str | Path | None = ".env", **given: Any) -> None:
+        fields = type(self).model_fields
+        for name in given:
+            if name not in fields:
+                raise InvalidSetting(f"there is no setting {name!r}{_hint(name, fields)}", setting=name)
+        given = {name: value for name, value in given.items() if not (name == "path" and value is None)}
+        environment = EnvSettingsSource(type(self))
+        _refuse_mistyped(os.environ, fields)
+        try:
+            dotenv = DotEnvSettingsSource(type(self), env_file=env_file)
+            _refuse_mistyped(dotenv.env_vars, fields, f" in {env_file}")
+            super().__init__(_env_file=env_file, **given)
+            origins: dict[str, Origin] = {}
+            for found, origin in ((dotenv(), ".env file"), (environment(), "environment"), (given, "argument")):
+                origins.update(dict.fromkeys((name for name in found if name in fields), origin))  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise _invalid(error, given) from None
+        except SettingsError as error:
+            raise _not_json(error) from None
+        except UnicodeDecodeError:
+            raise InvalidSetting(f"{env_file} is not a text file in UTF-8", setting="env_file") from None
+        self._origins = origins
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("sweep_interval", "deadline", "slow_seconds", "dimension", "log_format", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
+
+    @field_validator("sqlite_synchronous", "log_format", "log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    def changed(self, **given: Any) -> Settings:
+        """These settings with some replaced; the environment is not read again. Raises InvalidSetting."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        new = type(self)(env_file=None, **{**kept, **given})
+        new._origins = {**self._origins, **dict.fromkeys(given, "argument")}
+        return new
+
+    def store_options(self, backend: str, known: Iterable[str]) -> dict[str, Any]:
+        """The settings that are options of a backend and differ from the default.
+
+        ``<backend>_<option>`` is the option of that backend alone: ``sqlite_synchronous``.
+        """
+        fields = type(self).model_fields
+        options: dict[str, Any] = {}
+        for option in known:
+            for name in (option, f"{backend}_{option}"):
+                if name in fields and getattr(self, name) != fields[name].default:
+                    options[option] = getattr(self, name)
+        return options
+
+    def told(self) -> list[Told]:
+        """Every setting: its value, where that came from, and what it means. Passwords and secrets are hidden."""
+        return [
+            Told(
+                name,
+                PREFIX + name.upper(),
+                shown(name, getattr(self, name)),
+                self._origins.get(name, "default"),
+                field.description or "",
+            )
+            for name, field in type(self).model_fields.items()
+        ]
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{one.name}={one.value!r}" for one in self.told() if one.origin != "default")
+        return f"Settings({said})"
+
+    __str__ = __repr__
+
+
+def store_of(
+    backend_type: str | type[MemoryStore] | None, settings: Settings | None, options: dict[str, Any]
+) -> tuple[Settings, MemoryStore]:
+    """The settings in force and the store they name, from the most particular: options, URL, settings."""
+    fields = Settings.model_fields
+    given = {
+        name: value for name, value in options.items() if name in fields and not (name == "path" and value is None)
+    }
+    own = {name: value for name, value in options.items() if name not in fields}
+    if isinstance(backend_type, str):
+        given["backend_type"] = backend_type
+    if settings is None:
+        settings = Settings(**given)
+    elif given:
+        settings = settings.changed(**given)
+    spec = settings.backend_type if backend_type is None or isinstance(backend_type, str) else backend_type
+    cls, told = resolve(spec)
+    if "path" in told and "path" in given:
+        raise InvalidSetting("the file is named twice, by the URL and by path; leave one out", setting="path")
+    known = accepted(cls)
+    unknown = [name for name in own if name not in known]
+    if unknown:
+        raise _unknown_keyword(unknown[0], {*fields, *known})
+    layers = [*_layers(settings, cls), *own.pop("layers", ())]
+    from_settings = settings.store_options(getattr(cls, "name", ""), known)
+    from_arguments = {name: from_settings[name] for name in from_settings if name in given}
+    chosen = check_options(cls, {**from_settings, **told, **from_arguments, **own})
+    return settings, create_store(cls, **chosen, **({"layers": layers} if layers else {}))
+
+
+def _unknown_keyword(name: str, known: set[str]) -> InvalidSetting:
+    close = get_close_matches(name, sorted(known), 1, 0.6)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known))}"
+    return InvalidSetting(f"neither a setting nor an option of the backend is called {name!r}; {hint}", setting=name)
+
+
+def _layers(settings: Settings, cls: type[MemoryStore]) -> list[Layer]:
+    """What the settings put around every operation, outermost first; nothing when they ask for nothing."""
+    layers: list[Layer] = []
+    if settings.slow_seconds is not None:
+        layers.append(observe(SlowOperations(settings.slow_seconds, cls.name)))
+    if settings.deadline is not None:
+        layers.append(deadline(settings.deadline))
+    return layers
+
+
+def shown(name: str, value: Any) -> Any:
+    """A setting's value as it may be printed."""
+    if isinstance(value, SecretStr) or (is_secret(name) and value is not None):
+        return "***"
+    if isinstance(value, str | Path):
+        return hide_secrets(str(value))
+    if isinstance(value, dict):
+        return {part: shown(part, inner) for part, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that begin with MEMORY_ and are not ours, by name."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(
+        name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known and not _test(name)
+    )
+
+
+def _test(name: str) -> bool:
+    return name.upper().startswith(TESTS_PREFIX)
+
+
+def _refuse_mistyped(variables: Iterable[str], fields: Iterable[str], where: str = "") -> None:
+    """A MEMORY_ variable that is nearly ours is a mistake; one that is quite different belongs to somebody else."""
+    known = [field.upper() for field in fields]
+    for variable in variables:
+        name = variable.upper().removeprefix(PREFIX)
+        if not variable.upper().startswith(PREFIX) or name in known or _test(variable):
+            continue
+        meant = [one for one in known if one.startswith(name + "_")] or get_close_matches(name, known, 1, 0.75)
+        backend, _, option = name.partition("_")
+        if not meant and option and backend.lower() in BACKENDS:
+            meant = [option] if option in known else [one for one in known if one.startswith(backend + "_")]
+        if meant:
+            raise InvalidSetting(
+                f"there is no setting {variable.upper()}{where}; did you mean {PREFIX}{meant[0]}?",
+                setting=variable.upper(),
+            )
+
+
+def _invalid(error: ValidationError, given: Mapping[str, Any]) -> InvalidSetting:
+    """The first complaint in our words; the value itself is shown only where it cannot be a secret."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    value = first.get("input")
+    said = "" if is_secret(name) or isinstance(value, dict | list) else f", not {hide_secrets(repr(value))}"
+    label = name if name in given else f"{PREFIX}{name.upper()}"
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return InvalidSetting(f"{label}: {reason.removeprefix('value error, ')}{said}", setting=name)
+
+
+def _not_json(error: SettingsError) -> InvalidSetting:
+    """A value that should be JSON and is not; the value itself is not shown."""
+    field = re.search(r'field "(\w+)"', str(error))
+    name = field[1] if field else "settings"
+    return InvalidSetting(f'{PREFIX}{name.upper()}: it must be JSON, such as {{"name": "value"}}', setting=name)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
