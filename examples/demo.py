@@ -22,9 +22,9 @@ from typing import Any
 
 from memory import MemoryItem, MemoryManager, SearchPage
 
-HERE = Path(__file__).resolve().parent
-FOLDER = HERE.parent / "build" / "demo"  # made anew by every tour
-DATABASE = FOLDER / "memory.db"
+SCRIPT = Path(__file__).resolve()
+HERE = SCRIPT.parent
+FOLDER = HERE.parent / "build" / "demo"  # made anew by every tour; SQLite's default file, memory.db, lands in it
 TURNS = [json.loads(line) for line in (HERE / "conversation.jsonl").read_text(encoding="utf-8").splitlines()]
 QUESTIONS = json.loads((HERE / "questions.json").read_text(encoding="utf-8"))
 
@@ -160,8 +160,9 @@ def again(backend: str, *names: str) -> dict[str, Any]:
     """Run this script anew, in a process that shares nothing with this one but the files; return its answers."""
     sys.stdout.flush()
     file = FOLDER / f"{backend}.json"
-    settings = {"MEMORY_BACKEND_TYPE": backend, "MEMORY_PATH": str(DATABASE), "DEMO_ANSWERS": str(file)}
-    done = subprocess.run([sys.executable, __file__, *names], env={**os.environ, **settings}, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
+    environment |= {"MEMORY_BACKEND_TYPE": backend, "DEMO_ANSWERS": str(file)}
+    done = subprocess.run([sys.executable, str(SCRIPT), *names], cwd=FOLDER, env=environment, check=False)
     if done.returncode:
         sys.exit(f"\nThe demo failed: `{' '.join(names)}` on {backend} ended with status {done.returncode}.")
     return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -185,7 +186,8 @@ def tour() -> None:
         f"\nAll {len(kept)} questions were answered as expected, and both engines gave the same hits with the same scores."
     )
     print(f"That took {time.perf_counter() - began:.1f} s. What to do next:")
-    print(f"  MEMORY_PATH={DATABASE} {Path(sys.executable).with_name('memory')} search 'boxes and the van'")
+    tool = Path(sys.executable).with_name("memory")
+    print(f"  cd {FOLDER} && {tool} search 'boxes and the van' --user maya")
     print("  read examples/demo.py from `remember` on, then README.md, and put a memory into your own program")
 
 
