@@ -38,10 +38,9 @@ format: $(TEST)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-typecheck: $(TEST)  ## mypy --strict, pyright, and the types of every public name
+typecheck: $(TEST)  ## mypy --strict, and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
-	@$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes memory
 
 bench: $(TEST)  ## the benchmarks, as a table (ARGS="--help" lists them)
 	@$(BIN)/python -m benchmarks $(ARGS)
