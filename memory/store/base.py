@@ -42,6 +42,7 @@ from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
 from memory.store.upkeep import Upkeep
 from memory.sync import Home, blocking
+from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
     from memory.search.analysis import Analyser
@@ -50,6 +51,7 @@ T = TypeVar("T")
 SLICE_ITEMS = 32
 SLICE_SECONDS = 0.001
 _force = msgspec.structs.force_setattr
+_log = get_logger("store")
 _open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
 
@@ -154,6 +156,7 @@ class MemoryStore(Upkeep, ABC):
             if self.sweep_interval is not None:
                 self._sweeper = loop.create_task(self._sweep_forever(self.sweep_interval))
             _open_stores.add(self)
+            _log.info("open", backend=self.name, durability=self.durability, feed=self.feed)
         return self
 
     async def close(self) -> None:
@@ -177,6 +180,7 @@ class MemoryStore(Upkeep, ABC):
                 await self._close()
             finally:
                 self._residence.leave()
+                _log.info("close", backend=self.name)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -276,9 +280,9 @@ class MemoryStore(Upkeep, ABC):
             await asyncio.sleep(interval)
             try:
                 await self._sweep(self._clock())
-            except MemoryStoreError:
-                # Reclaiming space can wait; the next round tries again, and health shows what is wrong.
-                continue
+            except MemoryStoreError as error:
+                # Reclaiming space can wait; the next round tries again.
+                _log.warning("sweep failed", backend=self.name, error=error)
 
     async def _health(self) -> dict[str, Any]:
         """Plain facts for ``health``; raising means unhealthy."""

@@ -24,6 +24,8 @@ from memory.errors import (
 from memory.model import INT_MAX, Key, MemoryItem
 from memory.ops import ANY, Put, Result, Row, Status, Write
 
+from memory.telemetry import get_logger
+
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
@@ -31,6 +33,7 @@ BATCH = 500
 """Writes handed to a hook at once."""
 _force = msgspec.structs.force_setattr
 _replace = msgspec.structs.replace
+_log = get_logger("store")
 
 
 def check_version(if_version: int | None) -> int:
@@ -118,6 +121,7 @@ def _stamped(op: Put, row: Row) -> MemoryItem:
 
 def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
     if result.status is Status.UNKNOWN:
+        _log.warning("unknown outcome", backend=store.name, operation=type(op).__name__, retry=op.floor is not None)
         raise UnknownOutcome(
             f"the write of {op.key[1]!r} may or may not have happened; await error.retry() to finish it safely, "
             "or read the item",

@@ -16,8 +16,12 @@ from memory.store.types import Progress, RepairReport, Stats, VerifyReport
 from memory.store.view import Operations
 from memory.sync import blocking
 
+from memory.telemetry import get_logger
+
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore
+
+_log = get_logger("store")
 
 
 class Upkeep(Operations):
@@ -38,7 +42,9 @@ class Upkeep(Operations):
     async def repair(self) -> RepairReport:
         """Rebuild everything derived from the records; records that are damaged are set aside and named."""
         store = self._enter()
-        return await store._repair()
+        report = await store._repair()
+        _log.warning("repair", backend=store.name, actions=len(report.actions), quarantined=len(report.quarantined))
+        return report
 
     async def sweep(self) -> int:
         """Reclaim the space of expired items now; returns how many were removed. They were invisible already."""
