@@ -23,7 +23,6 @@ from memory.errors import (
 )
 from memory.model import INT_MAX, Key, MemoryItem
 from memory.ops import ANY, Put, Result, Row, Status, Write
-
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from memory.store.settle import BATCH, apply_all, finish_batch
 from memory.store.types import Progress, RepairReport, Stats, VerifyReport
 from memory.store.view import Operations
 from memory.sync import blocking
-
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
