@@ -1,0 +1,122 @@
+"""config and backends: what is set, and what there is to choose from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from memory.cli.command import At, command
+from memory.cli.output import console, note, print_json, safe
+
+PANEL = "About"
+
+
+@command("config", "memory config", "MEMORY_PATH=~/agent.db memory config --json", panel=PANEL, scope=False)
+async def config(at: At) -> None:
+    """What is set, from where, and which file is in use.
+
+    Passwords and other secrets are hidden. Nothing is opened.
+    """
+    from memory.settings import unknown_variables
+
+    manager = at.manager()
+    assert manager.settings is not None  # it was not given ready-made
+    told = manager.settings.told()
+    place = getattr(manager.store, "path", None)
+    path = str(place.absolute()) if isinstance(place, Path) else None
+    strangers = unknown_variables()
+    if at.json:
+        print_json(
+            {
+                "backend": manager.store.name,
+                "path": path,
+                "exists": None if path is None else Path(path).exists(),  # noqa: ASYNC240
+                "durability": manager.store.durability,
+                "settings": {
+                    one.name: {"value": one.value, "from": one.origin, "variable": one.variable} for one in told
+                },
+                "unknown_variables": strangers,
+            }
+        )
+        return
+    _print_table(
+        ("Setting", "Value", "From", "Meaning"),
+        [
+            (one.variable, _shown(one.value), one.origin if one.origin != "default" else "", one.description)
+            for one in told
+        ],
+    )
+    there = "" if path is None or Path(path).exists() else " (not there yet: the first `memory add` makes it)"  # noqa: ASYNC240
+    print(f"backend     {manager.store.name}")
+    if path is not None:
+        print(f"path        {safe(path)}{there}")
+    print(f"durability  {manager.store.durability}")
+    if strangers:
+        note(f"not settings of ours, ignored: {', '.join(strangers)}")
+
+
+@command("backends", "memory backends", "memory backends --json", panel=PANEL, scope=False, opens=False)
+async def backends(at: At) -> None:
+    """The backends there are, and what each can do."""
+    from memory import registry
+    from memory.errors import BackendUnavailable, InvalidSetting
+
+    found: list[dict[str, Any]] = []
+    for name in registry.names():
+        known = registry.BACKENDS.get(name)
+        facts: dict[str, Any] = {
+            "name": name,
+            "urls": [f"{one}://" for one in known.schemes] if known else [f"{name}://"],
+        }
+        try:
+            cls = registry.named(name)
+        except (BackendUnavailable, InvalidSetting) as error:
+            facts |= {"available": False, "reason": error.message}
+        else:
+            capabilities = cls.capabilities
+            facts |= {
+                "available": True,
+                "capabilities": {field: getattr(capabilities, field) for field in capabilities.__struct_fields__},
+            }
+        found.append(facts)
+    if at.json:
+        print_json({"backends": found})
+        return
+    _print_table(
+        ("Backend", "Address", "What it can do"),
+        [
+            (
+                one["name"],
+                ", ".join(one["urls"]),
+                ", ".join(name.replace("_", " ") for name, able in one["capabilities"].items() if able)
+                or "nothing more"
+                if one["available"]
+                else f"not available: {one['reason']}",
+            )
+            for one in found
+        ],
+    )
+    print("Choose one with MEMORY_BACKEND_TYPE or --backend; module:Class names a class of your own.")
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ([], {}):
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, no_wrap=name in ("Setting", "Backend"), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    console().print(table)

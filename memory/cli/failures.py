@@ -1,0 +1,101 @@
+"""From an error to one line on stderr (with --json: an object) and an exit code.
+
+0    done; an empty list or search is an answer too
+1    what was asked for is not there, or a check found a problem
+2    bad usage or input: an option, a filter, a setting, a file
+3    the backend cannot be used now: missing driver or file, server down, disk full, deadline
+4    conflict: the id is taken, the version is another, a file is in the way
+5    stored data are damaged
+6    the outcome of a write is unknown
+70   a fault in this program
+130  interrupted
+141  the reader of the output went away
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+from memory import errors
+
+DONE, MISSING, USAGE, UNAVAILABLE, CONFLICT, DAMAGED, UNKNOWN = range(7)
+FAULT, INTERRUPTED, PIPE = 70, 130, 141
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.NotFound, MISSING),
+    (errors.BackendUnavailable, UNAVAILABLE),
+    (errors.DeadlineExceeded, UNAVAILABLE),
+    (errors.Overloaded, UNAVAILABLE),
+    (errors.StorageFull, UNAVAILABLE),
+    (errors.AlreadyExists, CONFLICT),
+    (errors.VersionConflict, CONFLICT),
+    (errors.CorruptData, DAMAGED),
+    (errors.UnknownOutcome, UNKNOWN),
+    (errors.MemoryStoreError, USAGE),
+    (BrokenPipeError, PIPE),
+    (OSError, USAGE),
+    (KeyboardInterrupt, INTERRUPTED),
+)
+# Messages speak to Python; here is what to type instead.
+_WORDS = {
+    "restore with replace=True": "restore with --replace",
+    "with if_version": "with --if-version",
+    "limit must be": "--limit must be",
+    "; error.results holds each one's outcome": "",
+    "; await error.retry() to finish it safely, or read the item": "; look with `memory get`, then decide",
+}
+
+
+class UsageProblem(errors.MemoryStoreError):
+    """The command line itself does not make sense."""
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of an error."""
+    if isinstance(error, errors.BatchError) and error.errors:
+        return max(code_of(one) for one in error.errors.values())
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAULT)
+
+
+def report(error: BaseException, as_json: bool) -> int:
+    """Say what went wrong on stderr; returns the exit code."""
+    code = code_of(error)
+    if code == PIPE:
+        # What is still buffered has no reader; without this the interpreter complains when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+    if code == FAULT:
+        traceback.print_exception(error)
+    line = message_of(error)
+    if as_json:
+        facts = {name: fact for name, fact in vars(error).items() if _plain(fact) and name != "message"}
+        said = {"type": type(error).__name__, "message": line, "exit_code": code, **facts}
+        print(json.dumps({"error": said}, ensure_ascii=False), file=sys.stderr)
+    else:
+        print(f"memory: {line}", file=sys.stderr)
+    return code
+
+
+def message_of(error: BaseException) -> str:
+    """One line that says what is wrong and what to do."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, errors.MemoryStoreError):
+        text = error.message
+        for words, typed in _WORDS.items():
+            text = text.replace(words, typed)
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    else:
+        text = f"{type(error).__name__}: {error}. This is a fault in the program; please report it"
+    return " ".join(text.split())
+
+
+def _plain(fact: Any) -> bool:
+    if isinstance(fact, dict):
+        return all(isinstance(one, str | int) for one in (*fact, *fact.values()))
+    return isinstance(fact, str | int | float | bool)

@@ -1,0 +1,201 @@
+"""What commands print: JSON for programs, tables for people. Stored text is shown, never obeyed."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from memory.model import MemoryItem
+    from memory.store import Hit
+
+NARROW = 110
+"""Below this width an id stands beneath its text, else in a column of its own."""
+_SHORT = 240
+
+
+def print_json(value: Any) -> None:
+    """A value as indented JSON on stdout; items by their envelope."""
+    import msgspec
+
+    from memory.model import MemoryItem
+
+    def plain(thing: Any) -> Any:
+        if isinstance(thing, MemoryItem):
+            return thing.to_dict()
+        raise TypeError(f"{type(thing).__name__} has no JSON form")
+
+    # msgspec would write an item as a plain struct, so items are replaced before it sees them.
+    def replaced(thing: Any) -> Any:
+        if isinstance(thing, dict):
+            return {name: replaced(part) for name, part in thing.items()}
+        if isinstance(thing, list | tuple):
+            return [replaced(part) for part in thing]
+        return plain(thing) if isinstance(thing, MemoryItem) else thing
+
+    print(msgspec.json.format(msgspec.json.encode(replaced(value)), indent=2).decode())
+
+
+def note(text: str) -> None:
+    """A remark for people on stderr, which leaves the output clean."""
+    print(f"memory: {text}", file=sys.stderr)
+
+
+def safe(text: str) -> str:
+    """Text in which nothing can steer a terminal: control, format and bidirectional characters become visible."""
+    return "".join(
+        character
+        if character in "\n\t"
+        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        # Joiners are part of words and emoji, and harmless.
+        or character in "\u200c\u200d"
+        else f"\\u{ord(character):04x}"
+        for character in text
+    )
+
+
+def one_line(text: str, most: int = _SHORT) -> str:
+    """Text on one line, cut to a length."""
+    line = safe(" ".join(text[: most * 4].split()))
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def when(moment: datetime) -> str:
+    """A time as people read it, in the local zone."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+def who(item: MemoryItem) -> str:
+    """Whose memory it is, and who spoke: user, agent, and the role of a message."""
+    spoke = item.metadata.get("role") or item.metadata.get("speaker")
+    parts = [item.user_id, item.agent_id, spoke if isinstance(spoke, str) else None]
+    return safe("/".join(dict.fromkeys(part for part in parts if part)))
+
+
+def said(item: MemoryItem) -> str:
+    """The content as text: itself when it is a text, else as JSON."""
+    if isinstance(item.content, str):
+        return item.content
+    import msgspec
+
+    return msgspec.json.encode(item.content).decode()
+
+
+def console() -> Console:
+    """stdout for tables: as wide as the terminal, or 120 columns in a pipe."""
+    import os
+
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def print_items(items: Sequence[MemoryItem]) -> None:
+    """Items as a table: date, whose, kind, text, id."""
+    rows = [(when(item.created_at), who(item), safe(item.kind), item) for item in items]
+    _table((("Date", {}), ("Who", {}), ("Kind", {})), rows)
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Search results as a table: score, how much of the query matched, date, whose, text, id."""
+    rows = [
+        (f"{hit.score:.2f}", f"{hit.components['matched']:.0%}", when(hit.item.created_at), who(hit.item), hit.item)
+        for hit in hits
+    ]
+    _table((("Score", {"justify": "right"}), ("Match", {"justify": "right"}), ("Date", {}), ("Who", {})), rows)
+
+
+def _table(head: Sequence[tuple[str, dict[str, Any]]], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of cells that end with an item, whose text and id fill the rest of the line."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    narrow = out.width < NARROW
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
+    shown = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    for place in shown:
+        name, style = head[place]
+        table.add_column(name, no_wrap=name in ("Date", "Score", "Match"), overflow="fold", **style)
+    table.add_column("Text", ratio=1, overflow="fold")
+    if not narrow:
+        table.add_column("Id", overflow="fold", style="dim", max_width=36)
+    for row in rows:
+        item: MemoryItem = row[-1]
+        text, id = Text(one_line(said(item))), Text(safe(item.id), style="dim")
+        label = (
+            Text("/".join(safe(part) for part in item.namespace) + " ") if item.namespace != ("default",) else Text()
+        )
+        label.append(id)
+        cells = [Text(row[place]) for place in shown]
+        table.add_row(*cells, *([Text("\n").join((text, label))] if narrow else [text, label]))
+    out.print(table)
+
+
+def print_facts(facts: Sequence[tuple[str, Any]]) -> None:
+    """Names and values, a line each; those that say nothing are left out."""
+    facts = [(name, value) for name, value in facts if value not in (None, "", (), [], {})]
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        first, *rest = safe(str(value)).split("\n")
+        print(f"{name:>{width}}  {first}")
+        for line in rest:
+            print(f"{'':>{width}}  {line}")
+
+
+def print_item(item: MemoryItem) -> None:
+    """One item, whole."""
+    import msgspec
+
+    def as_json(value: dict[str, Any]) -> str:
+        return msgspec.json.encode(value).decode() if value else ""
+
+    print_facts(
+        (
+            ("id", item.id),
+            ("namespace", " / ".join(item.namespace) if item.namespace != ("default",) else None),
+            ("kind", item.kind),
+            ("content", said(item)),
+            ("text", item.text),
+            ("user", item.user_id),
+            ("agent", item.agent_id),
+            ("session", item.session_id),
+            ("tags", ", ".join(item.tags)),
+            ("metadata", as_json(item.metadata)),
+            ("source", as_json(item.source)),
+            ("importance", f"{item.importance:g}"),
+            ("created", when(item.created_at)),
+            ("updated", when(item.updated_at) if item.updated_at != item.created_at else None),
+            ("expires", when(item.expires_at) if item.expires_at else None),
+            ("accessed", f"{item.access_count} times, last {when(item.accessed_at)}" if item.access_count else None),
+            ("vector", f"{len(item.embedding)} numbers" if item.embedding is not None else None),
+            ("version", item.version),
+        )
+    )
+
+
+@contextmanager
+def progress(what: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar on stderr while long work runs, and what to call with the number of records done.
+
+    None where nobody would see it: not a terminal, or ``quiet``.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,125 @@
+"""export and import: memories as JSON lines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
+from memory.cli.failures import MISSING
+from memory.cli.output import note, print_json, progress
+
+PANEL = "Moving and upkeep"
+_SHOWN = 10
+
+
+@command(
+    "export",
+    "memory export everything.jsonl",
+    "memory export ana.jsonl --user ana",
+    'memory export - --where \'{"kind": "semantic"}\' | jq .content',
+    panel=PANEL,
+)
+async def export(
+    at: At,
+    file: Annotated[Path, typer.Argument(help="The file to write; - is standard output")],
+    where: WhereJson = None,
+    under: Under = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file if it exists")] = False,
+) -> None:
+    """Write memories to a file, a line of JSON each.
+
+    Times, counts and vectors are kept. The file appears whole or not at all.
+    """
+    filter = parse_where(where)
+    scope: dict[str, Any] = {"namespace": at.segments, "under": segments(under)}
+    to_stdout = str(file) == "-"
+    if not to_stdout:
+        _free(file, force)
+    async with at.open(reads=True) as store:
+        view = at.view(store)
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "export.jsonl" if to_stdout else file
+            with progress("Exporting", await view.count(filter, **scope), at.json) as tell:
+                total = await view.export_jsonl(target, filter, **scope, progress=tell)
+            if to_stdout:
+                with target.open("rb") as lines:
+                    sys.stdout.flush()
+                    shutil.copyfileobj(lines, sys.stdout.buffer)
+    if to_stdout:
+        note(f"{total} exported")
+    elif at.json:
+        print_json({"exported": total, "file": str(file)})
+    else:
+        print(f"{total} exported to {file}")
+
+
+@command(
+    "import",
+    "memory import everything.jsonl",
+    "memory import mixed.jsonl --skip-bad",
+    "zcat old.jsonl.gz | memory import - --user ana",
+    panel=PANEL,
+)
+async def import_items(
+    at: At,
+    file: Annotated[Path, typer.Argument(help="The file to read; - is standard input")],
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good lines though some are bad")] = False,
+) -> int | None:
+    """Read memories from a file that export wrote.
+
+    Times and counts are kept; equal ids are replaced. Every line is checked first: a bad one is named, and nothing is imported unless --skip-bad says so. With a scope
+    (--user, --namespace...) what lies outside it is bad, and what names none comes to lie inside.
+    """
+    with _readable(file) as source:
+        async with at.open() as store:
+            scoped = at.scoped or at.segments is not None
+            view = (
+                store.scoped(at.segments, user_id=at.user, agent_id=at.agent, session_id=at.session)
+                if scoped
+                else store
+            )
+            with progress("Importing", None, at.json) as tell:
+                report = await view.import_jsonl(source, on_error="skip" if skip_bad else "abort", progress=tell)
+    if at.json:
+        print_json({"imported": report.imported, "refused": {str(line): why for line, why in report.refused.items()}})
+    else:
+        print(f"{report.imported} imported" + (f", {len(report.refused)} refused" if report.refused else ""))
+        for line, why in list(report.refused.items())[:_SHOWN]:
+            note(f"line {line}: {why}")
+        if len(report.refused) > _SHOWN:
+            note(f"and {len(report.refused) - _SHOWN} more; --json lists them all")
+    return MISSING if report.refused else None
+
+
+def _free(file: Path, force: bool) -> None:
+    """Refuses to write over a file. Raises AlreadyExists."""
+    from memory.errors import AlreadyExists
+
+    if file.exists() and not force:
+        raise AlreadyExists(f"{file} exists; choose another name, or replace it with --force", file=str(file))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[Path]:
+    """A file that can be read twice: standard input is copied to one first."""
+    if str(file) != "-":
+        with file.open("rb"):  # the plain error now, before a memory is made
+            pass
+        yield file
+        return
+    handle, name = tempfile.mkstemp(suffix=".jsonl")
+    try:
+        with os.fdopen(handle, "wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield Path(name)
+    finally:
+        Path(name).unlink()

@@ -1,0 +1,115 @@
+"""verify, repair, backup, restore: the whole store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memory.cli.command import At, command
+from memory.cli.failures import DAMAGED, MISSING, UsageProblem
+from memory.cli.output import note, print_json, progress, safe
+
+PANEL = "Moving and upkeep"
+_SHOWN = 20
+
+
+@command("verify", "memory verify", "memory verify --json", panel=PANEL, scope=False)
+async def verify(at: At) -> int | None:
+    """Check every stored record and index.
+
+    Changes nothing. The exit code is 1 when something is wrong.
+    """
+    async with at.open(reads=True) as store:
+        with progress("Verifying", None, at.json):
+            report = await store.verify()
+    if at.json:
+        print_json({"ok": report.ok, "checked": report.checked, "problems": [_problem(one) for one in report.problems]})
+    else:
+        print(f"{report.checked} records checked, {len(report.problems) or 'no'} problems found")
+        for one in report.problems[:_SHOWN]:
+            facts = _problem(one)
+            place = " / ".join((*facts["namespace"], facts["id"])) + ": " if facts["id"] else ""
+            print(safe(f"  {place}{facts['what']}" + (f" ({facts['detail']})" if facts["detail"] else "")))
+        if len(report.problems) > _SHOWN:
+            print(f"  and {len(report.problems) - _SHOWN} more; --json lists them all")
+        if report.problems:
+            note("`memory backup` first, then `memory repair`")
+    return None if report.ok else MISSING
+
+
+@command("repair", "memory repair", panel=PANEL, scope=False)
+async def repair(at: At) -> int | None:
+    """Rebuild what is derived from the records.
+
+    Damaged records are set aside and named. The exit code is 5 when some could not be saved.
+    """
+    async with at.open(reads=True) as store:
+        with progress("Repairing", None, at.json):
+            report = await store.repair()
+    if at.json:
+        print_json({"actions": report.actions, "quarantined": report.quarantined})
+    else:
+        for action in report.actions:
+            print(safe(action))
+        if report.quarantined:
+            note(f"{len(report.quarantined)} records could not be saved and were set aside:")
+            for key in report.quarantined:
+                print(safe(f"  {key}"))
+    return DAMAGED if report.quarantined else None
+
+
+@command("backup", "memory backup memory-2026-03-01.backup", panel=PANEL, scope=False)
+async def backup(at: At, file: Annotated[Path, typer.Argument(help="The file to write; it must not exist")]) -> None:
+    """Copy the whole store to a file.
+
+    The copy is a point in time where the backend can take one (see `memory backends`: snapshots). The memory may be in use.
+    """
+    async with at.open(reads=True) as store:
+        with progress("Backing up", await store.count(), at.json) as tell:
+            total = await store.backup(file, progress=tell)
+    print_json({"records": total, "file": str(file)}) if at.json else print(f"{total} records backed up to {file}")
+
+
+@command(
+    "restore",
+    "memory restore memory-2026-03-01.backup --path fresh.db",
+    "memory restore memory-2026-03-01.backup --replace",
+    panel=PANEL,
+    scope=False,
+)
+async def restore(
+    at: At,
+    file: Annotated[Path, typer.Argument(help="A file that backup wrote")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make the store equal to the backup; what is not in it goes")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+) -> None:
+    """Bring back the records of a backup.
+
+    They keep their times and counts. The store must be empty, or is made equal to the backup with --replace.
+    """
+    with file.open("rb"):  # the plain error now, before a memory is made
+        pass
+    async with at.open() as store:
+        there = await store.count() if replace else 0
+        if there and not yes:
+            _confirm(f"Replace the {there} memories in this store by the backup?")
+        with progress("Restoring", None, at.json) as tell:
+            total = await store.restore(file, replace=replace, progress=tell)
+    print_json({"records": total}) if at.json else print(f"{total} records restored")
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Abort
+
+
+def _problem(one: Any) -> dict[str, Any]:
+    namespace, id = one.key or ((), "")
+    return {"what": one.what, "detail": one.detail, "namespace": list(namespace), "id": id}
