@@ -1,0 +1,85 @@
+"""The command: which benchmarks, at what size, on which backends; a table, and JSON where asked."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import bulk, callers, footprint, opening, overhead, points, report, retrieval, searching, stalls
+from benchmarks.figures import Figure
+from benchmarks.machine import facts
+from benchmarks.session import Options, Session
+
+BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
+    module.NAME: module.run
+    for module in (overhead, points, bulk, searching, callers, opening, stalls, footprint, retrieval)
+}
+BACKENDS = ("in_memory", "sqlite")
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures the stores and puts the project's target beside each figure.",
+        epilog="retrieval needs --locomo FILE and is left out without it. What the figures mean: docs/benchmarks.md",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; default all")
+    parser.add_argument("--records", type=int, nargs="+", help="sizes of the stores (default 10000 100000)")
+    parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="default both")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default 5)")
+    parser.add_argument("--quick", action="store_true", help="a small size and few rounds: does it run?")
+    parser.add_argument("--no-vectors", action="store_true", help="records without their 384-dimension vector")
+    parser.add_argument("--locomo", type=Path, metavar="FILE", help="a LoCoMo file, for retrieval")
+    parser.add_argument("--directory", type=Path, help="where the stores' files go meanwhile (default: temporary)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
+    told = parser.parse_args(given)
+    unknown = [name for name in told.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    if "retrieval" in told.names and told.locomo is None:
+        parser.error("retrieval needs --locomo FILE")
+    if told.rounds < 1 or min(told.records or [1]) < 1:
+        parser.error("--rounds and --records must be at least 1")
+    return told
+
+
+async def measure(names: Sequence[str], options: Options, console: Console) -> list[Figure]:
+    """Run benchmarks one after the other."""
+    async with Session(options) as session:
+        for name in names:
+            console.print(f"[dim]{name} ...[/]")
+            session.begin()
+            await BENCHMARKS[name](session)
+        return session.figures
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; the exit code."""
+    told = arguments(given)
+    machine = facts()
+    with tempfile.TemporaryDirectory(prefix="memory-benchmarks-", dir=told.directory) as directory:
+        options = Options(
+            directory=Path(directory),
+            backends=tuple(dict.fromkeys(told.backend)),
+            records=tuple(sorted(set(told.records or ([1_000] if told.quick else [10_000, 100_000])))),
+            rounds=min(told.rounds, 2) if told.quick else told.rounds,
+            calls=40 if told.quick else 400,
+            vectors=not told.no_vectors,
+            locomo=told.locomo,
+        )
+        figures = asyncio.run(measure(told.names or list(BENCHMARKS), options, Console(stderr=True)))
+    report.show(figures, machine, Console(width=None if sys.stdout.isatty() else 250))
+    if told.json is not None:
+        report.write(figures, machine, told.json)
+    return 1 if told.strict and any(figure.met is False for figure in figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""What a program written by hand against apsw would do: the same file, tables, indexes and durability, no framework.
+
+It works inline on one connection, without an event loop, a thread, checks, scopes, expectations, checksums verified on
+reads, or other processes in mind: the floor, not a rival. `Bare` is the least that stores a record: one table of key
+and bytes. What lies between the two is what the indexes cost.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+import numpy as np
+
+from memory import MemoryItem
+from memory.backends.sqlite.docs import BUCKET_SHIFT, bucket_of, term_text, with_length
+from memory.backends.sqlite.records import checksum, encode_key, seal
+from memory.clock import to_micros
+from memory.codec import content_hash, encode
+from memory.model import path_bytes
+from memory.search.analysis import Analyser
+
+_COLUMNS = (
+    "key, path, doc, version, created, updated, accessed, count, expires, kind, user, agent, session, importance, "
+    "embedder, length, digest, token, tags, crc, vcrc, seal, body, f1, f2"
+)
+_INSERT = f"INSERT INTO items({_COLUMNS}) VALUES ({','.join('?' * 25)})"
+_SELECT = "SELECT body, version, created, (SELECT v FROM vectors WHERE ord = items.doc >> 12) FROM items WHERE key = ?"
+WAITING = 256
+"""Texts that wait in a table until so many go to the text index together, as the store does."""
+
+
+def connect(path: Path, durability: str) -> apsw.Connection:
+    """A connection with the settings of the store's own."""
+    db = apsw.Connection(str(path), statementcachesize=200)
+    db.execute(f"PRAGMA journal_mode = wal; PRAGMA synchronous = {durability}; PRAGMA cache_size = -8192")
+    return db
+
+
+class ByHand:
+    """Works on a file that a store has made, with the two declared fields of the workload."""
+
+    def __init__(self, path: Path, durability: str) -> None:
+        self.db = connect(path, durability)
+        self._analyser = Analyser()
+        fields = {path: number for number, path in self.db.execute("SELECT number, path FROM fields")}
+        # Which of f1 and f2 holds the topic depends on the order in which the store declared them.
+        self._topic_first = fields['["metadata","topic"]'] == 1
+        self._waiting: int = self.db.execute("SELECT count(*) FROM pending").get
+
+    def close(self) -> None:
+        self.db.close()
+
+    def get(self, key: tuple[tuple[str, ...], str]) -> dict[str, Any]:
+        row = self.db.execute(_SELECT, (encode_key(key),)).fetchone()
+        assert row is not None
+        body, version, created, vector = row
+        found: dict[str, Any] = msgspec.json.decode(body)
+        found["version"], found["created"] = version, created
+        found["embedding"] = None if vector is None else np.frombuffer(vector, dtype="<f4")
+        return found
+
+    def put(self, item: MemoryItem) -> None:
+        """Insert or replace one record in a transaction of its own."""
+        self.put_many((item,))
+
+    def put_many(self, items: Sequence[MemoryItem]) -> None:
+        """One transaction."""
+        made = [self._made(item) for item in items]
+        self.db.execute("BEGIN IMMEDIATE")
+        version = self.db.execute("SELECT version FROM counter").get
+        rows, texts, tags, vectors = [], [], [], []
+        last: dict[int, int] = {}
+        for item, key, body, (terms, length), vector in made:
+            version += 1
+            created = to_micros(item.created_at)
+            old = self.db.execute("SELECT doc, tags FROM items WHERE key = ?", (key,)).fetchone()
+            if old is not None:
+                doc = with_length(old[0] >> 12, length)
+                self._remove(key, (old[0], old[1]))
+            else:
+                doc = with_length(self._next(last, bucket_of(created)), length)
+            metadata = item.metadata
+            fields = (metadata["topic"], metadata["score"])
+            vcrc, crc = None if vector is None else checksum(vector), checksum(body)
+            stamp = (version, created, created, created, 0, None)
+            owner = (item.kind, item.user_id, item.agent_id, item.session_id, item.importance, None)
+            rows.append(
+                (
+                    *(key, path_bytes(item.namespace), doc, *stamp, *owner, length, content_hash(item), os.urandom(16)),
+                    *(msgspec.json.encode(item.tags).decode(), crc, vcrc, seal(key, *stamp, *owner, crc, vcrc), body),
+                    *(fields if self._topic_first else reversed(fields)),
+                )
+            )
+            texts.append((doc, term_text(terms, item.namespace, item.user_id, item.agent_id, item.session_id)))
+            tags += [(b"%b\0%b" % (tag.encode(), key),) for tag in item.tags]
+            if vector is not None:
+                vectors.append((doc >> 12, vector))
+        self.db.executemany(_INSERT, rows)
+        self.db.executemany("INSERT OR IGNORE INTO tags VALUES (?)", tags)
+        if vectors:
+            self.db.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
+        self._index(texts)
+        self.db.execute("UPDATE counter SET version = ?", (version,))
+        self.db.execute("COMMIT")
+
+    def update(self, key: tuple[tuple[str, ...], str], score: int) -> None:
+        """Change one metadata field: read, change, write, in one transaction."""
+        raw = encode_key(key)
+        self.db.execute("BEGIN IMMEDIATE")
+        body = self.db.execute("SELECT body FROM items WHERE key = ?", (raw,)).get
+        record = msgspec.json.decode(body)
+        record["metadata"]["score"] = score
+        body = msgspec.json.encode(record)
+        version = self.db.execute("UPDATE counter SET version = version + 1 RETURNING version").get
+        field = "f2" if self._topic_first else "f1"
+        self.db.execute(
+            f"UPDATE items SET body = ?, crc = ?, version = ?, updated = ?, token = ?, {field} = ? WHERE key = ?",
+            (body, checksum(body), version, time.time_ns() // 1_000, os.urandom(16), score, raw),
+        )
+        self.db.execute("COMMIT")
+
+    def delete(self, key: tuple[tuple[str, ...], str]) -> None:
+        """Remove a record and everything made from it; remember its version."""
+        raw = encode_key(key)
+        self.db.execute("BEGIN IMMEDIATE")
+        old = self.db.execute("SELECT doc, tags FROM items WHERE key = ?", (raw,)).fetchone()
+        assert old is not None
+        self._remove(raw, (old[0], old[1]))
+        version = self.db.execute("UPDATE counter SET version = version + 1 RETURNING version").get
+        grave = (raw, version, os.urandom(16), time.time_ns() // 1_000)
+        self.db.execute("INSERT OR REPLACE INTO graves VALUES (?, ?, ?, ?)", grave)
+        self.db.execute("COMMIT")
+
+    def _made(self, item: MemoryItem) -> tuple[MemoryItem, bytes, bytes, tuple[dict[str, int], int], bytes | None]:
+        vector = None if item.embedding is None else item.embedding.tobytes()
+        return item, encode_key(item.key), encode(item), self._analyser.counts(item.searchable), vector
+
+    def _remove(self, key: bytes, old: tuple[int, str]) -> None:
+        doc, tags = old
+        self.db.execute("DELETE FROM items WHERE key = ?", (key,))
+        for tag in msgspec.json.decode(tags):
+            self.db.execute("DELETE FROM tags WHERE entry = ?", (b"%b\0%b" % (tag.encode(), key),))
+        self.db.execute("DELETE FROM vectors WHERE ord = ?", (doc >> 12,))
+        if self.db.execute("DELETE FROM pending WHERE doc = ? RETURNING 1", (doc,)).get is None:
+            self.db.execute("DELETE FROM words WHERE rowid = ?", (doc,))
+        else:
+            self._waiting -= 1
+
+    def _next(self, last: dict[int, int], bucket: int) -> int:
+        if bucket not in last:
+            start = bucket << BUCKET_SHIFT
+            found = self.db.execute(
+                "SELECT max(doc) FROM items WHERE doc >= ? AND doc < ?", (start, (bucket + 1) << BUCKET_SHIFT)
+            ).get
+            last[bucket] = (start >> 12) - 1 if found is None else found >> 12
+        last[bucket] += 1
+        return last[bucket]
+
+    def _index(self, texts: list[tuple[int, str]]) -> None:
+        if len(texts) >= WAITING:
+            packed = msgspec.json.encode(sorted(texts)).decode()
+            self.db.execute(
+                "INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,)
+            )
+            return
+        self.db.executemany("INSERT INTO pending VALUES (?, ?)", texts)
+        self._waiting += len(texts)
+        if self._waiting >= WAITING:
+            self.db.execute("INSERT INTO words(rowid, terms) SELECT doc, terms FROM pending; DELETE FROM pending")
+            self._waiting = 0
+
+
+class Bare:
+    """One table of key and bytes."""
+
+    def __init__(self, path: Path, durability: str) -> None:
+        self.db = connect(path, durability)
+        self.db.execute("CREATE TABLE IF NOT EXISTS bare(key BLOB PRIMARY KEY, body BLOB, vector BLOB) WITHOUT ROWID")
+
+    def close(self) -> None:
+        self.db.close()
+
+    def put(self, item: MemoryItem) -> None:
+        """Autocommit."""
+        self._insert((item,))
+
+    def put_many(self, items: Sequence[MemoryItem]) -> None:
+        """One transaction."""
+        self.db.execute("BEGIN IMMEDIATE")
+        self._insert(items)
+        self.db.execute("COMMIT")
+
+    def _insert(self, items: Sequence[MemoryItem]) -> None:
+        self.db.executemany(
+            "INSERT OR REPLACE INTO bare VALUES (?, ?, ?)",
+            [
+                (encode_key(item.key), encode(item), None if item.embedding is None else item.embedding.tobytes())
+                for item in items
+            ],
+        )

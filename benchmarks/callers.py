@@ -1,0 +1,54 @@
+"""64 callers at once: nine gets to a put, all at random keys."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from benchmarks import workload
+from benchmarks.session import DURABILITIES, Session
+from memory import MemoryItem, MemoryStore
+
+NAME = "callers"
+CALLERS = 64
+
+
+async def run(session: Session) -> None:
+    options = session.options
+    for backend in options.backends:
+        for durability in DURABILITIES[backend]:
+            stores = {size: await session.filled(backend, size, durability) for size in options.records}
+            for puts, what in ((1, "64 callers, 90/10 get/put"), (0, "64 callers, get"), (10, "64 callers, put")):
+                if not puts and durability == "normal":
+                    continue  # reads are the same whatever the durability of writes
+                rates: dict[int, list[float]] = {size: [] for size in stores}
+                for number in range(options.rounds + 1):
+                    for size, store in stores.items():
+                        fresh = workload.records(0, min(size, 1_000), options.vectors)
+                        calls = options.calls * (2 if puts == 10 else 10)
+                        rates[size].append(await _rate(store, size, fresh, puts, calls, number))
+                for size, found in rates.items():
+                    session.add(
+                        NAME, what, backend, "/s", found[1:], records=size, durability=durability if puts else ""
+                    )
+
+
+async def _rate(store: MemoryStore, size: int, fresh: list[MemoryItem], puts: int, calls: int, seed: int) -> float:
+    """Operations a second, ``puts`` of ten of them puts."""
+    share, keys = -(-calls // CALLERS), workload.keys(size)
+
+    async def caller(number: int) -> None:
+        rng = random.Random(seed * CALLERS + number)
+        for _ in range(share):
+            if rng.randrange(10) < puts:
+                await store.put(fresh[rng.randrange(len(fresh))])
+            else:
+                path, id = keys[rng.randrange(size)]
+                await store.get(id, namespace=path)
+
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(CALLERS):
+            group.create_task(caller(number))
+    return share * CALLERS / (time.perf_counter() - start)

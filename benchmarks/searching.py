@@ -1,0 +1,107 @@
+"""Searching by text and listing by indexed fields, over the whole store, at every size by turns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from benchmarks import workload
+from benchmarks.figures import percentile
+from benchmarks.measure import Side, timed, turns
+from benchmarks.session import Session
+from memory import F, MemoryStore
+
+NAME = "searching"
+FIRST = 10
+
+Call = Callable[[MemoryStore, random.Random], Awaitable[Any]]
+
+# Name -> one call. The first is the figure of the targets: a metadata field that the store was told to index.
+LISTS: dict[str, Call] = {
+    "indexed filter": lambda store, rng: store.list(
+        {"metadata.topic": f"topic{rng.randrange(workload.TOPICS)}"}, limit=FIRST
+    ),
+    "indexed range": lambda store, rng: store.list({"metadata.score": {"$gte": rng.randrange(980, 990)}}, limit=FIRST),
+    "filter by tag": lambda store, rng: store.list(F.tags.contains(f"tag{rng.randrange(40)}"), limit=FIRST),
+    "filter by user": lambda store, rng: store.list(F.user_id == f"user{rng.randrange(1_000)}", limit=FIRST),
+    "filter by kind in a namespace": lambda store, rng: store.list(
+        F.kind == "procedural", namespace=workload.namespace(rng.randrange(100)), limit=FIRST
+    ),
+    "newest": lambda store, rng: store.list(order="-created_at", limit=FIRST),
+    "most important of a topic": lambda store, rng: store.list(
+        {"metadata.topic": f"topic{rng.randrange(workload.TOPICS)}"}, order="-importance", limit=FIRST
+    ),
+    "filter without an index": lambda store, rng: store.list(
+        {"metadata.place.city": f"city{rng.randrange(80)}"}, limit=FIRST
+    ),
+}
+
+
+async def run(session: Session) -> None:
+    for backend in session.options.backends:
+        stores = {size: await session.filled(backend, size) for size in session.options.records}
+        await _questions(session, backend, stores)
+        for what, call in LISTS.items():
+            rounds = await _turns(session, stores, call, session.options.calls // 4)
+            _tell(session, f"{what}, first {FIRST}", backend, rounds)
+            session.add_growth(NAME, what, backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
+
+
+async def _questions(session: Session, backend: str, stores: dict[int, MemoryStore]) -> None:
+    count = max(20, session.options.calls // 2)
+    asked = {store: workload.questions(count, size) for size, store in stores.items()}
+    hits: list[int] = []
+
+    async def ask(store: MemoryStore, rng: random.Random) -> None:
+        hits.append(len(await store.search(rng.choice(asked[store]), limit=FIRST)))
+
+    async def ask_in_a_namespace(store: MemoryStore, rng: random.Random) -> None:
+        path = workload.namespace(rng.randrange(workload.NAMESPACES))
+        await store.search(rng.choice(asked[store]), namespace=path, limit=FIRST)
+
+    async def ask_with_a_filter(store: MemoryStore, rng: random.Random) -> None:
+        await store.search(rng.choice(asked[store]), where=F.kind == "procedural", limit=FIRST)
+
+    async def ask_in_context(store: MemoryStore, rng: random.Random) -> None:
+        await store.search(rng.choice(asked[store]), limit=FIRST, neighbours=1)
+
+    rounds = await _turns(session, stores, ask, count)
+    _tell(session, "text top-10", backend, rounds, f"{sum(hits) / len(hits):.1f} hits a question")
+    _tell(session, "text top-10", backend, rounds, share=0.95)
+    session.add_growth(NAME, "text", backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
+    for what, call in (
+        ("text top-10 in one namespace", ask_in_a_namespace),
+        ("text top-10 of one kind", ask_with_a_filter),
+        ("text top-10, neighbours=1", ask_in_context),
+    ):
+        _tell(session, what, backend, await _turns(session, stores, call, count // 4))
+
+
+async def _turns(
+    session: Session, stores: dict[int, MemoryStore], call: Call, calls: int
+) -> dict[int, list[list[float]]]:
+    """Size -> round -> µs of each call."""
+
+    def side(store: MemoryStore) -> Side:
+        rng = random.Random(7)
+
+        async def run_side(count: int) -> list[float]:
+            return await timed(lambda _: call(store, rng), range(count))
+
+        return run_side
+
+    found = await turns([side(store) for store in stores.values()], session.options.rounds, calls, 10)
+    return dict(zip(stores, found, strict=True))
+
+
+def _each(rounds: list[list[float]], share: float) -> list[float]:
+    """That percentile of each round, in ms."""
+    return [percentile(spent, share) / 1e3 for spent in rounds]
+
+
+def _tell(
+    session: Session, what: str, backend: str, rounds: dict[int, list[list[float]]], note: str = "", share: float = 0.5
+) -> None:
+    for size, spent in rounds.items():
+        session.add(NAME, f"{what}, p{share:.0%}"[:-1], backend, "ms", _each(spent, share), records=size, note=note)

@@ -1,0 +1,146 @@
+"""One run of the benchmarks: its options, the stores they share, the figures they leave."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks import targets, workload
+from benchmarks.figures import Figure
+from benchmarks.machine import Others
+from benchmarks.measure import ratios
+from memory import MemoryStore, create_store
+
+DURABILITIES = {"in_memory": ("none",), "sqlite": ("normal", "full")}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for. ``calls``: of each operation in a round."""
+
+    directory: Path
+    backends: tuple[str, ...] = ("in_memory", "sqlite")
+    records: tuple[int, ...] = (10_000, 100_000)
+    rounds: int = 5
+    calls: int = 400
+    vectors: bool = True
+    locomo: Path | None = None
+
+
+class Session:
+    """Holds a filled store of every size asked for, and copies of its file."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.figures: list[Figure] = []
+        self._exit = AsyncExitStack()
+        self._stores: dict[tuple[str, int, str], MemoryStore] = {}
+        self._masters: dict[int, Path] = {}
+        self._names = 0
+        self._others = Others()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exit.aclose()
+
+    # --- figures -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start counting what others keep busy anew."""
+        self._others = Others()
+
+    def add(
+        self,
+        benchmark: str,
+        what: str,
+        backend: str,
+        unit: str,
+        values: Iterable[float],
+        *,
+        records: int | None = None,
+        durability: str = "",
+        target: str | None = None,
+        note: str = "",
+        worst: bool = False,
+    ) -> Figure:
+        """Keep a figure. ``target``: the name its limit has in benchmarks.targets, when that is not ``what``."""
+        limit = targets.target(target or what, backend, records, durability)
+        others = self._others.cores()
+        figure = Figure(
+            benchmark, what, backend, unit, tuple(values), records, durability, limit, note,
+            None if others is None else round(others, 2), worst,
+        )  # fmt: skip
+        self.figures.append(figure)
+        return figure
+
+    def add_growth(
+        self, benchmark: str, what: str, backend: str, spent: Mapping[int, Sequence[float]], durability: str = ""
+    ) -> None:
+        """Keep how many times what it cost at the smallest size something costs at the largest."""
+        small, large = min(spent), max(spent)
+        if small == large:
+            return
+        judged = (small, large) == (targets.SMALL, targets.LARGE)
+        self.add(
+            benchmark, f"growth of {what}, {small:,} to {large:,}", backend, "×", ratios(spent[large], spent[small]),
+            durability=durability, target=f"growth of {what.partition(',')[0]}" if judged else "none",
+        )  # fmt: skip
+
+    # --- stores --------------------------------------------------------------------------------
+
+    def path(self, stem: str) -> Path:
+        """A new name in the directory of this run."""
+        self._names += 1
+        return self.options.directory / f"{stem}-{self._names}.db"
+
+    def discard(self, path: Path) -> None:
+        """Remove a closed file of this run that nobody needs any more."""
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+
+    def store(self, backend: str, path: Path | None = None, durability: str = "full", **options: Any) -> MemoryStore:
+        """A store, not yet open, with the workload's indexes. A missing path is a new one."""
+        options = {"index": workload.INDEXED, "sweep_interval": None, **options}
+        if backend == "sqlite":
+            options |= {"path": path or self.path("store"), "synchronous": durability}
+        return create_store(backend, **options)
+
+    async def filled(self, backend: str, records: int, durability: str = "full", **options: Any) -> MemoryStore:
+        """An open store that holds the first ``records`` of the workload, shared by all who ask for the same."""
+        if backend == "in_memory":
+            durability = "none"
+        name = (backend, records, f"{durability}{options or ''}")
+        if name not in self._stores:
+            path = None
+            if backend == "sqlite":
+                path = await self.file(records)
+            store = self.store(backend, path, durability, **options)
+            self._stores[name] = await self._exit.enter_async_context(store)
+            if backend != "sqlite":
+                await fill(store, records, self.options.vectors)
+        return self._stores[name]
+
+    async def file(self, records: int) -> Path:
+        """A copy of its own of a closed SQLite file that holds the workload."""
+        master = self._masters.get(records)
+        if master is None:
+            master = self.path("master")
+            async with self.store("sqlite", master, "normal") as store:
+                await fill(store, records, self.options.vectors)
+            self._masters[records] = master
+        copy = self.path("copy")
+        await asyncio.to_thread(shutil.copyfile, master, copy)
+        return copy
+
+
+async def fill(store: MemoryStore, records: int, vectors: bool, start: int = 0) -> None:
+    """Put the workload's records up to ``records`` into a store."""
+    for items in workload.batches(start, records, vectors):
+        await store.put_many(items)

@@ -1,0 +1,176 @@
+"""Does anything hold the event loop? A heartbeat and a get every 2 ms through every phase of a store's life.
+
+A hold is judged by the longest of all rounds. The note says how long the loop's thread was computing during the worst
+one: near the hold, Python held the loop; near nothing, the thread waited for the GIL, a lock, or a core that another
+process had. "idle" is the same measurement while nothing happens: what the machine itself adds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from benchmarks import workload
+from benchmarks.figures import percentile
+from benchmarks.measure import Heartbeat, heartbeat, paced
+from benchmarks.session import Session
+from memory import F, MemoryItem, MemoryStore
+
+NAME = "stalls"
+ROUNDS = 3
+EVERY = 0.002
+LOCK_SECONDS = 1.0
+BIG = 64 * 1024
+"""Characters of the records that make the log grow until it is written back into the file."""
+
+Work = Callable[[], Awaitable[object]]
+
+
+class _Phases:
+    """Runs phases and keeps the beats and gets of each, over all rounds."""
+
+    def __init__(self) -> None:
+        self.hearts: dict[str, list[Heartbeat]] = {}
+        self.gets: dict[str, list[float]] = {}
+
+    async def run(self, name: str, work: Work, store: MemoryStore | None, size: int) -> None:
+        """Do the work while a heart beats and, where there is an open store, gets come in."""
+        gc.collect()
+        gc.freeze()  # what the benchmark itself holds is not the store's to be collected
+        async with heartbeat() as heart:
+            ended = asyncio.Event()
+            callers = None if store is None else asyncio.create_task(_gets(store, size, ended))
+            await work()
+            ended.set()
+            if callers is not None:
+                self.gets.setdefault(name, []).append(percentile(await callers or [0.0], 0.99))
+        gc.unfreeze()
+        self.hearts.setdefault(name, []).append(heart)
+
+
+async def _gets(store: MemoryStore, size: int, ended: asyncio.Event) -> list[float]:
+    keys = workload.keys(size)
+
+    async def call(number: int) -> None:
+        path, id = keys[number * 7_919 % size]
+        await store.get(id, namespace=path)
+
+    return await paced(call, ended, EVERY)
+
+
+async def run(session: Session) -> None:
+    options = session.options
+    for backend in options.backends:
+        for size in options.records:
+            phases = _Phases()
+            for _ in range(min(ROUNDS, options.rounds)):
+                await _life(session, phases, backend, size)
+            for name, hearts in phases.hearts.items():
+                worst = max(hearts, key=lambda heart: heart.worst)
+                session.add(
+                    NAME, f"longest hold of the loop: {name}", backend, "ms", [heart.worst for heart in hearts],
+                    records=size, target="none" if name == "idle" else "longest hold of the loop", worst=True,
+                    note=f"computing {worst.worst_busy:.1f} of it; p99 {worst.p99:.2f}",
+                )  # fmt: skip
+            for name, spent in phases.gets.items():
+                session.add(
+                    NAME, f"get p99: {name}", backend, "ms", spent, records=size,
+                    target="none" if name == "idle" else "get p99",
+                )  # fmt: skip
+
+
+async def _life(session: Session, phases: _Phases, backend: str, size: int) -> None:
+    """One store from its first record to its end."""
+    path = session.path("life")
+    held = session.store(backend, path)
+    await phases.run("open", held.open, None, size)
+    items = workload.records(0, size, session.options.vectors)
+    await phases.run("idle", lambda: asyncio.sleep(0.3), held, size)
+    await phases.run("bulk load", lambda: held.put_many(items), held, size)
+    question = workload.questions(1, size)[0]
+    await phases.run("first search", lambda: held.search(question), held, size)
+    if backend == "sqlite":
+        large = _large()
+        await phases.run("checkpoints", lambda: _one_by_one(held, large), held, size)
+        await phases.run("another process writes", lambda: _locked_out(path, held, items), held, size)
+        await held.close()
+        held = session.store(backend, path)
+        await phases.run("open, 2nd time", held.open, None, size)
+        await phases.run("first search, 2nd time", lambda: held.search(question), held, size)
+    asked = workload.questions(20, size)
+    await phases.run("searches", lambda: _ask(held, asked), held, size)
+    await phases.run("filter without an index", lambda: _list_all(held), held, size)
+    await phases.run("count", lambda: held.count(F.metadata["place"]["floor"] >= 6), held, size)
+    await phases.run("ordered", lambda: held.list(order="-updated_at", limit=1_000), held, size)
+    await phases.run("verify", held.verify, held, size)
+    await phases.run("stats and sweep", lambda: _tidy(held), held, size)
+    await phases.run("backup", lambda: held.backup(path.with_suffix(".backup")), held, size)
+    await phases.run("delete_where", lambda: held.delete_where(F.kind == "semantic"), held, size)
+    await phases.run("close", held.close, None, size)
+    session.discard(path)
+    path.with_suffix(".backup").unlink(missing_ok=True)
+
+
+def _large() -> list[MemoryItem]:
+    words = " ".join(workload.vocabulary()[:2_000])[:2_000]
+    return [MemoryItem(id=f"large{i}", content={"blob": "x" * BIG}, text=words) for i in range(300)]
+
+
+async def _one_by_one(store: MemoryStore, items: list[MemoryItem]) -> None:
+    for item in items:
+        await store.put(item)
+
+
+async def _ask(store: MemoryStore, asked: list[str]) -> None:
+    for number, question in enumerate(asked):
+        await store.search(question, neighbours=number % 2)
+        # A caller that awaits one call that never waits after another holds the loop itself.
+        await asyncio.sleep(0)
+
+
+async def _list_all(store: MemoryStore) -> None:
+    await store.list({"metadata.place.city": "nowhere"}, limit=10)
+
+
+async def _tidy(store: MemoryStore) -> None:
+    await store.stats()
+    await store.sweep()
+
+
+async def _locked_out(path: Path, store: MemoryStore, items: list[MemoryItem]) -> None:
+    """Writes that have to wait, because another process holds the write lock for a second."""
+    async with _lock_held(path), asyncio.TaskGroup() as group:
+        for item in items[:50]:
+            group.create_task(store.put(item))
+
+
+_HOLD = """
+import sys, time, apsw
+db = apsw.Connection(sys.argv[1])
+db.set_busy_timeout(5_000)
+db.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+db.execute("ROLLBACK")
+"""
+
+
+@asynccontextmanager
+async def _lock_held(path: Path) -> AsyncIterator[None]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _HOLD, str(path), str(LOCK_SECONDS), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    await child.stdout.readline()
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        if time.perf_counter() - started < LOCK_SECONDS / 2:
+            raise RuntimeError("the writes did not wait for the other process: this measured nothing")
+        await child.wait()

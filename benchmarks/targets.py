@@ -1,0 +1,51 @@
+"""The project's targets, in one table. They judge a figure; they never fail a test."""
+
+from __future__ import annotations
+
+from benchmarks.figures import Target
+
+SMALL, LARGE = 10_000, 100_000
+
+# What a figure is called -> backend -> its limit at up to 10,000 and at up to 100,000 records.
+_LIMITS: dict[str, dict[str, tuple[Target, Target]]] = {}
+
+
+def _set(what: str, backends: str, small: float, large: float | None = None, *, least: bool = False) -> None:
+    pair = (Target(small, least), Target(small if large is None else large, least))
+    _LIMITS.setdefault(what, {}).update(dict.fromkeys(backends.split(), pair))
+
+
+_BOTH = "in_memory sqlite"
+_set("get over the hook", _BOTH, 5)
+_set("put over the hook", _BOTH, 5)
+_set("get over the hook, layers on", _BOTH, 15)
+_set("put over the hook, layers on", _BOTH, 15)
+_set("get p50", "in_memory", 5)
+_set("get p50", "sqlite", 25)
+for _put in ("put p50, new key", "put p50, live key"):
+    _set(_put, "in_memory", 12)
+    _set(_put + " normal", "sqlite", 150)
+    _set(_put + " full", "sqlite", 450)
+_set("bulk", "sqlite", 20_000, 18_000, least=True)
+_set("text top-10, p50", "sqlite", 0.5, 2)
+_set("indexed filter, first 10, p50", "sqlite", 0.1, 0.15)
+_set("64 callers, 90/10 get/put", "sqlite", 40_000, 35_000, least=True)
+_set("open", "sqlite", 10)
+_set("memory grown", "sqlite", 60)
+_set("longest hold of the loop", _BOTH, 10)
+_set("get p99", _BOTH, 10)
+for _name in ("get", "put", "delete", "indexed filter"):
+    _set(f"growth of {_name}", "sqlite", 1.3)
+_set("growth of text", "sqlite", 5)
+_set("growth of open", "sqlite", 1.5)
+_set("growth of bulk per record", "sqlite", 1.4)
+_set("recall@10, text", _BOTH, 0.57, least=True)
+_set("recall@10, text, neighbours=1", _BOTH, 0.63, least=True)
+
+
+def target(what: str, backend: str, records: int | None = None, durability: str = "") -> Target | None:
+    """The limit of a figure, if there is one for this backend, durability and size."""
+    limits = _LIMITS.get(f"{what} {durability}".rstrip(), _LIMITS.get(what, {})).get(backend)
+    if limits is None or (records or 0) > LARGE:
+        return None
+    return limits[0] if (records or 0) <= SMALL else limits[1]
