@@ -56,7 +56,9 @@ def run(arguments: list[str]) -> int:
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "memory"
-        return report(UsageProblem(f"{error.format_message().rstrip('.')}. See `{where} --help`"), as_json)
+        said = error.format_message()
+        said = said if said.endswith((".", "?")) else f"{said}."
+        return report(UsageProblem(f"{said} See `{where} --help`"), as_json)
     except (typer.Abort, KeyboardInterrupt):
         return report(KeyboardInterrupt(), as_json)
     except BrokenPipeError as error:

@@ -86,8 +86,9 @@ class At:
 
         given: dict[str, Any] = {} if self.path is None else {"path": self.path}
         manager = MemoryManager(self.backend, **given)
-        if manager.settings is not None and manager.settings.log_format is None:
-            configure("console", "warning")
+        settings = manager.settings
+        if settings is not None and settings.log_format is None and settings.slow_seconds is not None:
+            configure("console", "warning")  # who asks for slow operations wants to see them
         return manager
 
     @asynccontextmanager
@@ -102,7 +103,7 @@ class At:
             raise BackendUnavailable(
                 f"there is no memory at {place.absolute()} yet: `memory add` makes one, --path or MEMORY_PATH names another"
             )
-        if not manager.store.capabilities.persistent:
+        if not manager.store.capabilities.persistent and not self.json:
             note(f"{manager.store.name} forgets everything when this command ends")
         async with manager:
             yield manager.store

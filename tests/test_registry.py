@@ -1,0 +1,203 @@
+"""Names, URLs and classes become stores; mistakes become advice."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory import BackendUnavailable, InvalidSetting, MemoryStore, registry
+from memory.backends.in_memory import InMemoryStore
+from memory.backends.sqlite import SqliteStore
+from memory.registry import create_store
+
+
+class ServerStore(InMemoryStore):
+    """A backend as one for a server would be: it takes its address."""
+
+    def __init__(self, url: str, *, pool: int = 4, ratio: float = 0.5, hosts: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.url, self.pool, self.ratio, self.hosts = url, pool, ratio, hosts
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.BACKENDS, "server", registry.Backend(f"{__name__}:ServerStore", "redis", ("srv", "srvs")))
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[ServerStore.__module__])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("spec", ["in_memory", "In-Memory", " in_memory ", "memory://", "in_memory://", "memory:///"])
+def test_a_name_or_an_address_without_place_makes_a_store_in_memory(spec: str) -> None:
+    assert type(create_store(spec)) is InMemoryStore
+
+
+def test_a_class_or_its_name_makes_a_store() -> None:
+    assert type(create_store(InMemoryStore, feed=True)) is InMemoryStore
+    assert create_store("memory.backends.in_memory:InMemoryStore", feed=True).feed
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///relative.db", "relative.db"),
+        ("sqlite:///below/relative.db", "below/relative.db"),
+        ("sqlite:////data/absolute.db", "/data/absolute.db"),
+        ("sqlite:///a%20b%23%3F%C3%A9.db", "a b#?é.db"),
+        ("SQLITE:///relative.db", "relative.db"),
+        ("sqlite:///~/home.db", str(Path("~/home.db").expanduser())),
+    ],
+)
+def test_an_sqlite_address_names_a_file(url: str, path: str) -> None:
+    store = create_store(url)
+    assert isinstance(store, SqliteStore)
+    assert store.path == Path(path)
+
+
+def test_without_a_path_sqlite_lives_in_memory_db() -> None:
+    store = create_store("sqlite")
+    assert isinstance(store, SqliteStore)
+    assert store.path == Path("memory.db")
+
+
+def test_the_query_of_an_address_gives_options_of_the_right_types() -> None:
+    store = create_store("memory://?feed=yes&dimension=12&sweep_interval=2.5&language=german&index=metadata.a,metadata.b")
+    assert (store.feed, store.dimension, store.sweep_interval, store.language) == (True, 12, 2.5, "german")
+    assert store.index == (("metadata", "a"), ("metadata", "b"))
+
+
+def test_a_keyword_wins_over_the_query_of_an_address() -> None:
+    assert create_store("memory://?dimension=3", dimension=4).dimension == 4
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_keeps_what_is_its_drivers_in_its_address() -> None:
+    store = create_store("srvs://me:pw@host:1/db?sslmode=require&pool=9&ratio=0.25&hosts=a,b&x=1")
+    assert isinstance(store, ServerStore)
+    assert store.url == "srvs://me:pw@host:1/db?sslmode=require&x=1"
+    assert (store.pool, store.ratio, store.hosts) == (9, 0.25, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("sqlit", "did you mean 'sqlite'?"),
+        ("inmemory", "did you mean 'in_memory'?"),
+        ("oracle", "known: sqlite, in_memory"),
+        ("", "must be a name, a URL or module:Class"),
+        ("./agent.db", "MEMORY_PATH"),
+        ("sqlite:agent.db", "sqlite:///file.db"),
+        ("sqlit:///agent.db", "did you mean 'sqlite'?"),
+        ("sqlite://agent.db", "sqlite:///agent.db"),
+        ("sqlite://", "three slashes"),
+        ("sqlite:///", "three slashes"),
+        ("sqlite:///:memory:", "choose the backend in_memory"),
+        ("sqlite://:memory:", "choose the backend in_memory"),
+        ("sqlite:///a.db#fragment", "%23"),
+        ("sqlite:///%ff.db", "UTF-8"),
+        ("sqlite:///a%00.db", "must name a file"),
+        ("memory://host", "has no address"),
+        ("memory://?feed", "name=value"),
+        ("memory://?feed=true&feed=false", "given twice"),
+        ("memory://?fed=true", "did you mean 'feed'?"),
+        ("memory://?feed=maybe", "must be true or false"),
+        ("memory://?dimension=many", "must be a whole number"),
+        ("memory://?sweep_interval=x", "must be a number"),
+        ("memory://?clock=now", "cannot be said in a URL"),
+        ("no.such.module:Store", "is it installed?"),
+        ("memory.backends.in_memory:Nothing", "has no 'Nothing'"),
+        ("os:path", "is not a subclass of memory.MemoryStore"),
+        ("memory.store:MemoryStore", "name one of its subclasses"),
+    ],
+)
+def test_a_backend_that_cannot_be_understood_is_refused_with_advice(spec: str, words: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        create_store(spec)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fed": True}, "did you mean 'feed'?"),
+        ({"feed": "yes"}, "must be true or false"),
+        ({"dimension": 1.5}, "must be a whole number"),
+        ({"dimension": True}, "must be a whole number"),
+        ({"language": 3}, "must be a text"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        create_store("in_memory", **options)
+    assert words in str(caught.value)
+    assert caught.value.setting == next(iter(options))
+
+
+@pytest.mark.parametrize("path", ["", "  ", ":memory:", "a\0b", 3, "~nobody-of-this-name/x.db"])
+def test_a_path_that_names_no_file_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidSetting):
+        create_store("sqlite", path=path)
+
+
+def test_a_file_named_twice_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="named twice"):
+        create_store("sqlite:///a.db", path="b.db")
+
+
+def test_no_password_is_shown_when_an_address_is_refused() -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        create_store("sqlite://me:hunter2@host?x")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_driver_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("memory.backends.absent")
+    monkeypatch.setitem(registry.BACKENDS, "absent", registry.Backend("memory.backends.absent:Store", "redis", ("absent",)))
+
+    def fail(name: str) -> types.ModuleType:
+        if name == module.__name__:
+            raise ModuleNotFoundError("No module named 'redis'", name="redis.asyncio")
+        return original(name)
+
+    original = registry.importlib.import_module
+    monkeypatch.setattr(registry.importlib, "import_module", fail)
+    with pytest.raises(BackendUnavailable) as caught:
+        create_store("absent://host")
+    assert "pip install 'agent-memory-backends[redis]'" in str(caught.value)
+    assert caught.value.command == "pip install 'agent-memory-backends[redis]'"  # type: ignore[attr-defined]
+
+
+def test_a_driver_that_cannot_be_loaded_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "broken_backend.py").write_text("raise ImportError('libfast.so: cannot open shared object file')")
+    (here / "needy_backend.py").write_text("import driver_that_is_nowhere.asyncio")
+    monkeypatch.syspath_prepend(here)
+    with pytest.raises(BackendUnavailable, match=r"libfast\.so"):
+        create_store("broken_backend:Store")
+    with pytest.raises(BackendUnavailable, match="pip install driver_that_is_nowhere$"):
+        create_store("needy_backend:Store")
+
+
+def test_an_installed_package_can_offer_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = importlib.metadata.EntryPoint("mine", "memory.backends.in_memory:InMemoryStore", registry.ENTRY_POINTS)
+    shadow = importlib.metadata.EntryPoint("sqlite", "memory.backends.in_memory:InMemoryStore", registry.ENTRY_POINTS)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [offered, shadow])
+    assert type(create_store("mine")) is InMemoryStore
+    assert type(create_store("mine://?feed=true")) is InMemoryStore
+    assert registry.names() == ["sqlite", "in_memory", "mine"]
+    assert isinstance(create_store("sqlite"), SqliteStore), "a package cannot take the place of a built-in backend"
+
+
+@pytest.mark.parametrize("name", list(registry.BACKENDS))
+def test_every_line_of_the_table_leads_to_a_backend_of_that_name(name: str) -> None:
+    cls = registry.named(name)
+    assert issubclass(cls, MemoryStore)
+    assert cls.name == name
