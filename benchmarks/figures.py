@@ -74,7 +74,7 @@ def shown(value: float) -> str:
     """A number with three significant digits, thousands apart."""
     if value and abs(value) < 0.01:
         return f"{value:.1e}"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"
 
 

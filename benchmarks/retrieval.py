@@ -20,6 +20,7 @@ async def run(session: Session) -> None:
         return
     conversations = load(session.options.locomo)
     asked = sum(len(conversation.questions) for conversation in conversations)
+    found: dict[str, list[float]] = {}
     for backend in session.options.backends:
         async with session.store(backend, index=()) as store:
             await store.put_many([item for conversation in conversations for item in items(conversation)])
@@ -28,7 +29,12 @@ async def run(session: Session) -> None:
                 method = "text" + (f", neighbours={neighbours}" if neighbours else "")
                 for cut in CUTS:
                     value = fmean(recall(ids, evidence, cut) for ids, evidence in ranked)
-                    session.add(NAME, f"recall@{cut}, {method}", backend, "", (value,), note=f"{asked} questions")
+                    what = f"recall@{cut}, {method}"
+                    session.add(NAME, what, backend, "", (value,), note=f"{asked} questions")
+                    found.setdefault(what, []).append(value)
+    if len(session.options.backends) > 1:
+        apart = max(max(values) - min(values) for values in found.values())
+        session.add(NAME, "largest difference of a recall", "all", "", (apart,))
 
 
 def items(conversation: Conversation) -> list[MemoryItem]:

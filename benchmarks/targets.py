@@ -41,6 +41,7 @@ _set("growth of open", "sqlite", 1.5)
 _set("growth of bulk per record", "sqlite", 1.4)
 _set("recall@10, text", _BOTH, 0.57, least=True)
 _set("recall@10, text, neighbours=1", _BOTH, 0.63, least=True)
+_set("largest difference of a recall", "all", 0.01)
 
 
 def target(what: str, backend: str, records: int | None = None, durability: str = "") -> Target | None:

@@ -1,0 +1,107 @@
+"""The benchmarks run: each at a tiny size, in seconds. What they measure decides nothing here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("benchmarks", reason="the benchmarks are not part of an installed package")
+
+from benchmarks import measure, targets, workload
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.figures import Figure, Target
+
+BACKENDS = ("in_memory", "sqlite")
+
+
+def conversation_file(directory: Path) -> Path:
+    """A conversation of the form LoCoMo has, made up here."""
+    turns = [
+        ("D1:1", "Ada", "I adopted a grey parrot last week"),
+        ("D1:2", "Ben", "What is its name?"),
+        ("D1:3", "Ada", "Captain. It sings in the morning"),
+    ]
+    said = [{"dia_id": id, "speaker": who, "text": text} for id, who, text in turns]
+    sample = {
+        "sample_id": "made-up",
+        "conversation": {"session_1": said, "session_1_date_time": "1:56 pm on 8 May, 2023"},
+        "qa": [{"question": "Which parrot did Ada adopt?", "answer": "grey", "evidence": ["D1:1"], "category": 1}],
+    }
+    path = directory / "locomo.json"
+    path.write_text(json.dumps([sample]))
+    return path
+
+
+RUNS = [(name, backend) for name in BENCHMARKS for backend in BACKENDS]
+RUNS = [run for run in RUNS if run[0] != "retrieval" and run != ("opening", "in_memory")]  # nothing to open there
+
+
+@pytest.mark.parametrize(("name", "backend"), RUNS)
+def test_each_benchmark_runs_and_leaves_figures(name, backend, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    told = [name, "--backend", backend, "--records", "300", "600", "--quick", "--directory", str(tmp_path)]
+    assert main([*told, "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert figures
+    assert {figure["benchmark"] for figure in figures} == {name}
+    assert all(figure["value"] >= 0 for figure in figures if name not in ("overhead", "footprint"))
+    assert "targets met" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [out], "the stores' files are gone"
+
+
+def test_retrieval_finds_the_evidence_on_every_backend_alike(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    assert main(["retrieval", "--locomo", str(conversation_file(tmp_path)), "--json", str(out), "--strict"]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    values = {(figure["what"], figure["backend"]): figure["value"] for figure in figures}
+    assert values["recall@5, text", "in_memory"] == values["recall@5, text", "sqlite"] == 1.0
+    assert values["largest difference of a recall", "all"] == 0
+
+
+def test_strict_exits_with_one_when_a_target_is_missed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(targets, "_LIMITS", {"recall@10, text": {"in_memory": (Target(2, least=True),) * 2}})
+    told = ["retrieval", "--locomo", str(conversation_file(tmp_path)), "--backend", "in_memory"]
+    assert main(told) == 0
+    assert main([*told, "--strict"]) == 1
+    assert "missed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "told", [["retreival"], ["retrieval"], ["points", "--rounds", "0"], ["points", "--records", "0"]]
+)
+def test_a_wrong_command_line_is_refused(told, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(told)
+    assert error.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_record_of_the_workload_is_the_same_whatever_else_is_asked_for():
+    assert workload.records(1_100, 1_103) == workload.records(950, 2_050)[150:153]
+    lengths = [len(item.content) for item in workload.records(0, 500)]
+    assert 195 < sum(lengths) / len(lengths) < 210
+    assert len({item.namespace for item in workload.records(0, 500)}) == workload.NAMESPACES
+    assert all(3 <= len(question.split()) <= 6 for question in workload.questions(50, 1_000))
+
+
+def test_a_figure_is_judged_by_its_median_or_its_worst_round():
+    figure = Figure("a", "b", "c", "ms", (1.0, 9.0, 2.0), target=Target(5))
+    assert (figure.value, figure.met) == (2.0, True)
+    worst = Figure("a", "b", "c", "ms", (1.0, 9.0, 2.0), target=Target(5), worst=True)
+    assert (worst.value, worst.met) == (9.0, False)
+    assert Target(5, least=True).met(6)
+    assert targets.target("bulk", "sqlite", 100_000, "full") == Target(18_000, least=True)
+    assert targets.target("put p50, new key", "sqlite", 10, "normal") == Target(150)
+
+
+async def test_the_heartbeat_notices_a_held_loop():
+    async with measure.heartbeat() as heart:
+        await asyncio.sleep(0.01)
+        end = asyncio.get_running_loop().time() + 0.05
+        while asyncio.get_running_loop().time() < end:
+            pass
+    assert heart.worst > 40
+    assert heart.worst_busy > 20
