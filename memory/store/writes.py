@@ -94,8 +94,8 @@ class Writes(Bound):
                 try:
                     checked.append(self._check(item))
                 except InvalidItem as error:
-                    index = len(checked)
-                    raise InvalidItem(f"item {index}: {error.message}", **{**error.__dict__, "index": index}) from None
+                    facts = {**error.__dict__, "message": f"item {len(checked)}: {error.message}", "index": len(checked)}
+                    raise InvalidItem(**facts) from None
         expires = ttl_micros(store, ttl)
         ops: list[Put] = []
         async for part in store._slices(checked):
