@@ -19,14 +19,18 @@ from memory.registry import create_store
 class ServerStore(InMemoryStore):
     """A backend as one for a server would be: it takes its address."""
 
-    def __init__(self, url: str, *, pool: int = 4, ratio: float = 0.5, hosts: tuple[str, ...] = (), **options: Any) -> None:
+    def __init__(
+        self, url: str, *, pool: int = 4, ratio: float = 0.5, hosts: tuple[str, ...] = (), **options: Any
+    ) -> None:
         super().__init__(**options)
         self.url, self.pool, self.ratio, self.hosts = url, pool, ratio, hosts
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.BACKENDS, "server", registry.Backend(f"{__name__}:ServerStore", "redis", ("srv", "srvs")))
+    monkeypatch.setitem(
+        registry.BACKENDS, "server", registry.Backend(f"{__name__}:ServerStore", "redis", ("srv", "srvs"))
+    )
     monkeypatch.setitem(sys.modules, __name__, sys.modules[ServerStore.__module__])
 
 
@@ -70,7 +74,9 @@ def test_without_a_path_sqlite_lives_in_memory_db() -> None:
 
 
 def test_the_query_of_an_address_gives_options_of_the_right_types() -> None:
-    store = create_store("memory://?feed=yes&dimension=12&sweep_interval=2.5&language=german&index=metadata.a,metadata.b")
+    store = create_store(
+        "memory://?feed=yes&dimension=12&sweep_interval=2.5&language=german&index=metadata.a,metadata.b"
+    )
     assert (store.feed, store.dimension, store.sweep_interval, store.language) == (True, 12, 2.5, "german")
     assert store.index == (("metadata", "a"), ("metadata", "b"))
 
@@ -161,7 +167,9 @@ def test_no_password_is_shown_when_an_address_is_refused() -> None:
 
 def test_a_missing_driver_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("memory.backends.absent")
-    monkeypatch.setitem(registry.BACKENDS, "absent", registry.Backend("memory.backends.absent:Store", "redis", ("absent",)))
+    monkeypatch.setitem(
+        registry.BACKENDS, "absent", registry.Backend("memory.backends.absent:Store", "redis", ("absent",))
+    )
 
     def fail(name: str) -> types.ModuleType:
         if name == module.__name__:
@@ -182,7 +190,7 @@ def test_a_driver_that_cannot_be_loaded_is_named(here: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(here)
     with pytest.raises(BackendUnavailable, match=r"libfast\.so"):
         create_store("broken_backend:Store")
-    with pytest.raises(BackendUnavailable, match="pip install driver_that_is_nowhere$"):
+    with pytest.raises(BackendUnavailable, match=r"pip install driver_that_is_nowhere$"):
         create_store("needy_backend:Store")
 
 
