@@ -1,0 +1,209 @@
+"""What every part of the contract shares: how stores are made and closed, the fixtures, small helpers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import pytest_asyncio
+
+from memory.clock import ManualClock
+from memory.layers import Hook
+from memory.model import MemoryItem
+from memory.ops import Result, Status
+from memory.store import MemoryStore
+
+if TYPE_CHECKING:
+    from memory.filters import Where
+
+Make = Callable[..., MemoryStore]
+"""``make(**options)``: a store, not opened yet, on this test's place and clock; closed when the test ends."""
+
+
+class Bench:
+    """One test's stores. The fixtures are made of it, and so are runs without pytest (tests of the suite itself)."""
+
+    def __init__(self, suite: Suite, place: Path, clock: ManualClock) -> None:
+        self.suite, self.place, self.clock = suite, place, clock
+        self._made: list[MemoryStore] = []
+
+    def make(self, **options: Any) -> MemoryStore:
+        """See ``Make``."""
+        options = {"clock": self.clock, "sweep_interval": None, **options}
+        store = self.suite.wrap(self.suite.make_store(self.place, **options))
+        self._made.append(store)
+        return store
+
+    async def store(self) -> MemoryStore:
+        """The store most sentences are about: open, with a feed where the backend can keep one."""
+        first = self.make()
+        if first.capabilities.feed:
+            first = self.make(feed=True)
+        return self.suite.seen(await first.open())
+
+    async def close(self) -> None:
+        """Close every store, the newest first."""
+        for store in reversed(self._made):
+            await store.close()
+        await self.suite.discard(self.place)
+
+    async def run(self, name: str) -> None:
+        """Run the sentence of this name on fresh stores."""
+        sentence = getattr(self.suite, name)
+        offered: dict[str, Any] = {"make": self.make, "clock": self.clock, "place": self.place}
+        try:
+            wanted = inspect.signature(sentence).parameters
+            if "store" in wanted:
+                offered["store"] = await self.store()
+            await sentence(**{name: offered[name] for name in wanted})
+        finally:
+            await self.close()
+
+
+class Suite:
+    """Base of every part. A backend's test class says how a store is made; the rest can stay as it is."""
+
+    pytestmark = pytest.mark.asyncio
+
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        """A store, not opened yet. ``place`` is an empty directory of this test: the same place means the same data.
+
+        ``options`` are those of MemoryStore (clock, feed, dimension, source, layers...); hand them on. A server
+        backend derives a name from the place and keeps everything of this test under it.
+        """
+        raise NotImplementedError("say how a store of this backend is made: def make_store(self, place, **options)")
+
+    async def discard(self, place: Path) -> None:
+        """Remove what this test left behind, where deleting the directory ``place`` is not enough."""
+
+    def wrap(self, store: MemoryStore) -> MemoryStore:
+        """What the sentences see instead of a store."""
+        return store
+
+    def seen(self, store: MemoryStore) -> MemoryStore:
+        """What the sentences see instead of an opened store."""
+        return store
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        """The time of this test."""
+        return ManualClock()
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        """Where this test's data is."""
+        return tmp_path
+
+    @pytest_asyncio.fixture
+    async def bench(self, place: Path, clock: ManualClock) -> AsyncIterator[Bench]:
+        """This test's stores."""
+        bench = Bench(self, place, clock)
+        yield bench
+        await bench.close()
+
+    @pytest_asyncio.fixture
+    async def make(self, bench: Bench) -> Make:
+        """Makes further stores."""
+        return bench.make
+
+    @pytest_asyncio.fixture
+    async def store(self, bench: Bench) -> MemoryStore:
+        """An open store."""
+        return await bench.store()
+
+
+def sentences(suite: type[Suite]) -> list[str]:
+    """The names of all sentences of a suite."""
+    return sorted(name for name in dir(suite) if name.startswith("test_"))
+
+
+def needs(store: MemoryStore, capability: str) -> None:
+    """Skip the sentence where the backend does not declare the capability."""
+    if not getattr(whole(store).capabilities, capability):
+        pytest.skip(f"{whole(store).name} does not declare {capability}")
+
+
+def item(id: str = "a", content: Any = "text", **fields: Any) -> MemoryItem:
+    """An item, said shortly."""
+    return MemoryItem(id=id, content=content, **fields)
+
+
+async def walk(store: MemoryStore, where: Where = None, *, limit: int = 100, **options: Any) -> list[MemoryItem]:
+    """All items of a list, page by page; every page but the last must be full."""
+    found: list[MemoryItem] = []
+    cursor: str | None = None
+    while True:
+        page = await store.list(where, limit=limit, cursor=cursor, **options)
+        found += page.items
+        if page.cursor is None:
+            return found
+        assert len(page) == limit, "only the last page may be short"
+        cursor = page.cursor
+
+
+async def ids(store: MemoryStore, where: Where = None, **options: Any) -> list[str]:
+    """The ids of a list, in its order."""
+    return [found.id for found in await walk(store, where, **options)]
+
+
+async def put_all(store: MemoryStore, items: Iterable[MemoryItem]) -> list[MemoryItem]:
+    """Write items and return them as stored."""
+    return await store.put_many(list(items))
+
+
+def body(found: MemoryItem | None) -> dict[str, Any]:
+    """What the caller said of an item, and its vector: everything but what the store stamps, version and times."""
+    assert found is not None
+    stamped = ("version", "created_at", "updated_at", "accessed_at", "expires_at", "access_count")
+    return {name: value for name, value in found.to_dict().items() if name not in stamped}
+
+
+def stamp(found: MemoryItem | None) -> tuple[Any, ...]:
+    """The times and counts of an item."""
+    assert found is not None
+    return (found.created_at, found.updated_at, found.accessed_at, found.expires_at, found.access_count)
+
+
+class Tap:
+    """A layer that counts calls of the hooks and can lose writes or their replies, as a bad network does.
+
+    ``replies``: how many writes from now on are applied without anybody learning of it. ``requests``: how many never
+    arrive. Both come back UNKNOWN, as from a driver whose connection broke.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.replies = self.requests = 0
+
+    def __call__(self, name: str, hook: Hook) -> Hook:
+        """The hook, watched."""
+
+        async def watched(*args: Any) -> Any:
+            self.calls.append(name)
+            if name == "write" and self.requests:
+                self.requests -= 1
+                return [Result(Status.UNKNOWN) for _ in args[0]]
+            result = await hook(*args)
+            if name == "write" and self.replies:
+                self.replies -= 1
+                return [Result(Status.UNKNOWN) for _ in args[0]]
+            return result
+
+        return watched
+
+
+def whole(store: MemoryStore) -> MemoryStore:
+    """The store itself, where a view or a twin hides it: for its options and capabilities."""
+    return cast("MemoryStore", getattr(store, "_store", store))
+
+
+async def settle(seconds: float, ready: Callable[[], Any]) -> None:
+    """Wait until the coroutine function ``ready`` is true, at most so long on the real clock."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await ready():
+        assert asyncio.get_running_loop().time() < deadline, f"this did not come true within {seconds:g} s"
+        await asyncio.sleep(0.005)

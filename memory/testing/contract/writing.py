@@ -1,0 +1,305 @@
+"""Sentences about put, add, delete and batches: what a write keeps, returns and leaves alone."""
+# ruff: noqa: D102 - the name of a sentence is its documentation
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from memory.clock import ManualClock, from_micros
+from memory.errors import AlreadyExists, BatchError, InvalidItem, UnsupportedOperation
+from memory.model import MemoryItem
+from memory.store import MemoryStore
+from memory.testing.contract.suite import Make, Suite, Tap, body, ids, item, needs, stamp, whole
+
+
+class Writing(Suite):
+    """Put, add, delete, batches."""
+
+    async def test_a_put_item_comes_back_with_every_field(self, store: MemoryStore) -> None:
+        said = MemoryItem(
+            id="all",
+            namespace=("acme", "bot"),
+            kind="episodic",
+            content={"who": "ann", "n": [1, 2.5, None, True, {"deep": "x"}]},
+            text="searched words",
+            metadata={"score": 3, "nested": {"list": [1, [2]]}},
+            tags=("red", "blue"),
+            user_id="ann",
+            session_id="s1",
+            importance=0.25,
+        )
+        stored = await store.put(said)
+        found = await store.get("all", namespace=("acme", "bot"))
+        assert found == stored
+        for field in ("content", "text", "metadata", "tags", "kind", "user_id", "session_id", "importance", "namespace"):
+            assert getattr(found, field) == getattr(said, field)
+
+    async def test_defaults_of_an_item_come_back_as_they_are(self, store: MemoryStore) -> None:
+        stored = await store.put(MemoryItem(content="x"))
+        found = await store.get(stored.id)
+        assert found == stored
+        assert found is not None
+        assert (found.namespace, found.kind, found.tags, found.metadata) == (("default",), "note", (), {})
+        assert (found.text, found.user_id, found.session_id, found.embedding) == (None, None, None, None)
+        assert (found.importance, found.expires_at, found.access_count) == (0.5, None, 0)
+
+    async def test_a_new_item_is_stamped_with_now(self, store: MemoryStore, clock: ManualClock) -> None:
+        stored = await store.put(item())
+        now = from_micros(clock())
+        assert stamp(stored) == (now, now, now, None, 0)
+        assert stored.version > 0
+
+    async def test_a_creation_time_that_was_given_is_kept(self, store: MemoryStore, clock: ManualClock) -> None:
+        long_ago = datetime(2001, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
+        await store.put(item(created_at=long_ago))
+        found = await store.get("a")
+        assert found is not None
+        assert (found.created_at, found.updated_at) == (long_ago, from_micros(clock()))
+
+    async def test_times_keep_their_microseconds(self, store: MemoryStore, clock: ManualClock) -> None:
+        clock.micros += 123_457
+        stored = await store.put(item(), ttl=0.000001)
+        assert stored.created_at.microsecond == 123_457
+        assert stored.expires_at == stored.created_at + timedelta(microseconds=1)
+        assert await store.get("a") == stored
+
+    async def test_put_on_a_live_key_keeps_created_at(self, store: MemoryStore, clock: ManualClock) -> None:
+        first = await store.put(item(content="one"))
+        clock.advance(5)
+        second = await store.put(item(content="two"))
+        found = await store.get("a")
+        assert found == second
+        assert second.content == "two"
+        assert (second.created_at, second.updated_at) == (first.created_at, from_micros(clock()))
+
+    async def test_put_on_a_live_key_ignores_another_creation_time(self, store: MemoryStore) -> None:
+        first = await store.put(item())
+        second = await store.put(item(created_at=datetime(1999, 1, 1, tzinfo=UTC)))
+        assert second.created_at == first.created_at
+        assert await store.get("a") == second
+
+    async def test_put_on_a_live_key_keeps_the_access_count(self, store: MemoryStore, clock: ManualClock) -> None:
+        await store.put(item(content="one"))
+        clock.advance(1)
+        await store.touch("a")
+        await store.touch("a")
+        touched = from_micros(clock())
+        clock.advance(1)
+        second = await store.put(item(content="two"))
+        assert (second.access_count, second.accessed_at) == (2, touched)
+        assert await store.get("a") == second
+
+    async def test_put_replaces_the_whole_body(self, store: MemoryStore) -> None:
+        await store.put(item(content={"a": 1}, metadata={"m": 1}, tags=("t",), user_id="ann", text="words"))
+        second = await store.put(item(content={"b": 2}))
+        assert (second.content, second.metadata, second.tags, second.user_id, second.text) == ({"b": 2}, {}, (), None, None)
+        assert await store.get("a") == second
+
+    async def test_put_without_a_ttl_lifts_the_expiry(self, store: MemoryStore, clock: ManualClock) -> None:
+        await store.put(item(), ttl=10)
+        await store.put(item())
+        clock.advance(100)
+        assert await store.get("a") is not None
+
+    async def test_a_deleted_and_recreated_item_is_new(self, store: MemoryStore, clock: ManualClock) -> None:
+        await store.put(item())
+        await store.touch("a")
+        assert await store.delete("a")
+        clock.advance(3)
+        again = await store.put(item())
+        now = from_micros(clock())
+        assert stamp(again) == (now, now, now, None, 0)
+
+    async def test_every_put_has_a_higher_version(self, store: MemoryStore) -> None:
+        versions = [(await store.put(item(content=i))).version for i in range(5)]
+        assert versions == sorted(set(versions))
+
+    async def test_an_identical_put_is_a_write_too(self, store: MemoryStore) -> None:
+        first = await store.put(item())
+        second = await store.put(item())
+        assert second.version > first.version
+
+    async def test_add_refuses_a_live_key(self, store: MemoryStore) -> None:
+        first = await store.add(item(content="one"))
+        with pytest.raises(AlreadyExists) as caught:
+            await store.add(item(content="two"))
+        assert caught.value.key == (("default",), "a")
+        assert await store.get("a") == first
+
+    async def test_add_of_a_deleted_key_succeeds(self, store: MemoryStore) -> None:
+        await store.add(item(content="one"))
+        await store.delete("a")
+        await store.add(item(content="two"))
+        assert (await store.get("a") or item()).content == "two"
+
+    async def test_the_same_id_in_two_namespaces_is_two_items(self, store: MemoryStore) -> None:
+        await store.put(item(content="one", namespace=("x",)))
+        await store.put(item(content="two", namespace=("y",)))
+        await store.delete("a", namespace=("x",))
+        assert await store.get("a", namespace=("x",)) is None
+        assert (await store.get("a", namespace=("y",)) or item()).content == "two"
+
+    async def test_delete_says_whether_it_was_there(self, store: MemoryStore) -> None:
+        await store.put(item())
+        assert await store.delete("a") is True
+        assert await store.delete("a") is False
+        assert await store.get("a") is None
+        assert await store.delete("never") is False
+
+    async def test_delete_many_answers_in_order(self, store: MemoryStore) -> None:
+        await store.put_many([item("a"), item("b")])
+        assert await store.delete_many(["x", "b", "a", "b"]) == [False, True, True, False]
+        assert await store.count() == 0
+        assert await store.delete_many([]) == []
+
+    async def test_delete_where_deletes_exactly_what_matches(self, store: MemoryStore) -> None:
+        await store.put_many([item(str(i), metadata={"n": i}) for i in range(10)])
+        assert await store.delete_where({"metadata.n": {"$gte": 4}}) == 6
+        assert await ids(store) == ["0", "1", "2", "3"]
+        assert await store.delete_where({"metadata.n": 99}) == 0
+
+    async def test_delete_where_deletes_more_than_a_thousand(self, store: MemoryStore) -> None:
+        await store.put_many([item(f"{i:04}", metadata={"odd": i % 2}) for i in range(2_300)])
+        assert await store.delete_where({"metadata.odd": 1}) == 1_150
+        assert await store.count() == 1_150
+        assert await store.count({"metadata.odd": 1}) == 0
+
+    async def test_delete_where_stays_in_its_namespace(self, store: MemoryStore) -> None:
+        await store.put_many([item(str(i), namespace=ns) for i, ns in enumerate([("x",), ("x", "y"), ("xy",)])])
+        assert await store.delete_where(None, namespace=("x",)) == 1
+        assert await ids(store) == ["1", "2"]
+        assert await store.delete_where(None, under=("x",)) == 1
+        assert await ids(store) == ["2"]
+
+    async def test_results_of_a_batch_are_in_order(self, store: MemoryStore) -> None:
+        stored = await store.put_many([item(id, content=id * 2) for id in "hcabz"])
+        assert [(one.id, one.content) for one in stored] == [("h", "hh"), ("c", "cc"), ("a", "aa"), ("b", "bb"), ("z", "zz")]
+        assert await store.get_many("hcabz") == stored
+        assert await store.put_many([]) == []
+
+    async def test_duplicates_in_a_batch_apply_in_order(self, store: MemoryStore) -> None:
+        stored = await store.put_many([item("a", 1), item("b", 2), item("a", 3), item("a", 4)])
+        assert [one.content for one in stored] == [1, 2, 3, 4]
+        versions = [stored[i].version for i in (0, 2, 3)]
+        assert versions == sorted(set(versions))
+        assert await store.get("a") == stored[3]
+        assert await store.count() == 2
+
+    async def test_a_batch_larger_than_any_page_is_written_whole(self, store: MemoryStore) -> None:
+        stored = await store.put_many([item(f"{i:04}", i) for i in range(1_203)])
+        assert [one.content for one in stored] == list(range(1_203))
+        assert await store.count() == 1_203
+
+    async def test_put_many_checks_every_item_before_any_is_written(self, make: Make) -> None:
+        tap = Tap()
+        store = await make(layers=(tap,)).open()
+        with pytest.raises(InvalidItem) as caught:
+            await store.put_many([item("a"), item("b"), item("c", importance=2.0), item("d")])
+        assert caught.value.index == 2  # type: ignore[attr-defined]
+        assert tap.calls == []
+        with pytest.raises(InvalidItem):
+            await store.put_many([item(f"{i:04}") for i in range(700)] + [item("x", metadata={"n": float("nan")})])
+        assert tap.calls == []
+        assert await store.count() == 0
+
+    async def test_a_failed_item_of_a_batch_does_not_stop_the_others(self, store: MemoryStore) -> None:
+        ann, bob = store.scoped(user_id="ann"), store.scoped(user_id="bob")
+        await bob.put(item("b", "bob's"))
+        with pytest.raises(BatchError) as caught:
+            await ann.put_many([item("a"), item("b"), item("c")])
+        first, second, third = caught.value.results
+        assert (first.id, third.id) == ("a", "c")
+        assert isinstance(second, AlreadyExists)
+        assert list(caught.value.errors) == [1]
+        assert await ids(ann) == ["a", "c"]
+        assert (await bob.get("b") or item()).content == "bob's"
+
+    async def test_an_atomic_batch_is_written_whole_or_not_at_all(self, store: MemoryStore) -> None:
+        needs(store, "atomic_batches")
+        ann, bob = store.scoped(user_id="ann"), store.scoped(user_id="bob")
+        await bob.put(item("m", "bob's"))
+        before = await ann.put(item("a", "old"))
+        gone = await ann.put(item("g", "gone"))
+        await ann.delete("g")
+        with pytest.raises(BatchError) as caught:
+            await ann.put_many([item("a", "new"), item("g", "back"), item("m", "mine"), item("z")], atomic=True)
+        assert len(caught.value.errors) == 4, "an atomic batch that failed reports no success"
+        assert await ids(store) == ["a", "m"]
+        assert await ann.get("a") == before
+        again = await ann.put(item("g"))
+        assert again.version > gone.version
+        stored = await ann.put_many([item("a", "new"), item("z")], atomic=True)
+        assert await ann.get_many(["a", "z"]) == stored
+
+    async def test_an_atomic_batch_that_failed_leaves_no_trace_in_search_or_dedup(self, store: MemoryStore) -> None:
+        needs(store, "atomic_batches")
+        ann, bob = store.scoped(user_id="ann"), store.scoped(user_id="bob")
+        await bob.put(item("m", "bob's"))
+        await ann.put(item("a", "old words"))
+        with pytest.raises(BatchError):
+            await ann.put_many([item("a", "fresh phrase"), item("m"), item("z", "fresh phrase")], atomic=True)
+        assert [hit.item.id for hit in await store.search("fresh phrase")] == []
+        assert [hit.item.id for hit in await store.search("old words")] == ["a"]
+        kept = await ann.put(item("k", "fresh phrase"), dedup="content")
+        assert kept.id == "k"
+        assert (await ann.put(item("l", "old words"), dedup="content")).id == "a"
+
+    async def test_an_atomic_batch_is_refused_where_it_is_not_declared(self, make: Make) -> None:
+        tap = Tap()
+        store = await make(layers=(tap,)).open()
+        if whole(store).capabilities.atomic_batches:
+            pytest.skip("this backend has atomic batches")
+        with pytest.raises(UnsupportedOperation):
+            await store.put_many([item()], atomic=True)
+        assert tap.calls == []
+
+    async def test_a_batch_may_share_one_ttl(self, store: MemoryStore, clock: ManualClock) -> None:
+        await store.put_many([item("a"), item("b")], ttl=2)
+        clock.advance(1)
+        assert await store.count() == 2
+        clock.advance(1)
+        assert await store.count() == 0
+
+    async def test_what_was_put_can_be_changed_without_changing_the_store(self, store: MemoryStore) -> None:
+        content, metadata = {"list": [1, {"x": 1}]}, {"m": {"n": 1}}
+        await store.put(item(content=content, metadata=metadata))
+        content["list"][1]["x"] = 99  # type: ignore[index]
+        metadata["m"]["n"] = 99
+        found = await store.get("a")
+        assert found is not None
+        assert (found.content, found.metadata) == ({"list": [1, {"x": 1}]}, {"m": {"n": 1}})
+        assert await store.count({"metadata.m.n": 1}) == 1
+
+    async def test_what_was_returned_can_be_changed_without_changing_the_store(self, store: MemoryStore) -> None:
+        stored = await store.put(item(content={"list": [1]}, metadata={"m": {"n": 1}}))
+        first = await store.get("a")
+        assert first is not None
+        for returned in (stored, first, (await store.list()).items[0]):
+            returned.content["list"].append(2)
+            returned.metadata["m"]["n"] = 99
+            second = await store.get("a")
+            assert second is not None
+            assert (second.content, second.metadata) == ({"list": [1]}, {"m": {"n": 1}})
+            assert await store.count({"metadata.m.n": 1}) == 1
+        assert await ids(store, {"content.list": [1]}) == ["a"]
+
+    async def test_the_owner_says_the_source_and_the_payload_does_not(self, make: Make) -> None:
+        store = await make(source={"by": "owner"}).open()
+        stored = await store.put(item(source={"by": "attacker", "trust": 1}))
+        assert stored.source == {"by": "owner"}
+        assert (await store.get("a") or item()).source == {"by": "owner"}
+        robot = store.scoped(source={"by": "robot"})
+        await robot.put(item("b", source={"by": "owner"}))
+        assert await ids(store, {"source.by": "robot"}) == ["b"]
+        assert await store.delete_where({"source.by": "robot"}) == 1
+        updated = await robot.update("a", metadata={"x": 1})
+        assert updated.source == {"by": "robot"}
+
+    async def test_two_spellings_of_a_namespace_are_one(self, store: MemoryStore) -> None:
+        await store.put(item(namespace="notes"))
+        found = await store.get("a", namespace=("notes",))
+        assert body(found) == body(await store.get("a", namespace="notes"))
+        assert found is not None
+        assert found.namespace == ("notes",)

@@ -1,0 +1,46 @@
+"""The shipped contract over every backend: plain, through the twins, and through a view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from memory.backends.in_memory import InMemoryStore
+from memory.store import MemoryStore
+from memory.testing.contract import StoreContract, TwinsContract, ViewContract
+
+
+class InMemory:
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return InMemoryStore(**options)
+
+
+class Sqlite:
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        from memory.backends.sqlite import SqliteStore
+
+        return SqliteStore(place / "memory.db", **options)
+
+
+class TestInMemory(InMemory, StoreContract):
+    pass
+
+
+class TestInMemoryThroughTwins(InMemory, TwinsContract):
+    pass
+
+
+class TestInMemoryThroughAView(InMemory, ViewContract):
+    pass
+
+
+class TestSqlite(Sqlite, StoreContract):
+    pass
+
+
+class TestSqliteThroughTwins(Sqlite, TwinsContract):
+    pass
+
+
+class TestSqliteThroughAView(Sqlite, ViewContract):
+    pass
