@@ -121,14 +121,15 @@ class CarelessStore(MemoryStore):
         return [self._row(key, op.now) for key in op.keys]
 
     async def _scan(self, op: Scan) -> Page:
-        rows = [Row(**dict(zip(_FIELDS, found, strict=True))) for found in self._db.execute(
-            f"SELECT {', '.join(_FIELDS)} FROM records ORDER BY path, id"
-        )]
+        rows = [
+            Row(**dict(zip(_FIELDS, found, strict=True)))
+            for found in self._db.execute(f"SELECT {', '.join(_FIELDS)} FROM records ORDER BY path, id")
+        ]
         kept: list[tuple[Any, Row]] = []
         for row in rows:
             item = decode(row)
-            value = 0 if op.order.field == "key" else row.created
-            place = (-value if op.order.descending else value, key_order(item.key))
+            at = 0 if op.order.field == "key" else row.created
+            place = (-at if op.order.descending else at, key_order(item.key))
             if op.scope.covers(item) and (row.expires is None or row.expires > op.now):
                 kept.append((place, row))
         kept.sort(key=lambda pair: pair[0])

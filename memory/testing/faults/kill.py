@@ -51,7 +51,9 @@ class Settings(msgspec.Struct, frozen=True):
     """Where to copy the files of a round with violations."""
 
 
-def writer_main(make: Factory, path: Path, options: dict[str, Any], writer: int, slot: int, seed: int, say: Say) -> None:
+def writer_main(
+    make: Factory, path: Path, options: dict[str, Any], writer: int, slot: int, seed: int, say: Say
+) -> None:
     """A child's life: open, write until SIGTERM (close, exit) or SIGKILL."""
 
     async def live() -> None:
@@ -118,7 +120,9 @@ class Run:
             shutil.rmtree(work, ignore_errors=True)
         share = counts["kills mid-write"] / max(1, counts["kills"])
         if share < LEAST_SHARE:
-            self.outcome.failures.append(f"only {share:.0%} of the kills landed mid-write; {LEAST_SHARE:.0%} are asked for")
+            self.outcome.failures.append(
+                f"only {share:.0%} of the kills landed mid-write; {LEAST_SHARE:.0%} are asked for"
+            )
         self.outcome.seconds = time.monotonic() - started
         return self.outcome
 
@@ -136,7 +140,9 @@ class Run:
             for line in child.lines:
                 history.add(_line.decode(line))
             if (child.status or 0) > 0:
-                self.blame(number, pattern, f"writer {writer} ended by itself with status {child.status}: {child.error}")
+                self.blame(
+                    number, pattern, f"writer {writer} ended by itself with status {child.status}: {child.error}"
+                )
         self.tally(history, [writer for writer in killed if children[writer].status == -signal.SIGKILL], ending)
         copy = self.copy(path)
         findings = self.check(path, history)

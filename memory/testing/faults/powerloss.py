@@ -22,7 +22,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from memory.testing.faults.disk import Disk, Event, Recorder, RecordingVFS
@@ -94,9 +93,7 @@ def record_main(make: Factory, settings: Settings, mode: str, path: Path, target
     async def live() -> None:
         for session in range(settings.sessions):
             async with make(path, synchronous=mode, vfs=_VFS, **settings.options) as store:
-                writer = Writer(
-                    store, lines.append, writer=session + 1, slot=0, seed=settings.seed + session, now=now
-                )
+                writer = Writer(store, lines.append, writer=session + 1, slot=0, seed=settings.seed + session, now=now)
                 await writer.run(3, max(1, settings.operations // settings.sessions // 3))
 
     asyncio.run(live())
@@ -166,6 +163,7 @@ class Replay:
         return [*found.violations, *(history.check(found.states, lossy=True) if lossy else strict)], lost
 
     async def open(self, files: dict[str, bytes], thorough: bool) -> Findings:
+        """What a store finds on an image."""
         folder = Path(tempfile.mkdtemp(dir=self.directory))
         try:
             for name, content in files.items():
@@ -193,7 +191,7 @@ class Run:
     def run(self) -> Outcome:
         """Record and replay each mode."""
         started = time.monotonic()
-        work = Path(tempfile.mkdtemp(prefix="memory-powerloss-", dir=self.settings.directory or _memory_disk()))
+        work = Path(tempfile.mkdtemp(prefix="memory-powerloss-", dir=self.settings.directory or memory_disk()))
         try:
             for mode in self.settings.modes:
                 (work / mode).mkdir()
@@ -256,7 +254,7 @@ class Run:
             failures.append("off: the control was not caught losing an acknowledged write")
 
 
-def _memory_disk() -> str | None:
+def memory_disk() -> str | None:
     """Where files live in memory, if there is such a place: thousands of small images are written."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 Say = Callable[[bytes], None]
 """Sends one message (without line breaks) to the parent; returns when the pipe holds it."""
@@ -128,7 +129,7 @@ def finish(child: Child, seconds: float) -> bool:
 
 def workers(count: int, run: Callable[[int, Say], None]) -> list[Child]:
     """Several children, each given its number."""
-    return [Child(lambda say, number=number: run(number, say)) for number in range(count)]
+    return [Child(partial(run, number)) for number in range(count)]
 
 
 def spoken(children: list[Child], seconds: float) -> Iterator[tuple[int, bytes]]:

@@ -25,7 +25,7 @@ class Outcome(msgspec.Struct):
     title: str
     repeat: str
     """The command that runs this again."""
-    counts: Counter[str] = msgspec.field(default_factory=Counter)
+    counts: dict[str, int] = msgspec.field(default_factory=Counter)
     failures: list[str] = []
     seconds: float = 0.0
 

@@ -19,7 +19,9 @@ def load(target: str) -> Factory:
     try:
         found: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting(f"there is no store {target!r} ({error}); name one as module:Class", setting="store") from None
+        raise InvalidSetting(
+            f"there is no store {target!r} ({error}); name one as module:Class", setting="store"
+        ) from None
     if not (isinstance(found, type) and issubclass(found, MemoryStore)):
         raise InvalidSetting(f"{target!r} is not a MemoryStore", setting="store")
     return found

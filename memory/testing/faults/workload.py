@@ -25,8 +25,15 @@ WORDS = (
 KINDS = ("note", "episodic", "semantic")
 SHARED = tuple(f"shared/{i:02}" for i in range(12))
 WEIGHTS: dict[Kind, int] = {
-    **{"put": 24, "add": 12, "cas": 18, "update": 18, "delete": 9, "delete_cas": 4},
-    **{"batch": 8, "atomic": 4, "delete_batch": 3},
+    "put": 24,
+    "add": 12,
+    "cas": 18,
+    "update": 18,
+    "delete": 9,
+    "delete_cas": 4,
+    "batch": 8,
+    "atomic": 4,
+    "delete_batch": 3,
 }
 
 
@@ -89,6 +96,8 @@ class Writer:
         self.weights = tuple(weights.values())
         self.full = 0
         """How many operations ended with StorageFull."""
+        self.failed = 0
+        """How many ended with an error that has no place here; each is a violation."""
 
     async def run(self, tasks: int, limit: int | None = None) -> None:
         """Write; each task has its own names and shares others."""
@@ -142,6 +151,7 @@ class Writer:
         except Exception as failed:
             results = [-1] * len(names)
             error = repr(failed)
+        self.failed += bool(error)
         self.emit(Ack(*by, self.now(), results, error))
         return results
 

@@ -1,0 +1,96 @@
+"""``python -m memory.testing.faults kill | powerloss | diskfull | damage``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from memory.testing.faults import damage, diskfull, kill, powerloss
+from memory.testing.faults.table import Outcome, out
+from memory.testing.faults.target import DEFAULT
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of all four proofs."""
+    top = argparse.ArgumentParser(
+        prog="python -m memory.testing.faults",
+        description="Prove a store under faults. Each command prints counts and exits with 1 on any violation.",
+    )
+    proofs = top.add_subparsers(dest="proof", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        part = proofs.add_parser(name, help=text, description=text)
+        part.add_argument("--seed", type=int, default=1, help="the same seed makes the same choices (default 1)")
+        part.add_argument("--store", default=DEFAULT, help=f"module:Class of the store (default {DEFAULT})")
+        part.add_argument("--option", action="append", default=[], metavar="NAME=JSON", help="a keyword of the store")
+        return part
+
+    one = add("kill", "SIGKILL writing processes at random moments, reopen, compare")
+    one.add_argument("--rounds", type=int, default=1_000, help="each kills one to four processes (default 1000)")
+    one.add_argument("--longest", type=float, default=0.2, help="seconds of writing before the kill, at most")
+    one.add_argument("--keep", help="copy the files of a round with violations to this folder")
+    one.add_argument("--directory", help="where the files lie (default: the system's temporary folder)")
+    two = add("powerloss", "record a workload, cut the power at every prefix of it, reopen, compare")
+    two.add_argument("--operations", type=int, default=120, help="operations of the workload (default 120)")
+    two.add_argument("--variants", type=int, default=1, help="random images of each kind at each prefix")
+    two.add_argument("--every", type=int, default=1, help="open only every n-th prefix (default 1: all)")
+    two.add_argument("--mode", action="append", choices=powerloss.MODES, help="only this setting of synchronous")
+    three = add("diskfull", "fill the disk, read, delete, make room, compare")
+    three.add_argument("--remainders", type=int, default=64, help="points at which the room ends, of each kind")
+    three.add_argument("--no-tmpfs", action="store_true", help="only the limit on file size")
+    three.add_argument("--inside", help=argparse.SUPPRESS)
+    four = add("damage", "flip, zero and cut off at every 64 bytes, read everything, compare")
+    four.add_argument("--sample", type=int, help="only so many cases for each file (default: all)")
+    four.add_argument("--no-control", action="store_true", help="without the store that has to be caught")
+    return top
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """One proof."""
+    pairs = (option.partition("=") for option in arguments.option)
+    options = {name: msgspec.json.decode(value) for name, _, value in pairs}
+    shared = {"seed": arguments.seed, "store": arguments.store, "options": options}
+    if arguments.proof == "kill":
+        return kill.kill(
+            kill.Settings(
+                rounds=arguments.rounds,
+                longest=arguments.longest,
+                keep=arguments.keep,
+                directory=arguments.directory,
+                **shared,
+            )
+        )
+    if arguments.proof == "powerloss":
+        return powerloss.powerloss(
+            powerloss.Settings(
+                operations=arguments.operations,
+                variants=arguments.variants,
+                every=arguments.every,
+                modes=tuple(arguments.mode or powerloss.MODES),
+                **shared,
+            )
+        )
+    if arguments.proof == "diskfull":
+        return diskfull.diskfull(
+            diskfull.Settings(remainders=arguments.remainders, tmpfs=not arguments.no_tmpfs, **shared)
+        )
+    return damage.damage(damage.Settings(sample=arguments.sample, control=not arguments.no_control, **shared))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a proof and print its table: 0, or 1 when something was violated."""
+    chosen = parser().parse_args(arguments)
+    if getattr(chosen, "inside", None):
+        outcome = diskfull.diskfull(msgspec.json.decode(chosen.inside, type=diskfull.Settings))
+        out(msgspec.json.encode(outcome).decode())
+        return 0
+    outcome = run(chosen)
+    out(outcome.table())
+    return 0 if outcome.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
