@@ -188,7 +188,8 @@ class _NameCheck:
                 self.absent()
         else:
             self.live(self.state, lossy)
-            self.trail(self.state)
+            if not any(violation.what == PHANTOM for violation in self.violations):
+                self.trail(self.state)
 
     def versions(self) -> None:
         """Versions grow in the order of real time; a compare-and-set applies only on the version it names."""
