@@ -17,7 +17,7 @@ import msgspec
 
 from memory.clock import from_micros
 from memory.errors import CorruptData, InvalidItem
-from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes, vector_bytes
+from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes, vector, vector_bytes
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
@@ -54,7 +54,16 @@ class _Body(msgspec.Struct, omit_defaults=True, kw_only=True):
     source: dict[str, Any] = {}
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+class _Head(msgspec.Struct):
+    """As much of a body as every version will have."""
+
+    v: int
+
+
+_HEAD = b'{"v":%d,' % FORMAT
+_decode_item = msgspec.json.Decoder(MemoryItem).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+_force = msgspec.structs.force_setattr
 
 
 def encode(item: MemoryItem) -> bytes:
@@ -90,39 +99,35 @@ def encode(item: MemoryItem) -> bytes:
 
 def decode(row: Row) -> MemoryItem:
     """A stored row as an item. Raises CorruptData when the bytes are not a body this version reads."""
+    body = row.body
+    if not body.startswith(_HEAD):
+        raise CorruptData(_unreadable(body))
     try:
-        body = _decode_body(row.body)
+        item = _decode_item(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"a stored record cannot be decoded: {error}") from None
-    if body.v != FORMAT:
-        raise CorruptData(f"a record has format {body.v}; this version reads {FORMAT}. Upgrade agent-memory-backends")
+    # The item is ours until it is returned, so the stamp may be set on it though it is frozen.
     created = from_micros(row.created)
-    embedding = None
+    _force(item, "created_at", created)
+    _force(item, "updated_at", created if row.updated == row.created else from_micros(row.updated))
+    _force(item, "accessed_at", created if row.accessed == row.created else from_micros(row.accessed))
+    _force(item, "version", row.version)
+    if row.count:
+        _force(item, "access_count", row.count)
+    if row.expires is not None:
+        _force(item, "expires_at", from_micros(row.expires))
     if row.embedding is not None:
-        import numpy as np
+        _force(item, "embedding", vector(row.embedding))
+    return item
 
-        embedding = np.frombuffer(row.embedding, dtype="<f4")
-    return MemoryItem(
-        content=body.content,
-        id=body.id,
-        namespace=body.namespace,
-        kind=body.kind,
-        text=body.text,
-        metadata=body.metadata,
-        tags=body.tags,
-        user_id=body.user_id,
-        agent_id=body.agent_id,
-        session_id=body.session_id,
-        importance=body.importance,
-        source=body.source,
-        embedding=embedding,
-        created_at=created,
-        updated_at=created if row.updated == row.created else from_micros(row.updated),
-        accessed_at=created if row.accessed == row.created else from_micros(row.accessed),
-        expires_at=None if row.expires is None else from_micros(row.expires),
-        access_count=row.count,
-        version=row.version,
-    )
+
+def _unreadable(body: bytes) -> str:
+    """Why a body does not begin as ours do."""
+    try:
+        found = _decode_head(body).v
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"a stored record cannot be decoded: {error}"
+    return f"a record has format {found}; this version reads {FORMAT}. Upgrade agent-memory-backends"
 
 
 def _equal_form(value: Any) -> Any:
@@ -233,10 +238,8 @@ def from_dict(data: Any) -> MemoryItem:
 
 
 def _unpack_vector(text: str) -> Any:
-    import numpy as np
-
     try:
-        return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
+        return vector(base64.b64decode(text, validate=True))
     except ValueError:
         raise InvalidItem("embedding must be base64 of little-endian float32, or a list", field="embedding") from None
 

@@ -175,8 +175,28 @@ def check_name(value: object, field: str, limit: int = MAX_NAME_BYTES) -> str:
     return value
 
 
+_known_namespaces: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""Namespaces found valid lately; they repeat."""
+
+
 def check_namespace(value: Any, field: str = "namespace", *, allow_root: bool = False) -> tuple[str, ...]:
     """A namespace as a tuple of valid segments; a bare str is one segment. Raises InvalidItem."""
+    if type(value) is tuple:
+        try:
+            known = _known_namespaces.get(value)
+        except TypeError:  # a segment that cannot be hashed: no str
+            known = None
+        if known is not None:
+            return known
+    path = _checked_namespace(value, field, allow_root)
+    if path and path == value:
+        if len(_known_namespaces) >= 4_096:
+            _known_namespaces.clear()
+        _known_namespaces[path] = path
+    return path
+
+
+def _checked_namespace(value: Any, field: str, allow_root: bool) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, tuple | list):
@@ -241,14 +261,18 @@ def check_embedding(value: Any) -> np.ndarray:
     import numpy as np
 
     try:
-        array = np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes Infinity, which is refused below
+            array = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidItem("embedding must be a 1-d array of numbers", field="embedding") from None
     if array.ndim != 1 or not 0 < array.size <= MAX_DIMENSION:
         raise InvalidItem(
             f"embedding must be 1-d with 1 to {MAX_DIMENSION} numbers, not shape {array.shape}", field="embedding"
         )
-    if not np.isfinite(array).all():
+    # A finite square sum proves all of them finite, at a third of the cost; an overflow proves nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = float(array.dot(array))
+    if not math.isfinite(squares) and not np.isfinite(array).all():
         raise InvalidItem("embedding holds NaN or Infinity (as float32)", field="embedding")
     return array
 
@@ -262,6 +286,22 @@ def vector_bytes(embedding: Any) -> bytes | None:
     return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
 
 
+def vector(raw: bytes) -> np.ndarray:
+    """The inverse of ``vector_bytes``: a read-only array over the bytes."""
+    import numpy as np
+
+    return np.frombuffer(raw, dtype="<f4")
+
+
+def check_tags(tags: Any) -> tuple[str, ...]:
+    """At most 64 names as a tuple. Raises InvalidItem."""
+    if not isinstance(tags, tuple | list):
+        raise InvalidItem("tags must be a tuple of str", field="tags")
+    if len(tags) > MAX_TAGS:
+        raise InvalidItem(f"{len(tags)} tags; the limit is {MAX_TAGS}", field="tags")
+    return tuple([check_name(tag, "tag") for tag in tags])
+
+
 def check_item(item: Any) -> MemoryItem:
     """The item with every limit checked that needs no encoding, and names made plain. Raises InvalidItem.
 
@@ -271,25 +311,26 @@ def check_item(item: Any) -> MemoryItem:
     if type(item) is not MemoryItem:
         raise InvalidItem(f"expected a MemoryItem, not {type(item).__name__}; wrap it: MemoryItem(content=...)")
     changes: dict[str, Any] = {}
-    if check_id(item.id) is not item.id:
-        changes["id"] = check_id(item.id)
-    if item.namespace is not DEFAULT_NAMESPACE:
-        changes["namespace"] = check_namespace(item.namespace)
-    for field in ("kind", "user_id", "agent_id", "session_id"):
-        value = getattr(item, field)
-        if value is None and field != "kind":
+    for field, value in (
+        ("id", item.id),
+        ("kind", item.kind),
+        ("user_id", item.user_id),
+        ("agent_id", item.agent_id),
+        ("session_id", item.session_id),
+    ):
+        # The common case of a short plain name is decided here; check_name says what is wrong with others.
+        if type(value) is str and 0 < len(value) <= MAX_NAME_BYTES and value.isascii() and "\0" not in value:
             continue
-        plain = check_name(value, field)
+        if value is None and field not in ("id", "kind"):
+            continue
+        plain = check_id(value) if field == "id" else check_name(value, field)
         if plain is not value:
             changes[field] = plain
-    if item.tags:
-        if not isinstance(item.tags, tuple | list):
-            raise InvalidItem("tags must be a tuple of str", field="tags")
-        if len(item.tags) > MAX_TAGS:
-            raise InvalidItem(f"{len(item.tags)} tags; the limit is {MAX_TAGS}", field="tags")
-        changes["tags"] = tuple(check_name(tag, "tag") for tag in item.tags)
-    elif item.tags != ():
-        changes["tags"] = ()
+    namespace = item.namespace
+    if namespace is not DEFAULT_NAMESPACE and (checked := check_namespace(namespace)) != namespace:
+        changes["namespace"] = checked
+    if item.tags != ():
+        changes["tags"] = check_tags(item.tags)
     importance = item.importance
     if type(importance) is not float:
         if type(importance) is not int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import chain, islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar
 
 import msgspec
@@ -20,12 +21,14 @@ from memory.ops import (
     ABSENT,
     ANY,
     WHOLE,
+    Around,
     Count,
     Event,
     Events,
     FeedRead,
     Match,
     Matched,
+    Order,
     Owner,
     Page,
     Put,
@@ -91,12 +94,25 @@ class InMemoryStore(MemoryStore):
         self._terms = _TermIndex()
 
     async def _close(self) -> None:
-        for name in ("_records", "_graves", "_digests", "_events", "_terms"):
-            self.__dict__.pop(name, None)
+        if not hasattr(self, "_terms"):
+            return
+        # A step at a time: to free a hundred thousand records at once would hold the loop.
+        for held in (self._records, self._graves, self._digests, self._terms.counts, self._terms.keys):
+            while held:
+                for _ in range(min(STEP, len(held))):
+                    held.popitem()
+                await asyncio.sleep(0)
+        self._events.clear()
+
+    def _check_open(self) -> None:
+        """Raises Closed in an operation that was under way when the store closed: no partial answers."""
+        if self._loop is None:
+            self._refuse()
 
     # --- writing -------------------------------------------------------------------------------
 
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        self._check_open()
         if not atomic:
             return [self._apply(op) for op in ops]
         saved = [(key, self._records.get(key), self._graves.get(key)) for key in {key_order(op.key) for op in ops}]
@@ -108,6 +124,7 @@ class InMemoryStore(MemoryStore):
             self._place(key, record)
             if grave is not None:
                 self._graves[key] = grave
+        self._last_event -= len(self._events) - events  # nobody has seen these numbers: nothing was awaited
         del self._events[events:]
         applied = (Status.DONE, Status.DUPLICATE)
         return [Result(Status.SKIPPED) if result.status in applied else result for result in results]
@@ -227,7 +244,7 @@ class InMemoryStore(MemoryStore):
         oldest = self._events[0].seq if self._events else self._last_event + 1
         if op.after is None:
             return Events([], self._last_event, oldest)
-        start = max(0, op.after + 1 - oldest)
+        start = bisect_right(self._events, op.after, key=attrgetter("seq"))
         return Events(self._events[start : start + op.limit], self._last_event, oldest)
 
     # --- reading -------------------------------------------------------------------------------
@@ -257,6 +274,7 @@ class InMemoryStore(MemoryStore):
                 return
             start, inclusive = keys[-1], False
             await asyncio.sleep(0)
+            self._check_open()
 
     async def _matching(
         self, scope: Scope, where: Filter | None, now: int, after: SortKey | None = None
@@ -273,7 +291,7 @@ class InMemoryStore(MemoryStore):
             ]
 
     async def _scan(self, op: Scan) -> Page:
-        if op.order.field == "key":
+        if op.order == Order():
             after = None if op.after is None else key_order((op.after.namespace, op.after.id))
             rows: list[Row] = []
             async for records in self._matching(op.scope, op.where, op.now, after):
@@ -281,6 +299,12 @@ class InMemoryStore(MemoryStore):
                 if len(rows) >= op.limit:
                     break
             return Page(rows[: op.limit], exact=True, more=len(rows) >= op.limit)
+        if op.order.field == "key":
+            before = None if op.after is None else key_order((op.after.namespace, op.after.id))
+            last: deque[Row] = deque(maxlen=op.limit)
+            async for records in self._matching(op.scope, op.where, op.now):
+                last.extend([record.row for key, record in records if before is None or key < before])
+            return Page(list(reversed(last)), exact=True, more=len(last) == op.limit)
         value, sign = _VALUES[op.order.field], -1 if op.order.descending else 1
         start = None
         if op.after is not None:
@@ -318,7 +342,31 @@ class InMemoryStore(MemoryStore):
                     and (counts := self._terms.counts.get(key)) is not None
                 ):
                     matcher.feed([(key, record.row.created, *counts)])
-        return await best_candidates(self, op, matcher.df, matcher.candidates())
+        matched = await best_candidates(self, op, matcher.df, matcher.candidates())
+        self._check_open()
+        return matched
+
+    async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
+        lines: dict[tuple[bytes, str | None], list[tuple[int, bytes, Row]]] = {
+            (path_bytes(key[0]), session): [] for key, session, _ in op.anchors
+        }
+        for namespace in {key[0] for key, _, _ in op.anchors}:
+            path, scope = path_bytes(namespace), msgspec.structs.replace(op.scope, path=namespace, below=False)
+            async for records in self._matching(scope, None, op.now):
+                for key, record in records:
+                    line = lines.get((path, record.owner[2]))
+                    if line is not None:
+                        line.append((record.row.created, key[1], record.row))
+        sides: list[tuple[list[Row], list[Row]]] = []
+        for line in lines.values():
+            line.sort(key=itemgetter(0, 1))
+        for (namespace, id), session, created in op.anchors:
+            line = lines[path_bytes(namespace), session]
+            place = (created, id.encode())
+            start, end = (cut(line, place, key=itemgetter(0, 1)) for cut in (bisect_left, bisect_right))
+            before, after = line[max(0, start - op.n) : start], line[end : end + op.n]
+            sides.append(([row for _, _, row in reversed(before)], [row for _, _, row in after]))
+        return sides
 
     async def _health(self) -> dict[str, Any]:
         return {"records": len(self._records)}
@@ -338,7 +386,7 @@ class _TermIndex:
     def __init__(self) -> None:
         self.stale: set[SortKey] = set()
         self.counts: dict[SortKey, tuple[dict[str, int], int]] = {}
-        self._keys: dict[str, set[SortKey]] = {}
+        self.keys: dict[str, set[SortKey]] = {}
         self._lock = asyncio.Lock()
 
     async def refresh(self, records: Mapping[SortKey, _Record], analyse: Analyse) -> None:
@@ -351,7 +399,7 @@ class _TermIndex:
                     started = time.perf_counter()
                 self.stale.discard(key)
                 for term in self.counts.pop(key, ({}, 0))[0]:
-                    self._keys[term].discard(key)
+                    self.keys[term].discard(key)
                 record = records.get(key)
                 if record is None:
                     continue
@@ -361,8 +409,8 @@ class _TermIndex:
                     continue
                 self.counts[key] = counts
                 for term in counts[0]:
-                    self._keys.setdefault(term, set()).add(key)
+                    self.keys.setdefault(term, set()).add(key)
 
     def holding(self, terms: Sequence[str]) -> list[SortKey]:
         """Keys of the records that hold any of the terms."""
-        return list(set().union(*(self._keys.get(term, ()) for term in terms)))
+        return list(set().union(*(self.keys.get(term, ()) for term in terms)))

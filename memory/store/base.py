@@ -377,6 +377,7 @@ def _forget_loops() -> None:
     for store in list(_open_stores):
         store._forked = True
         store._loop = None
+        store._residence.forked()
 
 
 os.register_at_fork(after_in_child=_forget_loops)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,28 @@ BATCH = 500
 _force = msgspec.structs.force_setattr
 _replace = msgspec.structs.replace
 _log = get_logger("store")
+
+
+class _Tokens:
+    """Random 16-byte tokens, drawn from the system a page at a time: each draw is a system call."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def __call__(self) -> bytes:
+        if self._at >= len(self._pool):
+            self._pool, self._at = os.urandom(4_096), 0
+        token = self._pool[self._at : self._at + 16]
+        self._at += 16
+        return token
+
+    def forget(self) -> None:
+        self._pool, self._at = b"", 0
+
+
+new_token = _Tokens()
+os.register_at_fork(after_in_child=new_token.forget)  # parent and child must not draw the same
 
 
 def check_version(if_version: int | None) -> int:

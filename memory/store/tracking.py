@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 from memory.model import Key
 from memory.ops import Scope, Touch
-from memory.store.settle import apply_all
+from memory.store.settle import apply_all, new_token
 
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore
@@ -43,7 +42,7 @@ class AccessTracker:
         seen, self._seen = self._seen, {}
         now = self._store._clock()
         touches = [
-            Touch(key=key, token=os.urandom(16), now=now, scope=scope, accesses=count)
+            Touch(key=key, token=new_token(), now=now, scope=scope, accesses=count)
             for (key, scope), count in seen.items()
         ]
         await apply_all(self._store, touches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +24,7 @@ from memory.store.settle import (
     check_version,
     finish_batch,
     merge_patch,
+    new_token,
     not_found,
     ttl_micros,
 )
@@ -94,7 +94,11 @@ class Writes(Bound):
                 try:
                     checked.append(self._check(item))
                 except InvalidItem as error:
-                    facts = {**error.__dict__, "message": f"item {len(checked)}: {error.message}", "index": len(checked)}
+                    facts = {
+                        **error.__dict__,
+                        "message": f"item {len(checked)}: {error.message}",
+                        "index": len(checked),
+                    }
                     raise InvalidItem(**facts) from None
         expires = ttl_micros(store, ttl)
         ops: list[Put] = []
@@ -207,7 +211,7 @@ class Writes(Bound):
             return False
         op = Touch(
             key=key,
-            token=os.urandom(16),
+            token=new_token(),
             now=store._clock(),
             scope=self._scope,
             expect=expect,
@@ -224,7 +228,7 @@ class Writes(Bound):
         expect = check_version(if_version)
         if not self._scope.covers_namespace(key[0]):
             return False
-        op = Remove(key=key, token=os.urandom(16), now=store._clock(), scope=self._scope, expect=expect)
+        op = Remove(key=key, token=new_token(), now=store._clock(), scope=self._scope, expect=expect)
         return bool(await apply(store, op))
 
     async def delete_many(self, ids: Iterable[str], *, namespace: Namespace | None = None) -> list[bool]:
@@ -234,7 +238,7 @@ class Writes(Bound):
         if not keys or not self._scope.covers_namespace(keys[0][0]):
             return [False] * len(keys)
         now = store._clock()
-        ops: list[Write] = [Remove(key=key, token=os.urandom(16), now=now, scope=self._scope) for key in keys]
+        ops: list[Write] = [Remove(key=key, token=new_token(), now=now, scope=self._scope) for key in keys]
         return finish_batch(await apply_all(store, ops))
 
     async def delete_where(
@@ -261,7 +265,7 @@ class Writes(Bound):
             while todo:
                 now = store._clock()
                 removes: list[Write] = [
-                    Remove(key=key, token=os.urandom(16), now=now, scope=scope, expect=version) for key, version in todo
+                    Remove(key=key, token=new_token(), now=now, scope=scope, expect=version) for key, version in todo
                 ]
                 results = await apply_all(store, removes)
                 deleted += sum(1 for result in results if result is True)
@@ -338,7 +342,7 @@ class Writes(Bound):
             key=(item.namespace, item.id),
             item=item,
             body=body,
-            token=os.urandom(16),
+            token=new_token(),
             now=store._clock(),
             scope=self._scope,
             expect=expect,
