@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from memory.cli.command import At, command
+from memory.cli.command import At, command, file_of
 from memory.cli.output import console, note, print_json, safe
 
 PANEL = "About"
@@ -22,15 +21,15 @@ async def config(at: At) -> None:
     manager = at.manager()
     assert manager.settings is not None  # it was not given ready-made
     told = manager.settings.told()
-    place = getattr(manager.store, "path", None)
-    path = str(place.absolute()) if isinstance(place, Path) else None
+    path = file_of(manager.store)
+    exists = None if path is None else path.exists()
     strangers = unknown_variables()
     if at.json:
         print_json(
             {
                 "backend": manager.store.name,
-                "path": path,
-                "exists": None if path is None else Path(path).exists(),  # noqa: ASYNC240
+                "path": None if path is None else str(path),
+                "exists": exists,
                 "durability": manager.store.durability,
                 "settings": {
                     one.name: {"value": one.value, "from": one.origin, "variable": one.variable} for one in told
@@ -46,10 +45,10 @@ async def config(at: At) -> None:
             for one in told
         ],
     )
-    there = "" if path is None or Path(path).exists() else " (not there yet: the first `memory add` makes it)"  # noqa: ASYNC240
+    there = " (not there yet: the first `memory add` makes it)" if exists is False else ""
     print(f"backend     {manager.store.name}")
     if path is not None:
-        print(f"path        {safe(path)}{there}")
+        print(f"path        {safe(str(path))}{there}")
     print(f"durability  {manager.store.durability}")
     if strangers:
         note(f"not settings of ours, ignored: {', '.join(strangers)}")

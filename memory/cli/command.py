@@ -98,10 +98,10 @@ class At:
         from memory.errors import BackendUnavailable
 
         manager = self.manager()
-        place = getattr(manager.store, "path", None)
-        if reads and isinstance(place, Path) and not place.exists():
+        place = file_of(manager.store)
+        if reads and place is not None and not place.exists():
             raise BackendUnavailable(
-                f"there is no memory at {place.absolute()} yet: `memory add` makes one, --path or MEMORY_PATH names another"
+                f"there is no memory at {place} yet: `memory add` makes one, --path or MEMORY_PATH names another"
             )
         if not manager.store.capabilities.persistent and not self.json:
             note(f"{manager.store.name} forgets everything when this command ends")
@@ -210,6 +210,12 @@ def parse_duration(text: str | None, option: str = "--ttl") -> float | None:
         return float(number) * unit
     except ValueError:
         raise UsageProblem(f"{option} takes seconds, or a number with s, m, h, d or w, not {text!r}") from None
+
+
+def file_of(store: MemoryStore) -> Path | None:
+    """The absolute path of the file a store lives in; None when it lives elsewhere."""
+    path = getattr(store, "path", None)
+    return Path(path).absolute() if isinstance(path, str | Path) else None
 
 
 def segments(parts: list[str] | None) -> tuple[str, ...] | None:
