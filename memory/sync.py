@@ -47,6 +47,11 @@ class Home:
         """Forget the loop; called by the owner's close. A private loop stops once the twin has returned."""
         self.loop = None
 
+    def forked(self) -> None:
+        """In the child of a fork: neither the loop nor its thread came along, and the lock may be held for ever."""
+        self.loop = self._thread = None
+        self._lock = threading.Lock()
+
     @property
     def private(self) -> bool:
         """Whether a private thread owns the loop."""
