@@ -147,18 +147,26 @@ class Lifecycle(Suite):
     async def test_close_waits_for_or_refuses_what_is_under_way(self, make: Make) -> None:
         store = await make().open()
         await store.put_many([item(f"{i:04}", f"marmot {i}") for i in range(400)])
-        calls: list[Callable[[], Any]] = [
-            lambda: store.put_many([item(f"n{i}") for i in range(300)]), lambda: store.list({"metadata.x": 1}, order="-updated_at"),
-            lambda: store.search("marmot"), lambda: store.count({"metadata.x": {"$ne": 1}}), lambda: store.get("0001"), lambda: store.put(item()),
-        ]  # fmt: skip
-        tasks = [asyncio.ensure_future(call()) for call in calls]
+        calls: list[tuple[Callable[[], Any], Any]] = [
+            (lambda: store.list({"metadata.x": None}, order="-updated_at", limit=400), 400),
+            (lambda: store.list(limit=400), 400),
+            (lambda: store.search("marmot", limit=200), 200),
+            (lambda: store.put_many([item(f"n{i}") for i in range(700)]), 700),
+        ]
+        counting = [asyncio.ensure_future(store.count({"metadata.x": {"$ne": 1}})), asyncio.ensure_future(store.count())]
+        tasks = [asyncio.ensure_future(call()) for call, _ in calls]
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
             await store.close()
-            done, _ = await asyncio.wait(tasks)
-        for task in done:
+            await asyncio.wait([*tasks, *counting])
+        for task, (_, size) in zip(tasks, calls, strict=True):
             error = task.exception()
             assert error is None or isinstance(error, MemoryStoreError), repr(error)
+            assert error is not None or len(await task) == size, "no partial answer"
+        for one in counting:
+            error = one.exception()
+            assert error is None or isinstance(error, MemoryStoreError), repr(error)
+            assert error is not None or await one >= 400, "no partial answer"
 
     async def test_another_event_loop_is_refused_at_once(self, store: MemoryStore, place: Path) -> None:
         found: list[BaseException | None] = []

@@ -10,7 +10,7 @@ from typing import Any
 from memory.filters import F
 from memory.model import MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, ids, item, needs, walk
+from memory.testing.contract.suite import Make, Suite, exact, ids, item, needs, walk
 
 NAMES = [
     *("foo", "foobar", "foo.bar", "foo/bar", "foo:bar", "f%", "f_o", "f?o", "*", "**", "%", "_", "..", ".", "../..", "/", "//", "a/b", "a:b", "a\\b"),
@@ -150,10 +150,10 @@ class Payloads(Suite):
             found = await store.get(str(i))
             assert found == stored
             assert found is not None
-            assert repr(found.content) == repr(payload)
-            assert repr(found.metadata["k"]["p"][0]) == repr(payload)
+            assert exact(found.content) == exact(payload)
+            assert exact(found.metadata["k"]["p"][0]) == exact(payload)
         listed = {one.id: one for one in await walk(store)}
-        assert [repr(listed[str(i)].content) for i in range(len(PAYLOADS))] == [repr(payload) for payload in PAYLOADS]
+        assert [exact(listed[str(i)].content) for i in range(len(PAYLOADS))] == [exact(payload) for payload in PAYLOADS]
 
     async def test_payloads_survive_close_and_open(self, make: Make) -> None:
         store = await make().open()
@@ -162,12 +162,12 @@ class Payloads(Suite):
         await store.close()
         store = await make().open()
         assert await walk(store) == stored
-        assert [repr(one.content) for one in await walk(store)] == [repr(p) for p in PAYLOADS]
+        assert [exact(one.content) for one in await walk(store)] == [exact(p) for p in PAYLOADS]
 
     async def test_payloads_are_found_by_their_value(self, store: MemoryStore) -> None:
         await store.put_many([item(f"{i:03}", p) for i, p in enumerate(PAYLOADS)])
         for i, payload in enumerate(PAYLOADS):
-            assert f"{i:03}" in await ids(store, {"content": {"$eq": payload}}), repr(payload)
+            assert f"{i:03}" in await ids(store, {"content": {"$eq": payload}}), exact(payload)
 
     async def test_twenty_levels_of_json_are_stored_and_found(self, store: MemoryStore) -> None:
         deep: Any = "bottom"

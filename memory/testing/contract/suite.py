@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from memory.clock import ManualClock
+from memory.errors import WrongLoop
 from memory.layers import Hook
 from memory.model import MemoryItem
 from memory.ops import Result, Status
@@ -48,7 +49,10 @@ class Bench:
     async def close(self) -> None:
         """Close every store, the newest first."""
         for store in reversed(self._made):
-            await store.close()
+            try:
+                await store.close()
+            except WrongLoop:
+                pass  # the loop that owned it has ended, and its connections with it
         await self.suite.discard(self.place)
 
     async def run(self, name: str) -> None:
@@ -166,6 +170,15 @@ def stamp(found: MemoryItem | None) -> tuple[Any, ...]:
     """The times and counts of an item."""
     assert found is not None
     return (found.created_at, found.updated_at, found.accessed_at, found.expires_at, found.access_count)
+
+
+def exact(value: Any) -> str:
+    """A JSON value with its types, its zeros' signs and every character; the order of keys does not count."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name!a}:{exact(value[name])}" for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(exact, value)) + "]"
+    return ascii(value)
 
 
 class Tap:

@@ -176,7 +176,7 @@ class Writing(Suite):
     async def test_results_of_a_batch_are_in_order(self, store: MemoryStore) -> None:
         stored = await store.put_many([item(id, content=id * 2) for id in "hcabz"])
         assert [(one.id, one.content) for one in stored] == [("h", "hh"), ("c", "cc"), ("a", "aa"), ("b", "bb"), ("z", "zz")]
-        assert await store.get_many("hcabz") == stored
+        assert await store.get_many(list("hcabz")) == stored
         assert await store.put_many([]) == []
 
     async def test_duplicates_in_a_batch_apply_in_order(self, store: MemoryStore) -> None:
