@@ -1,0 +1,257 @@
+"""``sqlite``: one file, one writer thread with group commit, readers beside it, point reads on the loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import apsw
+
+from memory.backends.sqlite import matching, reading, scanning, upkeep, verifying
+from memory.backends.sqlite.faults import translate
+from memory.backends.sqlite.schema import SYNCHRONOUS, connect, declared, prepare
+from memory.backends.sqlite.workers import Worker
+from memory.backends.sqlite.writer import Writer
+from memory.errors import InvalidSetting
+from memory.ops import (
+    Around,
+    Count,
+    Events,
+    FeedRead,
+    Match,
+    Matched,
+    Page,
+    Problem,
+    Read,
+    Result,
+    Row,
+    Scan,
+    Status,
+    Write,
+)
+from memory.store import Capabilities, MemoryStore
+from memory.store.types import Durability, RepairReport
+
+T = TypeVar("T")
+INLINE_KEYS = 16
+INLINE_ROWS = 128
+INLINE_OPERATIONS = 20_000
+"""Steps of SQLite's machine after which a read on the loop gives up and goes to a worker: about a millisecond."""
+
+
+class SqliteStore(MemoryStore):
+    """Memories in one SQLite file that several processes may share.
+
+    ``path`` is the file, made when it does not exist. ``synchronous`` is off, normal, full or extra: with full
+    (the default) an acknowledged write survives a power failure, with off and normal the death of the process.
+    ``busy_timeout`` is how many seconds to wait for another process's write lock, ``vfs`` the SQLite VFS to go through.
+    Further options as in MemoryStore.
+    """
+
+    name = "sqlite"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        persistent=True, shared=True, atomic_batches=True, feed=True, indexes_terms=True, snapshots=True
+    )
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = "memory.db",
+        *,
+        synchronous: str = "full",
+        busy_timeout: float = 10.0,
+        vfs: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.path = os.fspath(path)
+        self.synchronous = str(synchronous).lower()
+        if self.synchronous not in SYNCHRONOUS:
+            raise InvalidSetting(
+                f"synchronous must be one of {', '.join(SYNCHRONOUS)}, not {synchronous!r}", setting="synchronous"
+            )
+        if not self.path or self.path.startswith(":") or "\0" in self.path:
+            raise InvalidSetting("path must name a file; for a store without one use in_memory", setting="path")
+        self.busy_timeout = busy_timeout
+        self.vfs = vfs
+        self._file = os.path.abspath(self.path)  # noqa: PTH100 - resolves no links, as SQLite does not
+        self._direct: apsw.Connection | None = None
+        self._reader: Worker | None = None
+        self._keeper: Worker | None = None
+        self._writer: Writer | None = None
+        self._fields: Mapping[tuple[str, ...], int] = {}
+
+    @property
+    def durability(self) -> Durability:
+        return "power" if SYNCHRONOUS[self.synchronous] == "power" else "process"
+
+    # --- lifecycle -----------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        self._identity = self.analyser.identity
+        self._prepared = False
+        self._reader = Worker("sqlite-reader", self._connect_reader)
+        self._seen = await self._run(self._reader, lambda db: int(db.execute("SELECT version FROM counter").get))
+        self._writer = Writer(self._file, self._connect_writer, self._wake_watchers)
+        try:
+            self._direct = connect(self._file, vfs=self.vfs, cache_kib=8_192, read_only=True)
+            # Held up by nobody: a read that would wait, or grows long, goes to a worker.
+            self._direct.set_busy_timeout(0)
+            self._direct.set_progress_handler(lambda: True, INLINE_OPERATIONS)
+            self._fields = declared(self._direct)
+        except apsw.Error as error:
+            raise translate(error, self._file) from error
+
+    def _connect_reader(self) -> apsw.Connection:
+        if not self._prepared:
+            prepare(
+                self._file,
+                synchronous=self.synchronous,
+                identity=self._identity,
+                index=self.index,
+                feed=self.feed,
+                patience=self.busy_timeout,
+                vfs=self.vfs,
+            )
+            self._prepared = True
+        db = connect(self._file, vfs=self.vfs, cache_kib=16_384, read_only=True)
+        db.set_busy_timeout(round(self.busy_timeout * 1000))
+        return db
+
+    def _connect_writer(self) -> apsw.Connection:
+        db = connect(self._file, vfs=self.vfs, cache_kib=24_576)
+        db.set_busy_timeout(round(self.busy_timeout * 1000))
+        db.execute(f"PRAGMA synchronous = {self.synchronous}; PRAGMA wal_autocheckpoint = 4000")
+        return db
+
+    async def _close(self) -> None:
+        workers = [worker for worker in (self._reader, self._keeper) if worker is not None]
+        if self._writer is not None:
+            workers.insert(0, self._writer.worker)
+        self._writer = self._reader = self._keeper = None
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close(True)
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            await worker.stopped()
+
+    def _wake_watchers(self) -> None:
+        for wake in self._watchers:
+            wake.set()
+
+    async def _run(self, worker: Worker | None, call: Callable[..., T], *args: Any) -> T:
+        """``call(connection, *args)`` in a worker, SQLite's errors translated."""
+        if worker is None:
+            self._refuse()
+            raise AssertionError
+        try:
+            return await worker.run(call, *args)
+        except apsw.Error as error:
+            raise translate(error, self._file, worker.db) from error
+
+    async def _read_in(self, call: Callable[..., T], *args: Any) -> T:
+        """A read in the reader's thread."""
+        return await self._run(self._reader, call, *args)
+
+    def _at_once(self, call: Callable[..., T], *args: Any) -> T | None:
+        """A short read here and now; None when it would wait or grows long."""
+        assert self._direct is not None
+        try:
+            return call(self._direct, *args)
+        except (apsw.BusyError, apsw.LockedError, apsw.InterruptError):
+            return None
+        except apsw.Error as error:
+            raise translate(error, self._file, self._direct) from error
+
+    def _upkeeper(self) -> Worker:
+        """The thread for verify and backup, which may take long and must not hold up searches."""
+        if self._keeper is None:
+            self._keeper = Worker("sqlite-upkeep", self._connect_reader)
+        return self._keeper
+
+    # --- hooks ---------------------------------------------------------------------------------
+
+    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        assert self._writer is not None
+        return await self._writer.write(ops, atomic)
+
+    async def _read(self, op: Read) -> list[Row | None]:
+        if len(op.keys) <= INLINE_KEYS:
+            rows = self._at_once(reading.read_rows, op)
+            if rows is not None:
+                return rows
+        return await self._read_in(reading.read_rows, op)
+
+    async def _scan(self, op: Scan) -> Page:
+        fields = self._current_fields()
+        if op.limit <= INLINE_ROWS and not scanning.touches_bodies(op, fields):
+            page = self._at_once(scanning.scan, op, fields)
+            if page is not None:
+                return page
+        return await self._read_in(scanning.scan, op, fields)
+
+    async def _count(self, op: Count) -> int | None:
+        return await self._read_in(scanning.count, op, self._current_fields())
+
+    async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
+        found = await self._read_in(scanning.namespaces, op, self._current_fields())
+        return await super()._namespaces(op) if found is None else found
+
+    async def _match(self, op: Match) -> Matched:
+        found = await self._read_in(matching.match, op, self._current_fields())
+        return await super()._match(op) if found is None else found
+
+    async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
+        return await self._read_in(scanning.around, op)
+
+    async def _feed(self, op: FeedRead) -> Events:
+        events = self._at_once(upkeep.read_feed, op)
+        return await self._read_in(upkeep.read_feed, op) if events is None else events
+
+    def _current_fields(self) -> Mapping[tuple[str, ...], int]:
+        return self._fields
+
+    # --- upkeep --------------------------------------------------------------------------------
+
+    async def _sweep(self, now: int) -> int:
+        removed = 0
+        while removes := await self._read_in(upkeep.expired, now):
+            results = await self._write(removes, False)
+            done = sum(result.status is Status.DONE for result in results)
+            removed += done
+            if not done:
+                break
+        assert self._writer is not None
+        await self._run(self._writer.worker, upkeep.forget, now, self.feed_retention)
+        return removed
+
+    async def _health(self) -> dict[str, Any]:
+        return await self._read_in(upkeep.facts, self._file)
+
+    async def _verify(self) -> tuple[int, list[Problem]]:
+        return await self._run(self._upkeeper(), verifying.verify, self.language)
+
+    async def _repair(self) -> RepairReport:
+        assert self._writer is not None
+        return await self._run(self._writer.worker, verifying.repair, self.language, self._clock())
+
+    async def _backup(self, path: Path) -> int | None:
+        stop = [False]
+        try:
+            return await self._run(self._upkeeper(), upkeep.backup, path, lambda: stop[0])
+        finally:
+            stop[0] = True
+
+    async def _backup_rows(self, path: Path) -> AsyncIterator[list[Row]]:
+        batches = upkeep.backup_rows(str(path), 500)
+        worker = Worker("sqlite-restore", lambda: connect(self._file, vfs=self.vfs, read_only=True))
+        try:
+            while (rows := await self._run(worker, lambda db: next(batches, None))) is not None:
+                yield rows
+        finally:
+            worker.post(batches.close)
+            worker.stop()
+            await worker.stopped()

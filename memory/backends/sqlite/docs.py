@@ -1,0 +1,100 @@
+"""How records are numbered for the text index, and how terms and scopes become its tokens.
+
+A doc number is 63 bits: 31 of a bucket of creation time (about a second each), 20 that count within the bucket, 12 of
+the text's length in terms. So the index itself returns a term's newest documents first, and the length needed by the
+score travels in the number: a search over the whole store touches no record before it knows its results. Only
+the order within one bucket has to be looked up.
+
+Buckets outside the 68 years from 2010 share the first and the last one. More than a million records of one bucket
+overflow into negative numbers, which have no order and are always looked up.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+
+from memory.model import path_bytes
+
+LENGTH_BITS = 12
+LONG = (1 << LENGTH_BITS) - 1
+"""In a doc number: this length or more; items.length has it."""
+SEQUENCE_BITS = 20
+BUCKET_SHIFT = LENGTH_BITS + SEQUENCE_BITS
+_MICROS_BITS = 20
+_START = 1_262_304_000_000_000 >> _MICROS_BITS
+_LAST = (1 << 31) - 1
+PLAIN_TF = 8
+"""Occurrences told by a token each; above it they are written in binary."""
+TF_BITS = 18
+
+
+def bucket_of(created: int) -> int:
+    """The bucket of a creation time in microseconds."""
+    return min(max((created >> _MICROS_BITS) - _START, 0), _LAST)
+
+
+def with_length(order: int, length: int) -> int:
+    """The doc number of the record with this order (doc >> 12) whose text has this many terms."""
+    return (order << LENGTH_BITS) | min(length, LONG)
+
+
+def repeat_token(term: str, n: int) -> str:
+    """The token of documents that hold the term at least ``n`` times, for n up to PLAIN_TF."""
+    return term if n == 1 else f"{term}~{n}"
+
+
+def bit_token(term: str, bit: int) -> str:
+    """The token of documents whose occurrences of the term, less PLAIN_TF, have this bit."""
+    return f"{term}~b{bit}"
+
+
+@lru_cache(8_192)
+def scope_token(kind: str, name: bytes) -> str:
+    """The token of everything under a path (kind n) or of a user, agent or session (u, a, s).
+
+    80 bits of BLAKE2b, so that any name becomes a word; every record found by one is checked against the scope.
+    """
+    return f":{kind}{blake2b(name, digest_size=10).hexdigest()}"
+
+
+@lru_cache(4_096)
+def namespace_tokens(namespace: tuple[str, ...]) -> str:
+    """The tokens of a namespace: itself exactly, and everything it lies under."""
+    exact = scope_token("e", path_bytes(namespace))
+    return " ".join([exact, *(scope_token("n", path_bytes(namespace[: i + 1])) for i in range(len(namespace)))])
+
+
+def owner_tokens(user: str | None, agent: str | None, session: str | None) -> list[str]:
+    """The tokens of an owner."""
+    return [
+        scope_token(kind, name.encode())
+        for kind, name in (("u", user), ("a", agent), ("s", session))
+        if name is not None
+    ]
+
+
+def term_text(
+    terms: dict[str, int], namespace: tuple[str, ...], user: str | None, agent: str | None, session: str | None
+) -> str:
+    """What the text index gets for a record: its terms, their repetitions, and its scope. Terms hold no ~ or colon."""
+    words = [namespace_tokens(namespace), *owner_tokens(user, agent, session), *terms]
+    for term, count in terms.items():
+        if count > 1:
+            words += [f"{term}~{n}" for n in range(2, min(count, PLAIN_TF) + 1)]
+            if count > PLAIN_TF:
+                rest = count - PLAIN_TF
+                words += [f"{term}~b{bit}" for bit in range(TF_BITS) if rest >> bit & 1]
+    return " ".join(words)
+
+
+def occurrences(term: str, words: frozenset[str] | set[str]) -> int:
+    """The inverse for one document's words: how often it holds the term."""
+    if term not in words:
+        return 0
+    count = 1
+    while count < PLAIN_TF and f"{term}~{count + 1}" in words:
+        count += 1
+    if count == PLAIN_TF:
+        count += sum(1 << bit for bit in range(TF_BITS) if f"{term}~b{bit}" in words)
+    return count

@@ -1,0 +1,313 @@
+"""What a group of writes comes to: read the records they concern, decide each in order, remember the net effect.
+
+Nothing is written here. Deciding takes microseconds of Python an operation; `applying` then writes the whole group in
+a few statements, because a thread that calls SQLite once a row asks for the GIL once a row, and waits up to 5 ms each
+time while the loop is busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+import msgspec
+
+from memory.backends.sqlite.docs import bucket_of
+from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, encode_key, seal, to_row
+from memory.backends.sqlite.schema import column_value
+from memory.backends.sqlite.workers import Breather
+from memory.codec import content_hash, decode
+from memory.errors import CorruptData
+from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Status, Touch, Write
+
+_APPLIED = (Status.DONE, Status.DUPLICATE)
+
+
+class Record(msgspec.Struct, gc=False):
+    """A record as the plan sees it: found in the file, or made by a write of this group (then ``body`` is set)."""
+
+    key: bytes
+    version: int
+    created: int
+    updated: int
+    accessed: int
+    count: int
+    expires: int | None
+    kind: str
+    user: str | None
+    agent: str | None
+    session: str | None
+    importance: float
+    embedder: str | None
+    crc: int
+    vcrc: int | None
+    order: int | None
+    """doc >> 12; None: not numbered yet."""
+    length: int
+    token: bytes
+    digest: bytes
+    tags: str | None
+    body: bytes | None = None
+    put: Put | None = None
+
+    @property
+    def owner(self) -> Owner:
+        return (self.user, self.agent, self.session)
+
+    def live(self, now: int) -> bool:
+        return self.expires is None or self.expires > now
+
+    def seal(self) -> int:
+        return seal(
+            self.key, self.version, self.created, self.updated, self.accessed, self.count, self.expires, self.kind,
+            self.user, self.agent, self.session, self.importance, self.embedder, self.crc, self.vcrc,
+        )  # fmt: skip
+
+    def stamp(self) -> Row:
+        """The stamp for a result, with the body where it is at hand."""
+        return Row(
+            body=self.body or b"",
+            version=self.version,
+            created=self.created,
+            updated=self.updated,
+            accessed=self.accessed,
+            count=self.count,
+            expires=self.expires,
+            embedding=self.put.embedding if self.put is not None else None,
+            embedder=self.embedder,
+        )
+
+
+@dataclass(slots=True)
+class Unit:
+    """What succeeds or fails together: one write, or the writes of an atomic batch."""
+
+    ops: Sequence[Write]
+    atomic: bool
+
+
+@dataclass(slots=True)
+class Plan:
+    """The net effect of a group: by key, what was found and what shall be there."""
+
+    version: int
+    feed: bool
+    fields: dict[tuple[str, ...], int]
+    before: dict[bytes, Record]
+    after: dict[bytes, Record | None] = field(default_factory=dict)
+    graves: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    """Tombstones found (for repeats) and made."""
+    buried: dict[bytes, tuple[int, bytes, int]] = field(default_factory=dict)
+    events: list[tuple[int, bytes, int, int, str | None, str | None]] = field(default_factory=list)
+    twins: dict[bytes, dict[bytes, int | None]] = field(default_factory=dict)
+    """Digest -> key -> expiry of records in the file, for puts that dedup."""
+    fresh: dict[bytes, set[bytes]] = field(default_factory=dict)
+    """Digest -> keys written in this group."""
+
+
+def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int]) -> Plan:
+    """Read what the units' decisions need. Within the write transaction."""
+    version, feed = db.execute("SELECT version, feed FROM counter").fetchone() or (0, None)
+    ops = [op for unit in units for op in unit.ops]
+    keys = list({encode_key(op.key) for op in ops})
+    plan = Plan(version=version, feed=feed is not None, fields=fields, before=_find(db, keys))
+    repeated = [encode_key(op.key) for op in ops if op.floor is not None]
+    if repeated:
+        graves = db.execute(
+            "SELECT key, version, token FROM graves WHERE key IN (SELECT value FROM carray(?))", (_blobs(repeated),)
+        )
+        plan.graves = {key: (version, token) for key, version, token in graves}
+    digests = {op.digest for op in ops if type(op) is Put and op.dedup}
+    if digests:
+        found = db.execute(
+            "SELECT items.digest, items.key, items.expires FROM carray(?) c "
+            "CROSS JOIN items INDEXED BY items_digest ON items.digest = c.value",
+            (_blobs(digests),),
+        )
+        for digest, key, expires in found:
+            plan.twins.setdefault(digest, {})[key] = expires
+    return plan
+
+
+def _blobs(values: Iterable[bytes]) -> Any:
+    return apsw.carray(tuple(values))
+
+
+_STATE = f"{STAMP_SQL}, items.doc >> 12, items.length, items.token, items.digest, items.tags"
+
+
+def _find(db: apsw.Connection, keys: list[bytes]) -> dict[bytes, Record]:
+    if len(keys) == 1:
+        rows = db.execute(f"SELECT {_STATE} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],)).fetchall()  # noqa: S608 - our own column names
+    else:
+        rows = db.execute(
+            f"SELECT {_STATE} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
+            (_blobs(keys),),
+        ).fetchall()
+    return {row[0]: _record(row) for row in rows}
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    if seal(*row[:15]) != row[15]:
+        # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
+        raise damaged(row[0])
+    return Record(*row[:15], *row[16:])
+
+
+def decide_all(db: apsw.Connection, plan: Plan, units: Sequence[Unit]) -> list[list[Result]]:
+    """The result of every write, unit by unit, in order."""
+    outcome: list[list[Result]] = []
+    breather = Breather()
+    for unit in units:
+        if unit.atomic:
+            outcome.append(_decide_atomic(db, plan, unit))
+            continue
+        results = []
+        for op in unit.ops:
+            results.append(_decide(db, plan, op))
+            breather.breathe()
+        outcome.append(results)
+    return outcome
+
+
+def _decide_atomic(db: apsw.Connection, plan: Plan, unit: Unit) -> list[Result]:
+    saved = (dict(plan.after), dict(plan.graves), dict(plan.buried), len(plan.events))
+    fresh = {digest: set(keys) for digest, keys in plan.fresh.items()}
+    results = [_decide(db, plan, op) for op in unit.ops]
+    if all(result.status in _APPLIED for result in results):
+        return results
+    plan.after, plan.graves, plan.buried = saved[:3]
+    del plan.events[saved[3] :]
+    plan.fresh = fresh
+    return [Result(Status.SKIPPED) if result.status in _APPLIED else result for result in results]
+
+
+def _decide(db: apsw.Connection, plan: Plan, op: Write) -> Result:
+    key = encode_key(op.key)
+    record = plan.after[key] if key in plan.after else plan.before.get(key)
+    if op.floor is not None:
+        version, token = (record.version, record.token) if record is not None else plan.graves.get(key, (0, b""))
+        if token == op.token:
+            return Result(Status.DONE, None if record is None else record.stamp())
+        if version > op.floor:
+            return Result(Status.UNKNOWN)
+    live = record if record is not None and (record.live(op.now) or (type(op) is Remove and op.expired)) else None
+    if live is None:
+        if op.expect > 0 or type(op) is not Put:
+            return Result(Status.MISSING)
+    elif not op.scope.covers_owner(*live.owner):
+        return Result(Status.EXISTS if type(op) is Put else Status.MISSING)
+    elif op.expect == ABSENT:
+        return Result(Status.EXISTS)
+    elif op.expect not in (ANY, live.version):
+        return Result(Status.CONFLICT, live.stamp())
+    if type(op) is Put:
+        if op.dedup:
+            twin = _twin(db, plan, op)
+            if twin is not None:
+                return Result(Status.DUPLICATE, twin)
+        return _put(plan, op, key, live)
+    assert live is not None
+    plan.version += 1
+    if type(op) is Touch:
+        touched = msgspec.structs.replace(
+            live,
+            version=plan.version,
+            accessed=op.now if op.accesses else live.accessed,
+            count=live.count + op.accesses,
+            expires=op.expires if op.set_expiry else live.expires,
+            token=op.token,
+        )
+        plan.after[key] = touched
+        _log(plan, key, op.now, removed=0, owner=live.owner, was=live.owner)
+        return Result(Status.DONE, touched.stamp())
+    plan.after[key] = None
+    plan.graves[key] = (plan.version, op.token)
+    plan.buried[key] = (plan.version, op.token, op.now)
+    _log(plan, key, op.now, removed=1, owner=None, was=live.owner)
+    return Result(Status.DONE)
+
+
+def _put(plan: Plan, op: Put, key: bytes, old: Record | None) -> Result:
+    plan.version += 1
+    item, now = op.item, op.now
+    created, updated, accessed, count = now if op.created is None else op.created, now, now, 0
+    if op.keep is not None:
+        updated, accessed, count = op.keep.updated, op.keep.accessed, op.keep.count
+    elif old is not None:
+        created, accessed, count = old.created, old.accessed, old.count
+    before = plan.before.get(key)
+    record = Record(
+        key=key,
+        version=plan.version,
+        created=created,
+        updated=updated,
+        accessed=accessed,
+        count=count,
+        expires=op.expires,
+        kind=item.kind,
+        user=item.user_id,
+        agent=item.agent_id,
+        session=item.session_id,
+        importance=item.importance,
+        embedder=op.embedder,
+        crc=checksum(op.body),
+        vcrc=None if op.embedding is None else checksum(op.embedding),
+        # The doc number of a record stays while its time of creation does.
+        order=before.order if before is not None and bucket_of(before.created) == bucket_of(created) else None,
+        length=op.length,
+        token=op.token,
+        digest=op.digest,
+        tags=msgspec.json.encode(item.tags).decode() if item.tags else None,
+        body=op.body,
+        put=op,
+    )
+    plan.after[key] = record
+    plan.buried.pop(key, None)
+    plan.fresh.setdefault(op.digest, set()).add(key)
+    _log(plan, key, now, removed=0, owner=record.owner, was=None if old is None else old.owner)
+    return Result(Status.DONE, record.stamp())
+
+
+def _twin(db: apsw.Connection, plan: Plan, op: Put) -> Row | None:
+    """The live record of the same content with the lowest key, whole; None when there is none."""
+    known = plan.twins.get(op.digest, {})
+    for key in sorted({*known, *plan.fresh.get(op.digest, ())}):
+        if key in plan.after:
+            record = plan.after[key]
+            if record is None or record.digest != op.digest or not record.live(op.now):
+                continue
+            if record.body is not None:
+                return record.stamp()
+        elif (expires := known.get(key)) is not None and expires <= op.now:
+            continue
+        found = db.execute(f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key = ?", (key,)).fetchone()  # noqa: S608 - our own column names
+        if found is None:
+            raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
+        row = to_row(found)
+        if key in plan.after and (record := plan.after[key]) is not None:
+            stamp = record.stamp()
+            stamp.body, stamp.embedding = row.body, row.embedding
+            row = stamp
+        if content_hash(decode(row)) == op.digest:
+            return row
+    return None
+
+
+def _owner_text(owner: Owner | None) -> str | None:
+    return None if owner is None else msgspec.json.encode(owner).decode()
+
+
+def _log(plan: Plan, key: bytes, now: int, *, removed: int, owner: Owner | None, was: Owner | None) -> None:
+    if plan.feed:
+        plan.events.append((plan.version, key, now, removed, _owner_text(owner), _owner_text(was)))
+
+
+def projections(record: Record, fields: dict[tuple[str, ...], int]) -> list[Any]:
+    """The values of the declared fields' columns."""
+    if not fields or record.put is None:
+        return []
+    metadata = record.put.item.metadata
+    return [column_value(metadata, parts[1:]) for parts in fields]

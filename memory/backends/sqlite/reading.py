@@ -1,0 +1,163 @@
+"""Reading: point reads, and pages of a scan by whichever index makes them short.
+
+A scan has an order and conditions. Two ways lead to a page. *Gather*: an index finds the few records that satisfy one
+condition, they are sorted. *Walk*: go along the order's own index and test each record. A walk along ``(value, key)``
+answers an equality in key order without testing at all. Which way is shorter is told by counting, at most `FEW`
+entries, what each usable index would yield.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from memory.backends.sqlite.compiling import Sql, compile_filter
+from memory.backends.sqlite.records import FULL_SQL, encode_key, to_row, to_row_within
+from memory.filters import And, Compare, Filter
+from memory.model import Key
+from memory.ops import Count, Page, Read, Row, Scan, Scope
+
+FEW = 512
+"""Up to so many records are gathered and sorted; beyond it the page is found by walking."""
+LIVE = "(items.expires IS NULL OR items.expires > ?)"
+
+
+class Driver(msgspec.Struct, frozen=True):
+    """An index range that holds every record that satisfies one condition."""
+
+    index: str
+    condition: Sql
+    sorted_by_key: bool = False
+    """Within the condition its entries come in key order, so that a range of keys can narrow it."""
+
+
+def read_rows(db: apsw.Connection, op: Read) -> list[Row | None]:
+    """The live rows within the scope, in the order of the keys. Raises CorruptData."""
+    return [_read_row(db, key, op) for key in op.keys]
+
+
+_READ = f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key = ?"  # noqa: S608 - our own column names
+
+
+def _read_row(db: apsw.Connection, key: Key, op: Read) -> Row | None:
+    scope = op.scope
+    if not scope.covers_namespace(key[0]):
+        return None
+    raw = encode_key(key)
+    found = db.execute(_READ, (raw,)).fetchone()
+    if found is None or (found[7] is not None and found[7] <= op.now):
+        return None
+    if not scope.covers_owner(found[9], found[10], found[11]):
+        return None
+    row = to_row(found)
+    if found[1] != raw:
+        return to_row((None, *found[1:]))  # the index led to another record: damaged
+    return row
+
+
+def conjuncts(where: Filter | None) -> list[Filter]:
+    """The parts that all have to hold."""
+    if where is None:
+        return []
+    return list(where.parts) if isinstance(where, And) else [where]
+
+
+def owner_conditions(scope: Scope) -> list[Sql]:
+    """Whose a record must be to lie in the scope."""
+    return [
+        Sql(f"items.{column} = ?", (value,))
+        for column, value in (("user", scope.user_id), ("agent", scope.agent_id), ("session", scope.session_id))
+        if value is not None
+    ]
+
+
+def drivers(scope: Scope, where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> list[Driver]:
+    """The index ranges that a scan of this scope and filter could use."""
+    found: list[Driver] = []
+    if scope.session_id is not None:
+        found.append(Driver("items_session", Sql("items.session = ?", (scope.session_id,))))
+    if scope.user_id is not None:
+        found.append(Driver("items_user", Sql("items.user = ?", (scope.user_id,)), True))
+    if scope.agent_id is not None:
+        found.append(Driver("items_agent", Sql("items.agent = ?", (scope.agent_id,)), True))
+    for part in conjuncts(where):
+        if not isinstance(part, Compare):
+            continue
+        root, value = part.path[0], part.value
+        if len(part.path) == 1 and part.op == "eq" and isinstance(value, str):
+            if root in ("kind", "user_id", "agent_id", "session_id"):
+                column = root.removesuffix("_id")
+                found.append(Driver(f"items_{column}", Sql(f"items.{column} = ?", (value,)), column != "session"))
+        elif part.path in fields and part.op in ("eq", "in", "gt", "gte", "lt", "lte", "startswith"):
+            said = compile_filter(part, fields).predicate
+            number = fields[part.path]
+            if said is not None and f"items.f{number}" in said.text and "items.body" not in said.text:
+                found.append(Driver(f"items_f{number}", said, said.text == f"items.f{number} = ?"))
+        elif len(part.path) == 1 and part.op in ("eq", "gt", "gte", "lt", "lte"):
+            found += _ranged(part, fields)
+    return found
+
+
+def _ranged(part: Compare, fields: Mapping[tuple[str, ...], int]) -> list[Driver]:
+    """Ranges of time and importance. The partial indexes hold only what differs from a fresh record."""
+    root = part.path[0]
+    said = compile_filter(part, fields).predicate
+    if said is None:
+        return []
+    if root == "created_at":
+        return [Driver("items_created", said)]
+    if root == "expires_at" and part.value is not None:
+        return [Driver("items_expires", said)]
+    if root == "importance" and isinstance(part.value, int | float):
+        misses_default = {"eq": part.value != 0.5, "gt": part.value >= 0.5, "gte": part.value > 0.5,
+                          "lt": part.value <= 0.5, "lte": part.value < 0.5}[part.op]  # fmt: skip
+        if misses_default:
+            return [Driver("items_importance", Sql(f"items.importance <> 0.5 AND {said.text}", said.params))]
+    return []
+
+
+def tag_drivers(where: Filter | None) -> list[str]:
+    """Tags that every match must carry."""
+    return [
+        part.value
+        for part in conjuncts(where)
+        if isinstance(part, Compare)
+        and part.path == ("tags",)
+        and part.op == "contains"
+        and isinstance(part.value, str)
+        and "\0" not in part.value
+    ]
+
+
+def conditions(op: Scan | Count, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool]:
+    """Owner scope, life and as much of the filter as SQL can say; and whether that is all of it."""
+    translated = compile_filter(op.where, fields)
+    parts = [Sql(LIVE, (op.now,)), *owner_conditions(op.scope)]
+    if translated.predicate is not None:
+        parts.append(translated.predicate)
+    return all_of(parts), translated.exact
+
+
+def all_of(parts: Sequence[Sql]) -> Sql:
+    """The conjunction of conditions; there is at least one."""
+    return Sql(
+        " AND ".join(f"({part.text})" for part in parts), tuple(param for part in parts for param in part.params)
+    )
+
+
+def key_condition(span: tuple[bytes, bytes] | None, after: bytes | None = None) -> Sql | None:
+    """A range of keys, after one of them: two bounds, so that an index seeks to both."""
+    if after is not None and (span is None or after >= span[0]):
+        return (
+            Sql("items.key > ?", (after,)) if span is None else Sql("items.key > ? AND items.key < ?", (after, span[1]))
+        )
+    return None if span is None else Sql("items.key >= ? AND items.key < ?", span)
+
+
+def to_page(found: Sequence[tuple[Any, ...]], op: Scan, *, exact: bool) -> Page:
+    """The rows of a page. What an index said of a filter is asked again of the record, in case it is damaged."""
+    rows = [to_row_within(row, op.scope) for row in found]
+    return Page(rows, exact=exact and op.where is None, more=len(rows) >= op.limit)

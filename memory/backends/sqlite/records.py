@@ -1,0 +1,121 @@
+"""A stored record: its key as bytes, its columns, and the seal that no damaged byte gets past."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from memory.errors import CorruptData
+from memory.model import Key, path_bytes
+from memory.ops import Row, Scope
+
+SEPARATOR = b"\0\0"
+_pack = msgspec.msgpack.Encoder().encode
+
+COLUMNS = (
+    *("key", "version", "created", "updated", "accessed", "count", "expires", "kind", "user", "agent", "session"),
+    *("importance", "embedder", "crc", "vcrc", "seal"),
+)
+"""What is read of a row beside its body and vector, in the order of `seal`'s arguments."""
+STAMP_SQL = ", ".join(f"items.{name}" for name in COLUMNS)
+ROW_SQL = f"items.body, {STAMP_SQL}"
+VECTOR_SQL = "CASE WHEN items.vcrc IS NOT NULL THEN (SELECT v FROM vectors WHERE ord = items.doc >> 12) END"
+FULL_SQL = f"{ROW_SQL}, {VECTOR_SQL}"
+"""A whole record: body, COLUMNS, vector (None where there is none)."""
+BARE_SQL = f"{ROW_SQL}, 0"
+"""The same, its vector not asked for."""
+
+
+def encode_key(key: Key) -> bytes:
+    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
+
+    Names hold no NUL and are never empty, so the first pair of NULs ends the path, (a) sorts before everything
+    below it and that before (a\\x01); everything under a path is one range of keys, exactly one namespace another.
+    """
+    return b"%b\0\0%b" % (path_bytes(key[0]), key[1].encode())
+
+
+def decode_key(raw: bytes) -> Key:
+    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
+    path, found, name = raw.partition(SEPARATOR)
+    try:
+        if found and path and name:
+            return (tuple(path.decode().split("\0")), name.decode())
+    except UnicodeDecodeError:
+        pass
+    raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
+
+
+def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
+    """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
+    if not scope.path:
+        return None if scope.below else (b"", b"")
+    path = path_bytes(scope.path)
+    if scope.below:
+        return path + b"\0", path + b"\x01"
+    return path + b"\0\0", path + b"\0\x01"
+
+
+def checksum(body: bytes) -> int:
+    """CRC-32 of a body or vector."""
+    return zlib.crc32(body)
+
+
+def seal(*columns: Any) -> int:
+    """CRC-32 over COLUMNS but the last: what the store says of a record, and what filters and scopes look at.
+
+    A changed byte in any of these columns, in the body or in the vector is found when the row is read.
+    """
+    return zlib.crc32(_pack(columns))
+
+
+def damaged(key: bytes) -> CorruptData:
+    """The error for a record whose bytes are not those that were written."""
+    try:
+        known: Key | None = decode_key(key)
+    except CorruptData:
+        known = None
+    name = "a record" if known is None else f"the record {known[1]!r} in namespace {known[0]!r}"
+    return CorruptData(
+        f"{name} is damaged: its checksum does not match. Run 'memory verify', then 'memory repair'", key=known
+    )
+
+
+def is_whole(found: tuple[Any, ...]) -> bool:
+    """Whether a record as selected by FULL_SQL or BARE_SQL is what was written."""
+    body, vector = found[0], found[17]
+    try:
+        return (
+            zlib.crc32(body) == found[14]
+            and zlib.crc32(_pack(found[1:16])) == found[16]
+            and (vector == 0 or (None if vector is None else zlib.crc32(vector)) == found[15])
+        )
+    except (TypeError, OverflowError, msgspec.MsgspecError):
+        return False
+
+
+def to_row(found: tuple[Any, ...]) -> Row:
+    """The Row of a record selected by FULL_SQL or BARE_SQL. Raises CorruptData."""
+    if not is_whole(found):
+        raise damaged(found[1] if isinstance(found[1], bytes) else b"")
+    return Row(
+        body=found[0],
+        version=found[2],
+        created=found[3],
+        updated=found[4],
+        accessed=found[5],
+        count=found[6],
+        expires=found[7],
+        embedding=found[17] or None,
+        embedder=found[13],
+    )
+
+
+def to_row_within(found: tuple[Any, ...], scope: Scope) -> Row:
+    """As to_row; also holds the row to the owner scope, which a damaged index may not have."""
+    row = to_row(found)
+    if not scope.covers_owner(found[9], found[10], found[11]):
+        raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
+    return row

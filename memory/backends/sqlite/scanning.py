@@ -1,0 +1,315 @@
+"""Pages of a scan, counts and namespaces: the ways that `reading` names, tried in the order of their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import apsw
+
+from memory.backends.sqlite.compiling import Sql
+from memory.backends.sqlite.reading import (
+    FEW,
+    LIVE,
+    Driver,
+    all_of,
+    conditions,
+    drivers,
+    key_condition,
+    owner_conditions,
+    tag_drivers,
+    to_page,
+)
+from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, encode_key, key_range, to_row_within
+from memory.errors import CorruptData
+from memory.model import path_bytes
+from memory.ops import Around, Count, Page, Row, Scan
+
+Fields = Mapping[tuple[str, ...], int]
+Found = list[tuple[Any, ...]]
+_COLUMNS = {"created_at": "created", "updated_at": "updated", "accessed_at": "accessed", "importance": "importance"}
+_PLACE = {"created_at": 3, "updated_at": 4, "accessed_at": 5, "importance": 12}
+
+
+def touches_bodies(op: Scan | Count, fields: Fields) -> bool:
+    """Whether a condition looks into the bodies, which is no work for the loop."""
+    return op.where is not None and "items.body" in conditions(op, fields)[0].text
+
+
+def scan(db: apsw.Connection, op: Scan, fields: Fields) -> Page:
+    """One page. Raises CorruptData."""
+    residual, exact = conditions(op, fields)
+    choices = drivers(op.scope, op.where, fields)
+    tags = tag_drivers(op.where)
+    if op.order.field == "key":
+        found = _by_key(db, op, residual, choices, tags)
+    else:
+        found = _by_value(db, op, residual, choices, tags)
+    return to_page(found, op, exact=exact)
+
+
+def _select(
+    db: apsw.Connection, op: Scan, index: str, parts: list[Sql | None], order: str, limit: int | None = None
+) -> Found:
+    condition = all_of([part for part in parts if part is not None])
+    columns = FULL_SQL if op.vectors else BARE_SQL
+    return db.execute(
+        f"SELECT {columns} FROM items INDEXED BY {index} WHERE {condition.text} ORDER BY {order} LIMIT ?",  # noqa: S608 - templates; all values bound
+        (*condition.params, op.limit if limit is None else limit),
+    ).fetchall()
+
+
+def _by_key(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
+    after = None if op.after is None else encode_key((op.after.namespace, op.after.id))
+    span = key_range(op.scope)
+    narrow = key_condition(span, after)
+    if len(choices) + len(tags) > 1 or any(not choice.sorted_by_key for choice in choices):
+        best, few = _fewest(db, choices, tags, span)
+        if not few:
+            # Too many for sorting: go along an index that is in key order.
+            ordered = [choice for choice in choices if choice.sorted_by_key]
+            best = tags[0] if tags else ordered[0] if ordered else None
+    else:
+        best = choices[0] if choices else tags[0] if tags else None
+    if isinstance(best, str):
+        return _tagged(db, op, best, [residual], after=after, order="tags.entry")
+    if best is None:
+        return _select(db, op, "items_key", [narrow, residual], "items.key")
+    if best.sorted_by_key:
+        return _select(db, op, best.index, [best.condition, narrow, residual], "items.key")
+    return _select(db, op, best.index, [best.condition, _unindexed(narrow), residual], "items.key")
+
+
+def _unindexed(condition: Sql | None) -> Sql | None:
+    """The same, but not for the planner to build a path on."""
+    return None if condition is None else Sql(condition.text.replace("items.key", "+items.key"), condition.params)
+
+
+def _fewest(
+    db: apsw.Connection, choices: list[Driver], tags: list[str], span: tuple[bytes, bytes] | None
+) -> tuple[Driver | str | None, bool]:
+    """The choice with the fewest entries, and whether these are few."""
+    best: Driver | str | None = None
+    least = FEW + 1
+    for choice in [*choices, *([Driver("items_key", Sql("1"), True)] if span is not None else [])]:
+        parts = [choice.condition, key_condition(span) if choice.sorted_by_key else None]
+        condition = all_of([part for part in parts if part is not None])
+        count = db.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?)",  # noqa: S608 - templates
+            (*condition.params, least),
+        ).get
+        if count < least:
+            best, least = choice, count
+    for tag in tags:
+        low, high = _tag_span(tag, span)
+        count = db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM tags WHERE entry >= ? AND entry < ? LIMIT ?)", (low, high, least)
+        ).get
+        if count < least:
+            best, least = tag, count
+    return best, best is not None
+
+
+def _tag_span(tag: str, span: tuple[bytes, bytes] | None) -> tuple[bytes, bytes]:
+    name = tag.encode()
+    if span is None:
+        return name + b"\0", name + b"\1"
+    return name + b"\0" + span[0], name + b"\0" + span[1]
+
+
+def _tagged(
+    db: apsw.Connection, op: Scan, tag: str, parts: list[Sql | None], *, after: bytes | None, order: str
+) -> Found:
+    low, high = _tag_span(tag, key_range(op.scope))
+    name = tag.encode() + b"\0"
+    above = ">="
+    if after is not None and name + after >= low:
+        low, above = name + after, ">"
+    condition = all_of([part for part in parts if part is not None])
+    columns = FULL_SQL if op.vectors else BARE_SQL
+    return db.execute(
+        f"SELECT {columns} FROM tags CROSS JOIN items INDEXED BY items_key ON items.key = substr(tags.entry, ?) "  # noqa: S608 - templates
+        f"WHERE tags.entry {above} ? AND tags.entry < ? AND {condition.text} ORDER BY {order} LIMIT ?",
+        (len(name) + 1, low, high, *condition.params, op.limit),
+    ).fetchall()
+
+
+# --- other orders ------------------------------------------------------------------------------
+
+
+def _by_value(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
+    column = _COLUMNS[op.order.field]
+    span = key_condition(key_range(op.scope))
+    beyond = "<" if op.order.descending else ">"
+    order = f"items.{column}{' DESC' if op.order.descending else ''}, items.key"
+    best, few = _fewest(db, choices, tags, key_range(op.scope)) if choices or tags or span else (None, False)
+    if few and best is not None:
+        after = None
+        if op.after is not None:
+            key = encode_key((op.after.namespace, op.after.id))
+            after = Sql(
+                f"(+items.{column} {beyond} ? OR (+items.{column} = ? AND +items.key > ?))",
+                (op.after.value, op.after.value, key),
+            )
+        if isinstance(best, str):
+            return _tagged(db, op, best, [residual, after], after=None, order=order)
+        narrow = span if best.sorted_by_key else _unindexed(span)
+        return _select(db, op, best.index, [best.condition, narrow, after, residual], order)
+    parts = [_unindexed(span), residual]
+    if op.after is None:
+        return _beyond(db, op, parts, None, op.limit)
+    # First the rest of those with the same value, then those beyond it: two seeks, no skipping.
+    key = encode_key((op.after.namespace, op.after.id))
+    found = _tied(db, op, parts, op.after.value, key)
+    if len(found) < op.limit:
+        found += _beyond(db, op, parts, op.after.value, op.limit - len(found))
+    return found
+
+
+def _tied(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, key: bytes) -> Found:
+    """The records of one value after a key, in key order."""
+    column = _COLUMNS[op.order.field]
+    same = Sql(f"items.{column} = ? AND items.key > ?", (value, key))
+    order = "items.key"
+    if column == "created":
+        return _select(db, op, "items_created", [same, *parts], order)
+    if column == "importance":
+        if value == 0.5:
+            default = Sql("items.importance = 0.5 AND items.key > ?", (key,))
+            return _select(db, op, "items_key", [default, *parts], order)
+        return _select(db, op, "items_importance", [Sql("items.importance <> 0.5"), same, *parts], order)
+    apart = _select(db, op, f"items_{column}", [Sql(f"items.{column} <> items.created"), same, *parts], order)
+    fresh = Sql(f"items.{column} = items.created AND items.created = ? AND items.key > ?", (value, key))
+    together = _select(db, op, "items_created", [fresh, *parts], order)
+    return sorted(apart + together, key=lambda row: row[1])[: op.limit]
+
+
+def _beyond(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, limit: int) -> Found:
+    """The records beyond a value (all, when it is None), in order."""
+    column, descending = _COLUMNS[op.order.field], op.order.descending
+    beyond, direction = ("<", " DESC") if descending else (">", "")
+    order = f"items.{column}{direction}, items.key"
+
+    def past(name: str) -> Sql | None:
+        return None if value is None else Sql(f"items.{name} {beyond} ?", (value,))
+
+    if column == "created":
+        return _select(db, op, "items_created", [past(column), *parts], order, limit)
+    if column == "importance":
+        return _by_importance(db, op, parts, value, limit)
+    # A record that is as it was created is not in the index of this column, but in that of `created`.
+    apart = _select(
+        db, op, f"items_{column}", [Sql(f"items.{column} <> items.created"), past(column), *parts], order, limit
+    )
+    fresh = Sql(f"items.{column} = items.created")
+    together = _select(
+        db, op, "items_created", [fresh, past("created"), *parts], f"items.created{direction}, items.key", limit
+    )
+    place, sign = _PLACE[op.order.field], -1 if descending else 1
+    return sorted(apart + together, key=lambda row: (sign * row[place], row[1]))[:limit]
+
+
+def _by_importance(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, limit: int) -> Found:
+    """Three stretches: above the default, the default (which its index leaves out) by key, below it."""
+    descending = op.order.descending
+    beyond = "<" if descending else ">"
+    past = None if value is None else Sql(f"items.importance {beyond} ?", (value,))
+    order = f"items.importance{' DESC' if descending else ''}, items.key"
+    stretches = [">", "=", "<"] if descending else ["<", "=", ">"]
+    found: Found = []
+    for stretch in stretches:
+        if len(found) >= limit:
+            break
+        if value is not None and _is_behind(stretch, value, descending=descending):
+            continue
+        if stretch == "=":
+            default = Sql("items.importance = 0.5")
+            found += _select(db, op, "items_key", [default, *parts], "items.key", limit - len(found))
+        else:
+            side = Sql(f"items.importance <> 0.5 AND items.importance {stretch} 0.5")
+            found += _select(db, op, "items_importance", [side, past, *parts], order, limit - len(found))
+    return found
+
+
+def _is_behind(stretch: str, value: float, *, descending: bool) -> bool:
+    """Whether a walk that is past ``value`` has nothing left to find in a stretch."""
+    if stretch == "=":
+        return value <= 0.5 if descending else value >= 0.5
+    if (stretch == ">") == descending:  # the first stretch
+        return value <= 0.5 if descending else value >= 0.5
+    return False
+
+
+# --- counts, namespaces, neighbours ------------------------------------------------------------
+
+
+def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
+    """How many live records; None when SQL cannot say the whole filter."""
+    residual, exact = conditions(op, fields)
+    if not exact:
+        return None
+    span = key_condition(key_range(op.scope))
+    if op.where is None and not owner_conditions(op.scope):
+        # No record has to be read: all, less those that have expired and are not swept yet.
+        where = "" if span is None else f" WHERE {span.text}"
+        params = () if span is None else span.params
+        whole = db.execute(f"SELECT count(*) FROM items INDEXED BY items_key{where}", params).get  # noqa: S608 - templates
+        parts = [Sql("items.expires <= ?", (op.now,))] + ([] if span is None else [span])
+        condition = all_of(parts)
+        expired = db.execute(
+            f"SELECT count(*) FROM items INDEXED BY items_expires WHERE {condition.text}",  # noqa: S608 - templates
+            condition.params,
+        ).get
+        return int(whole - expired)
+    condition = all_of([residual] if span is None else [span, residual])
+    ordered = [choice for choice in drivers(op.scope, op.where, fields) if choice.sorted_by_key]
+    index = ordered[0].index if ordered else "items_key"
+    total = db.execute(f"SELECT count(*) FROM items INDEXED BY {index} WHERE {condition.text}", condition.params).get  # noqa: S608 - templates
+    return int(total)
+
+
+def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str, ...]] | None:
+    """Namespaces with live records, in order, by one seek each; None when SQL cannot say the whole filter."""
+    residual, exact = conditions(op, fields)
+    if not exact:
+        return None
+    low, high = key_range(op.scope) or (b"", b"\xff")
+    found = db.execute(
+        "WITH RECURSIVE n(p) AS ("  # noqa: S608 - templates
+        " SELECT (SELECT path FROM items INDEXED BY items_key WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1)"
+        " UNION ALL SELECT (SELECT path FROM items INDEXED BY items_key"
+        "  WHERE key >= CAST(n.p || x'0001' AS BLOB) AND key < ?2 ORDER BY key LIMIT 1) FROM n WHERE n.p IS NOT NULL) "
+        "SELECT p FROM n WHERE p IS NOT NULL AND EXISTS (SELECT 1 FROM items INDEXED BY items_key"
+        " WHERE key >= CAST(p || x'0000' AS BLOB) AND key < CAST(p || x'0001' AS BLOB) "
+        f"AND {residual.text})",
+        (low, high, *residual.params),
+    ).fetchall()
+    try:
+        return [tuple(path.decode().split("\0")) for (path,) in found]
+    except (UnicodeDecodeError, AttributeError):
+        raise CorruptData("a namespace is damaged. Run 'memory verify', then 'memory repair'") from None
+
+
+def around(db: apsw.Connection, op: Around) -> list[tuple[list[Row], list[Row]]]:
+    """For each anchor the rows before and after it in its namespace and session, nearest first."""
+    return [_sides(db, op, namespace, id, session, created) for (namespace, id), session, created in op.anchors]
+
+
+def _sides(
+    db: apsw.Connection, op: Around, namespace: tuple[str, ...], id: str, session: str | None, created: int
+) -> tuple[list[Row], list[Row]]:
+    if not op.scope.covers_namespace(namespace):
+        return [], []
+    key = encode_key((namespace, id))
+    residual = all_of([Sql(LIVE, (op.now,)), *owner_conditions(op.scope)])
+    line = "items.session IS ? AND items.path = ?"
+    sides = []
+    for beyond, direction in (("<", " DESC"), (">", "")):
+        found = db.execute(
+            f"SELECT {BARE_SQL} FROM items INDEXED BY items_session WHERE {line} "  # noqa: S608 - templates
+            f"AND (items.created, items.key) {beyond} (?, ?) AND {residual.text} "
+            f"ORDER BY items.created{direction}, items.key{direction} LIMIT ?",
+            (session, path_bytes(namespace), created, key, *residual.params, op.n),
+        ).fetchall()
+        sides.append([to_row_within(row, op.scope) for row in found])
+    return sides[0], sides[1]

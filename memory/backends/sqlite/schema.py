@@ -1,0 +1,275 @@
+"""The file: its tables, its settings, and the refusal of every file that is not ours to use.
+
+Layout of version 1. ``items`` holds one row a record; everything else is derived from it or says what happened.
+
+- ``items.key`` is path, two NULs, id: it sorts like the key, so one column serves look-ups, ranges of namespaces and
+  the tie-break of every order. (Integer codes for namespaces, tried first, save 14 % of a bulk load but do not sort:
+  a page across namespaces in key order then needs a sort or a seek for each namespace.)
+- ``items.doc`` names the record to the text index: see `memory.backends.sqlite.docs`.
+- ``items`` has no INTEGER PRIMARY KEY on purpose: with one, SQLite journals every page that a multi-row INSERT
+  changes (12 of 28 µs a record), because the statement may fail halfway.
+- ``updated``, ``accessed`` and ``importance`` are indexed only where they differ from what a fresh record has.
+- A tag is one entry, tag, NUL, key: one column takes a whole batch in one call, and sorts by key within the tag.
+- A declared metadata field is a column ``f<n>`` with a partial index; ``fields`` says which path has which number.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from memory.backends.sqlite.faults import translate
+from memory.errors import BackendUnavailable, InvalidSetting
+
+APPLICATION_ID = 0x4D454D31
+"""'MEM1' in the file's header: what makes it ours."""
+SCHEMA_VERSION = 1
+"""In user_version. An older file is upgraded when it is opened, a newer one refused."""
+MAX_FIELDS = 64
+
+_TABLES = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE counter(version INTEGER NOT NULL, layout INTEGER NOT NULL, feed INTEGER, floor INTEGER NOT NULL);
+CREATE TABLE items(
+    key BLOB NOT NULL, path BLOB NOT NULL, doc INTEGER NOT NULL,
+    version INTEGER NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, accessed INTEGER NOT NULL,
+    count INTEGER NOT NULL, expires INTEGER,
+    kind TEXT NOT NULL, user TEXT, agent TEXT, session TEXT, importance REAL NOT NULL, embedder TEXT,
+    length INTEGER NOT NULL, digest BLOB NOT NULL, token BLOB NOT NULL, tags TEXT,
+    crc INTEGER NOT NULL, vcrc INTEGER, seal INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX items_key ON items(key);
+CREATE UNIQUE INDEX items_doc ON items(doc);
+CREATE INDEX items_kind ON items(kind, key);
+CREATE INDEX items_user ON items(user, key) WHERE user IS NOT NULL;
+CREATE INDEX items_agent ON items(agent, key) WHERE agent IS NOT NULL;
+CREATE INDEX items_session ON items(session, path, created, key);
+CREATE INDEX items_created ON items(created DESC, key);
+CREATE INDEX items_updated ON items(updated DESC, key) WHERE updated <> created;
+CREATE INDEX items_accessed ON items(accessed DESC, key) WHERE accessed <> created;
+CREATE INDEX items_importance ON items(importance DESC, key) WHERE importance <> 0.5;
+CREATE INDEX items_expires ON items(expires, key) WHERE expires IS NOT NULL;
+CREATE INDEX items_digest ON items(digest);
+CREATE TABLE tags(entry BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE fields(number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+CREATE TABLE vectors(ord INTEGER PRIMARY KEY, v BLOB NOT NULL);
+CREATE TABLE graves(
+    key BLOB PRIMARY KEY, version INTEGER NOT NULL, token BLOB NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE feed(
+    seq INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL, removed INTEGER NOT NULL,
+    owner TEXT, was TEXT);
+CREATE TABLE quarantine(key BLOB, at INTEGER NOT NULL, why TEXT NOT NULL, body BLOB);
+CREATE TABLE pending(doc INTEGER PRIMARY KEY, terms TEXT NOT NULL);
+"""
+TEXT_INDEX = (
+    "CREATE VIRTUAL TABLE words USING fts5(terms, content='', contentless_delete=1, detail=none, "
+    "tokenize=\"ascii tokenchars '_~:'\")"
+)
+"""detail=none: occurrences beyond the first are terms of their own (`docs.term_text`), a third smaller than positions."""
+
+SYNCHRONOUS = {"off": "process", "normal": "process", "full": "power", "extra": "power"}
+"""Setting -> durability. Even ``off`` survives the death of this process: the kernel has the bytes."""
+
+
+def connect(
+    path: str, *, vfs: str | None = None, create: bool = False, cache_kib: int = 8_192, read_only: bool = False
+) -> apsw.Connection:
+    """A connection with the settings that every connection of ours has."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    db = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=200)
+    try:
+        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        db.execute(f"PRAGMA temp_store = memory; PRAGMA cache_size = -{cache_kib}; PRAGMA cell_size_check = on")
+        if read_only:
+            db.execute("PRAGMA query_only = on")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def prepare(
+    path: str, *, synchronous: str, identity: str, index: Sequence[tuple[str, ...]], feed: bool, patience: float,
+    vfs: str | None,
+) -> None:
+    """Make the file ours if it is new, upgrade it if it is old, and see that it suits this store.
+
+    Blocking; runs in a worker. Raises BackendUnavailable (locked, read-only, foreign, newer, not SQLite),
+    CorruptData, StorageFull, InvalidSetting (another analyser).
+    """
+    _look_at(path)
+    db: apsw.Connection | None = None
+    try:
+        db = connect(path, vfs=vfs, create=True)
+        db.set_busy_timeout(round(patience * 1000))
+        if db.readonly("main"):
+            raise apsw.ReadOnlyError()
+        application, version = (db.pragma(name) for name in ("application_id", "user_version"))
+        _judge(path, application, version, empty=db.pragma("schema_version") == 0)
+        if db.pragma("journal_mode") != "wal" and db.execute("PRAGMA journal_mode = wal").get != "wal":
+            raise BackendUnavailable(
+                f"{path} cannot use write-ahead logging; keep it on a local disk, not a network share", path=path
+            )
+        # Creation is on disk before anybody is told that the store is open.
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        if version != SCHEMA_VERSION:
+            _create(db, path, identity)
+        _suit(db, path, identity, index, feed)
+    except apsw.Error as error:
+        raise translate(error, path, db) from error
+    finally:
+        if db is not None:
+            db.close(True)
+
+
+def _look_at(path: str) -> None:
+    """Refuse what is no file of ours before SQLite touches it. Raises BackendUnavailable."""
+    file = Path(path)
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        if not file.parent.is_dir():
+            raise BackendUnavailable(
+                f"the directory {file.parent} does not exist; create it, or choose another path", path=path
+            ) from None
+        if not os.access(file.parent, os.W_OK):
+            raise BackendUnavailable(f"the directory {file.parent} cannot be written", path=path) from None
+        return
+    except OSError as error:
+        raise BackendUnavailable(f"{path} cannot be looked at: {error.strerror}", path=path) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise BackendUnavailable(f"{path} is not a file; name the file that shall hold the memories", path=path)
+    if not os.access(file, os.R_OK | os.W_OK) or not os.access(file.parent, os.W_OK):
+        raise BackendUnavailable(
+            f"{path} or its directory is read-only; give this process write access to both (SQLite keeps its log "
+            "beside the file)",
+            path=path,
+        )
+    if found.st_size:
+        with file.open("rb") as stream:
+            head = stream.read(16)
+        if head != b"SQLite format 3\0":
+            raise BackendUnavailable(
+                f"{path} is not a SQLite database; name another file, or restore a backup if this was one", path=path
+            )
+
+
+def _judge(path: str, application: Any, version: Any, *, empty: bool) -> None:
+    if application == 0 and version == 0 and empty:
+        return
+    if application != APPLICATION_ID:
+        raise BackendUnavailable(
+            f"{path} is a SQLite database of another program; nothing was changed. Name another file", path=path
+        )
+    if version > SCHEMA_VERSION:
+        raise BackendUnavailable(
+            f"{path} has layout {version}, this version knows up to {SCHEMA_VERSION}; upgrade agent-memory-backends",
+            path=path,
+            found=version,
+            known=SCHEMA_VERSION,
+        )
+
+
+def _create(db: apsw.Connection, path: str, identity: str) -> None:
+    """Version 0 to SCHEMA_VERSION, in one transaction; another process may have been faster."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        _judge(path, db.pragma("application_id"), db.pragma("user_version"), empty=db.pragma("schema_version") == 0)
+        if db.pragma("user_version") == 0:
+            db.execute(_TABLES)
+            db.execute(TEXT_INDEX)
+            db.execute("INSERT INTO counter VALUES (0, 0, NULL, 1)")
+            db.execute("INSERT INTO meta VALUES ('analyser', ?)", (identity,))
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _suit(db: apsw.Connection, path: str, identity: str, index: Sequence[tuple[str, ...]], feed: bool) -> None:
+    known = db.execute("SELECT value FROM meta WHERE name = 'analyser'").get
+    if known != identity:
+        raise InvalidSetting(
+            f"{path} was indexed by the analyser {known!r}, this store uses {identity!r}. Open it with the same "
+            "language, or export it and import it into a new file",
+            setting="language",
+            expected=known,
+            actual=identity,
+        )
+    wanted = {msgspec.json.encode(list(parts)).decode() for parts in index}
+    missing = wanted - {row[0] for row in db.execute("SELECT path FROM fields")}
+    without_feed = feed and db.execute("SELECT feed FROM counter").get is None
+    if not missing and not without_feed:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if without_feed:
+            db.execute("UPDATE counter SET feed = 1, floor = version + 1 WHERE feed IS NULL")
+        for field in sorted(missing - {row[0] for row in db.execute("SELECT path FROM fields")}):
+            _declare(db, field)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def declared(db: apsw.Connection) -> dict[tuple[str, ...], int]:
+    """Declared metadata path (root first) -> number of its column."""
+    found = db.execute("SELECT path, number FROM fields ORDER BY number").fetchall()
+    return {tuple(msgspec.json.decode(path, type=list[str])): number for path, number in found}
+
+
+def _declare(db: apsw.Connection, field: str) -> None:
+    """A column and an index for one more metadata path, filled from the records."""
+    number = (db.execute("SELECT max(number) FROM fields").get or 0) + 1
+    if number > MAX_FIELDS:
+        raise InvalidSetting(f"this file has {MAX_FIELDS} declared metadata fields; no more fit", setting="index")
+    db.execute(f"ALTER TABLE items ADD COLUMN f{number}")
+    db.execute("INSERT INTO fields VALUES (?, ?)", (number, field))
+    parts = msgspec.json.decode(field, type=list[str])
+    db.create_scalar_function("projected", lambda body: projected(body, parts), 1, deterministic=True)
+    db.execute(f"UPDATE items SET f{number} = projected(body)")  # noqa: S608 - a number
+    db.create_scalar_function("projected", None, 1)
+    db.execute(f"CREATE INDEX items_f{number} ON items(f{number}, key) WHERE f{number} IS NOT NULL")
+    db.execute("UPDATE counter SET layout = layout + 1")
+
+
+def projected(body: bytes, parts: Sequence[str]) -> Any:
+    """What a declared field's column holds for a record's body. None where the body cannot be read."""
+    try:
+        return column_value(msgspec.json.decode(body), parts)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+LONGEST = 200
+"""Longest operand, in characters, that a declared field's column decides; of strings beyond 256 it holds the beginning."""
+
+
+def column_value(found: Any, parts: Sequence[str]) -> Any:
+    """The value at a path, as its column holds it: numbers and strings as they are, a bool as one byte, else None.
+
+    SQLite sorts numbers before text before blobs and compares ints with floats exactly, as filters do.
+    """
+    for part in parts:
+        if type(found) is not dict:
+            return None
+        found = found.get(part)
+    kind = type(found)
+    if kind is str:
+        # An operand of at most LONGEST characters compares with the cut as with the whole.
+        return found if len(found) <= 256 else found[:256]
+    if kind is int or kind is float:
+        return found
+    if kind is bool:
+        return b"\1" if found else b"\0"
+    return None

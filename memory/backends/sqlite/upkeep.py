@@ -1,0 +1,153 @@
+"""What the file needs now and then: sweeping, the feed, health, backup."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from memory.backends.sqlite.records import FULL_SQL, decode_key, to_row
+from memory.backends.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect
+from memory.errors import CorruptData, UnsupportedOperation
+from memory.ops import Event, Events, FeedRead, Owner, Remove, Row
+
+GRAVE_MICROS = 86_400_000_000
+SWEEP_STEP = 500
+BACKUP_STEP = 256
+"""Pages copied between two chances for others; about a millisecond."""
+
+
+def read_feed(db: apsw.Connection, op: FeedRead) -> Events:
+    """Events after a sequence number, in one snapshot. The sequence number of an event is its version."""
+    db.execute("BEGIN")
+    try:
+        head, floor = db.execute("SELECT version, floor FROM counter").fetchone() or (0, 1)
+        if op.after is None:
+            return Events([], head, floor)
+        found = db.execute(
+            "SELECT seq, key, at, removed, owner, was FROM feed WHERE seq > ? ORDER BY seq LIMIT ?",
+            (op.after, op.limit),
+        ).fetchall()
+    finally:
+        db.execute("COMMIT")
+    return Events([_event(row) for row in found], head, floor)
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    seq, key, at, removed, owner, was = row
+    return Event(seq, decode_key(key), seq, at, bool(removed), _owner(owner), _owner(was))
+
+
+def _owner(text: str | None) -> Owner | None:
+    try:
+        return None if text is None else msgspec.json.decode(text, type=Owner)
+    except msgspec.DecodeError:
+        raise CorruptData("an event of the change feed is damaged. Run 'memory repair'") from None
+
+
+def expired(db: apsw.Connection, now: int) -> list[Remove]:
+    """Removals, by version, of some records that have expired."""
+    found = db.execute(
+        "SELECT key, version FROM items INDEXED BY items_expires WHERE expires <= ? LIMIT ?", (now, SWEEP_STEP)
+    ).fetchall()
+    return [
+        Remove(key=decode_key(key), token=os.urandom(16), now=now, expect=version, expired=True)
+        for key, version in found
+    ]
+
+
+def forget(db: apsw.Connection, now: int, retention: float) -> None:
+    """Drop tombstones older than a day, and events older than the retention. In the writer's thread."""
+    oldest = now - round(retention * 1_000_000)
+    old_graves = db.execute("SELECT 1 FROM graves WHERE at <= ? LIMIT 1", (now - GRAVE_MICROS,)).get
+    last = db.execute("SELECT max(seq) FROM feed WHERE at <= ?", (oldest,)).get
+    if old_graves is None and last is None:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("DELETE FROM graves WHERE at <= ?", (now - GRAVE_MICROS,))
+        if last is not None:
+            db.execute("DELETE FROM feed WHERE seq <= ?", (last,))
+            db.execute("UPDATE counter SET floor = ?", (last + 1,))
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def facts(db: apsw.Connection, path: str) -> dict[str, Any]:
+    """Sizes and settings for ``health``."""
+    log = Path(f"{path}-wal")
+    return {
+        "path": path,
+        "bytes": db.pragma("page_count") * db.pragma("page_size"),
+        "log_bytes": log.stat().st_size if log.exists() else 0,
+        "free_bytes": db.pragma("freelist_count") * db.pragma("page_size"),
+        "sqlite": apsw.sqlite_lib_version(),
+        "layout": db.pragma("user_version"),
+        "waiting_texts": db.execute("SELECT count(*) FROM pending").get,
+    }
+
+
+def backup(db: apsw.Connection, target: Path, cancelled: Callable[[], bool]) -> int:
+    """Copy the whole file, as it is at one moment, to a new one; returns the number of records in it.
+
+    It is written beside the target, checked, fsynced and then renamed, so that the target is whole or absent.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        copy = apsw.Connection(str(part))
+        try:
+            with copy.backup("main", db, "main") as steps:
+                while not steps.done:
+                    steps.step(BACKUP_STEP)
+                    if cancelled():
+                        raise apsw.InterruptError("the backup was cancelled")
+            copy.execute("PRAGMA journal_mode = delete")
+            if copy.execute("PRAGMA quick_check(1)").get != "ok":
+                raise CorruptData("the copy is damaged; run 'memory verify' on the store", path=str(target))
+            records = copy.execute("SELECT count(*) FROM items INDEXED BY items_key").get
+        finally:
+            copy.close(True)
+        _sync(part)
+        os.link(part, target)  # unlike a rename it never replaces a file that has appeared meanwhile
+        _sync(target.parent)
+        return int(records)
+    finally:
+        for leftover in (part, Path(f"{part}-journal"), Path(f"{part}-wal"), Path(f"{part}-shm")):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def backup_rows(path: str, size: int) -> Iterator[list[Row]]:
+    """The live and dead rows of a backup file, a batch at a time. Blocking."""
+    db = connect(path, read_only=True)
+    try:
+        if db.pragma("application_id") != APPLICATION_ID or db.pragma("user_version") > SCHEMA_VERSION:
+            raise UnsupportedOperation(f"{path} is not a backup that this version of sqlite can read")
+        after = b""
+        while True:
+            found = db.execute(
+                f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key > ? ORDER BY key LIMIT ?",
+                (after, size),
+            ).fetchall()
+            if not found:
+                return
+            yield [to_row(row) for row in found]
+            after = found[-1][1]
+    finally:
+        db.close(True)

@@ -1,0 +1,263 @@
+"""verify and repair: every record against its seal, everything derived against the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from memory.backends.sqlite.applying import blobs, tag_entries
+from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
+from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, is_whole, to_row
+from memory.backends.sqlite.schema import TEXT_INDEX, column_value, declared
+from memory.backends.sqlite.workers import Breather
+from memory.codec import content_hash, decode
+from memory.errors import CorruptData
+from memory.model import Key, MemoryItem, path_bytes
+from memory.ops import Problem
+from memory.search.analysis import Analyser
+from memory.store.types import RepairReport
+
+STEP = 200
+MOST_PROBLEMS = 1_000
+_EXTRA = "items.rowid, items.doc, items.length, items.digest, items.tags, items.path"
+
+
+def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
+    """(records checked, problems), over one snapshot. In a thread; Python work in slices."""
+    problems: list[Problem] = []
+    # Temporary, yet a write to SQLite.
+    db.execute("PRAGMA query_only = off; CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab('main', 'words', 'instance')")
+    db.execute("PRAGMA query_only = on")
+    db.execute("BEGIN")
+    try:
+        checked = _verify(db, Analyser(language), problems)
+    except apsw.CorruptError as error:
+        problems.append(Problem("damaged file", detail=str(error)))
+        checked = 0
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+    return checked, problems[:MOST_PROBLEMS]
+
+
+def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) -> int:
+    for (line,) in db.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})").fetchall():
+        if line != "ok":
+            problems.append(Problem("damaged file", detail=str(line)))
+    fields = declared(db)
+    expected: dict[str, list[int]] = {}
+    checked = tags = vectors = newest = 0
+    breather = Breather()
+    after = -(2**63)
+    columns = "".join(f", items.f{number}" for number in fields.values())
+    while True:
+        rows = db.execute(
+            f"SELECT {FULL_SQL}, {_EXTRA}{columns} FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
+            (after, STEP),
+        ).fetchall()
+        if not rows:
+            break
+        after = rows[-1][18]
+        entries: list[bytes] = []
+        for row in rows:
+            breather.breathe()
+            checked += 1
+            item = _check(row, fields, problems)
+            if item is None:
+                continue
+            newest = max(newest, row[2])
+            vectors += row[15] is not None
+            entries += tag_entries(row[1], row[22])
+            _expect(row, item, analyser, expected, problems)
+        tags += len(set(entries))
+        if entries:
+            found = db.execute(
+                "SELECT count(*) FROM carray(?) c CROSS JOIN tags ON tags.entry = c.value", (blobs(set(entries)),)
+            ).get
+            if found != len(set(entries)):
+                problems.append(Problem("tag index", detail=f"{len(set(entries)) - found} entries are missing"))
+    if db.execute("SELECT count(*) FROM tags").get > tags:
+        problems.append(Problem("tag index", detail="it holds entries of no record"))
+    if db.execute("SELECT count(*) FROM vectors").get > vectors:
+        problems.append(Problem("vectors", detail="there are vectors of no record"))
+    if (db.execute("SELECT version FROM counter").get or 0) < newest:
+        problems.append(Problem("version counter", detail="it is behind the records"))
+    _compare_terms(db, expected, problems, breather)
+    return checked
+
+
+def _key_of(raw: Any) -> Key | None:
+    try:
+        return decode_key(raw)
+    except (CorruptData, AttributeError):
+        return None
+
+
+def _check(row: tuple[Any, ...], fields: dict[tuple[str, ...], int], problems: list[Problem]) -> MemoryItem | None:
+    """The record's item when it is whole; what is derived from it within its own row is compared."""
+    key = _key_of(row[1])
+    try:
+        item = decode(to_row(row[:18]))
+    except CorruptData as error:
+        problems.append(Problem("damaged record", key, str(error)))
+        return None
+    wanted = (encode_key(item.key), item.kind, item.user_id, item.agent_id, item.session_id, item.importance)
+    tags = msgspec.json.encode(item.tags).decode() if item.tags else None
+    derived = [column_value(item.metadata, parts[1:]) for parts in fields]
+    if (
+        wanted != (row[1], row[8], row[9], row[10], row[11], row[12])
+        or (path_bytes(item.namespace), tags, content_hash(item)) != (row[23], row[22], row[21])
+        or derived != list(row[24:])
+        or row[19] != with_length(row[19] >> LENGTH_BITS, row[20])
+    ):
+        problems.append(Problem("derived columns", key, "they disagree with the record"))
+    return item
+
+
+def _expect(
+    row: tuple[Any, ...],
+    item: MemoryItem,
+    analyser: Analyser,
+    expected: dict[str, list[int]],
+    problems: list[Problem],
+) -> None:
+    """Add a record's tokens to what the text index should hold: by token, how many documents and a sum over them."""
+    counts, length = analyser.counts(item.searchable)
+    if length != row[20]:
+        problems.append(Problem("derived columns", item.key, "the length of its text is wrong"))
+    if not counts:
+        return
+    mark = _mark(row[19])
+    for token in term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id).split(" "):
+        sums = expected.get(token)
+        if sums is None:
+            expected[token] = [1, mark]
+        else:
+            sums[0] += 1
+            sums[1] += mark
+
+
+def _mark(doc: int) -> int:
+    return (doc >> LENGTH_BITS) & 0xFFFFF
+
+
+def _compare_terms(
+    db: apsw.Connection, expected: dict[str, list[int]], problems: list[Problem], breather: Breather
+) -> None:
+    for doc, terms in db.execute("SELECT doc, terms FROM pending").fetchall():
+        for token in terms.split(" "):
+            sums = expected.setdefault(token, [0, 0])
+            sums[0] -= 1
+            sums[1] -= _mark(doc)
+    found = db.execute("SELECT term, count(*), sum((doc >> 12) & 1048575) FROM vocabulary GROUP BY term")
+    for term, documents, total in found:
+        breather.breathe()
+        sums = expected.setdefault(term, [0, 0])
+        sums[0] -= documents
+        sums[1] -= total
+    wrong = sum(1 for sums in expected.values() if sums != [0, 0])
+    if wrong:
+        problems.append(Problem("text index", detail=f"{wrong} terms disagree with the records"))
+
+
+# --- repair ------------------------------------------------------------------------------------
+
+
+def repair(db: apsw.Connection, language: str, now: int) -> RepairReport:
+    """Set damaged records aside and build everything derived anew, in one transaction of the writer's thread.
+
+    Raises CorruptData when the table of records itself cannot be read to its end: then restore a backup.
+    """
+    actions: list[str] = []
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        quarantined = _set_aside(db, now)
+        if quarantined:
+            actions.append(f"set {len(quarantined)} damaged records aside in the table quarantine")
+        db.execute("REINDEX")
+        actions.append("built the indexes anew")
+        _rebuild(db, Analyser(language))
+        actions.append("built the text index, the tags and the declared fields anew from the records")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    return RepairReport(actions, quarantined)
+
+
+def _set_aside(db: apsw.Connection, now: int) -> list[str]:
+    names: list[str] = []
+    breather = Breather()
+    after = -(2**63)
+    while True:
+        rows = db.execute(
+            f"SELECT {FULL_SQL}, rowid FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
+            (after, STEP),
+        ).fetchall()
+        if not rows:
+            return names
+        after = rows[-1][18]
+        for row in rows:
+            breather.breathe()
+            why = _why_damaged(row)
+            if why is None:
+                continue
+            key = _key_of(row[1])
+            names.append("a record whose key is lost" if key is None else "/".join((*key[0], key[1])))
+            db.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", (row[1], now, why, row[0]))
+            db.execute("DELETE FROM items NOT INDEXED WHERE rowid = ?", (row[18],))
+
+
+def _why_damaged(row: tuple[Any, ...]) -> str | None:
+    if not is_whole(row[:18]):
+        return "checksum"
+    try:
+        item = decode(to_row(row[:18]))
+    except CorruptData:
+        return "undecodable"
+    return None if encode_key(item.key) == row[1] else "filed under another key"
+
+
+def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
+    db.execute("DROP TABLE words; DELETE FROM tags; DELETE FROM pending")
+    db.execute(TEXT_INDEX)
+    db.execute("DELETE FROM vectors WHERE ord NOT IN (SELECT doc >> 12 FROM items WHERE vcrc IS NOT NULL)")
+    db.execute("UPDATE counter SET version = max(version, coalesce((SELECT max(version) FROM items), 0))")
+    fields = declared(db)
+    after = -(2**63)
+    breather = Breather()
+    while True:
+        rows = db.execute(
+            f"SELECT {FULL_SQL}, rowid, doc FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
+            (after, STEP),
+        ).fetchall()
+        if not rows:
+            return
+        after = rows[-1][18]
+        texts: list[tuple[int, str]] = []
+        entries: list[bytes] = []
+        for row in rows:
+            breather.breathe()
+            item = decode(to_row(row[:18]))
+            counts, length = analyser.counts(item.searchable)
+            doc = with_length(row[19] >> LENGTH_BITS, length)
+            tags = msgspec.json.encode(item.tags).decode() if item.tags else None
+            values = [column_value(item.metadata, parts[1:]) for parts in fields]
+            columns = "".join(f", f{number} = ?" for number in fields.values())
+            db.execute(
+                f"UPDATE items SET path = ?, doc = ?, length = ?, digest = ?, tags = ?{columns} WHERE rowid = ?",  # noqa: S608 - numbers
+                (path_bytes(item.namespace), doc, length, content_hash(item), tags, *values, row[18]),
+            )
+            entries += tag_entries(row[1], tags)
+            if counts:
+                texts.append((doc, term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id)))
+        if entries:
+            db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
+        if texts:
+            texts.sort()
+            packed = msgspec.json.encode(texts).decode()
+            db.execute("INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,))

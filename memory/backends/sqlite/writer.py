@@ -1,0 +1,221 @@
+"""The one writer: group commit, one transaction for all the writes that are waiting when it begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import apsw
+
+from memory.backends.sqlite.applying import apply_plan
+from memory.backends.sqlite.faults import is_full, translate
+from memory.backends.sqlite.planning import Unit, decide_all, make_plan
+from memory.backends.sqlite.schema import declared
+from memory.backends.sqlite.workers import Job, Worker
+from memory.errors import MemoryStoreError, Overloaded
+from memory.ops import Put, Result, Status, Write
+
+GROUP_OPS = 2_000
+GROUP_BYTES = 4 * 1024 * 1024
+MAX_WAITING = 100_000
+"""Writes that may wait; beyond it callers get Overloaded instead of growing the queue."""
+
+
+class _Request:
+    """One call of the hook."""
+
+    __slots__ = ("job", "size", "unit")
+
+    def __init__(self, unit: Unit, job: Job) -> None:
+        self.unit = unit
+        self.job = job
+        self.size = sum(len(op.body) + len(op.embedding or b"") for op in unit.ops if type(op) is Put)
+
+    @property
+    def units(self) -> list[Unit]:
+        """What can fail alone."""
+        if self.unit.atomic:
+            return [self.unit]
+        return [Unit([op], atomic=False) for op in self.unit.ops]
+
+
+class Writer:
+    """Takes writes on the loop, hands them to its thread in groups, answers each caller."""
+
+    def __init__(self, path: str, connect: Callable[[], apsw.Connection], wake: Callable[[], None]) -> None:
+        self._path = path
+        self._wake = wake
+        self._waiting: deque[_Request] = deque()
+        self._kicked = False
+        self._queued = 0
+        self._layout = -1
+        self._fields: dict[tuple[str, ...], int] = {}
+        self.worker = Worker("sqlite-writer", connect)
+
+    async def write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        """Apply writes; returns when they are committed. A cancelled call is withdrawn if it has not begun."""
+        if self._queued > MAX_WAITING:
+            raise Overloaded(f"{self._queued:,} writes are waiting for the disk; nothing was done, try again later")
+        loop = asyncio.get_running_loop()
+        request = _Request(Unit(ops, atomic), Job(lambda db: None, (), loop))
+        self._waiting.append(request)
+        self._queued += len(ops)
+        if not self._kicked:
+            # At the end of this turn of the loop: what other tasks write in it shares the transaction.
+            self._kicked = True
+            loop.call_soon(self._kick)
+        try:
+            results: list[Result] = await request.job.future
+        finally:
+            self._queued -= len(ops)
+        return results
+
+    def _kick(self) -> None:
+        self._kicked = False
+        self.worker.post(self._drain)
+
+    # --- in the thread -------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        while group := self._next_group():
+            try:
+                outcome = self._commit(self.worker.connected(), group)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
+                failure = translate(error, self._path, self.worker.db) if isinstance(error, apsw.Error) else error
+                if not isinstance(error, apsw.BusyError):
+                    self.worker.discard()  # nobody knows its state; the next group gets a new one
+                for request in group:
+                    request.job.settle(None, failure)
+            else:
+                self._settle(group, outcome)
+
+    def _next_group(self) -> list[_Request]:
+        group: list[_Request] = []
+        ops = size = 0
+        while self._waiting and (not group or (ops < GROUP_OPS and size < GROUP_BYTES)):
+            request = self._waiting.popleft()
+            if not request.job.future.cancelled():
+                group.append(request)
+                ops += len(request.unit.ops)
+                size += request.size
+        return group
+
+    def _settle(self, group: list[_Request], outcome: list[list[Result]]) -> None:
+        loop = group[0].job.loop
+
+        def deliver() -> None:
+            for request, results in zip(group, outcome, strict=True):
+                if not request.job.future.done():
+                    request.job.future.set_result(results)
+            self._wake()
+
+        try:
+            loop.call_soon_threadsafe(deliver)
+        except RuntimeError:
+            pass  # the loop is gone, and with it everybody who waited
+
+    def _commit(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
+        db.execute("BEGIN IMMEDIATE")  # waits for other processes, up to the busy timeout
+        try:
+            outcome = self._apply(db, [request.unit for request in group])
+        except (apsw.Error, MemoryStoreError) as error:
+            _roll_back(db)
+            if is_full(error, db):
+                return self._make_room(db, group)
+            return self._piecewise(db, group)
+        try:
+            db.execute("COMMIT")
+        except apsw.Error as error:
+            if is_full(error, db):
+                _roll_back(db)
+                return self._make_room(db, group)
+            return self._unknown(group)
+        return outcome
+
+    def _apply(self, db: apsw.Connection, units: Sequence[Unit]) -> list[list[Result]]:
+        layout = db.execute("SELECT layout FROM counter").get
+        if layout != self._layout:
+            self._fields = declared(db)
+            self._layout = layout
+        plan = make_plan(db, units, self._fields)
+        outcome = decide_all(db, plan, units)
+        apply_plan(db, plan)
+        return outcome
+
+    def _piecewise(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
+        """Something in the group cannot be written: a savepoint for each item, so that it fails alone."""
+        outcome: list[list[Result]] = []
+        db.execute("BEGIN IMMEDIATE")
+        for request in group:
+            results: list[Result] = []
+            for unit in request.units:
+                db.execute("SAVEPOINT item")
+                try:
+                    results += self._apply(db, [unit])[0]
+                except (apsw.Error, MemoryStoreError) as error:
+                    if not db.in_transaction:
+                        raise  # SQLite gave up the whole transaction
+                    db.execute("ROLLBACK TO item")
+                    results += self._failed(unit, error, db)
+                db.execute("RELEASE item")
+            outcome.append(results)
+        try:
+            db.execute("COMMIT")
+        except apsw.Error as error:
+            if is_full(error, db):
+                _roll_back(db)
+                return self._make_room(db, group)
+            return self._unknown(group)
+        return outcome
+
+    def _make_room(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
+        """The disk is full: empty the log into the file, then write one item at a time, so that what fits, and every
+        delete, still gets through."""
+        outcome: list[list[Result]] = []
+        for request in group:
+            results: list[Result] = []
+            for unit in request.units:
+                results += self._one(db, unit)
+            outcome.append(results)
+        return outcome
+
+    def _one(self, db: apsw.Connection, unit: Unit) -> list[Result]:
+        failure: BaseException | None = None
+        for _ in range(2):
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                results = self._apply(db, [unit])[0]
+                db.execute("COMMIT")
+            except (apsw.Error, MemoryStoreError) as error:
+                _roll_back(db)
+                failure = error
+                if not is_full(error, db):
+                    break
+                _checkpoint(db)
+            else:
+                return results
+        assert failure is not None
+        return self._failed(unit, failure, db)
+
+    def _failed(self, unit: Unit, error: BaseException, db: apsw.Connection) -> list[Result]:
+        reason = translate(error, self._path, db)
+        return [Result(Status.FAILED, error=reason) for _ in unit.ops]
+
+    def _unknown(self, group: list[_Request]) -> list[list[Result]]:
+        """The commit failed in a way that leaves it open whether it happened. After a failed fsync nothing may be
+        tried again on this connection: a second fsync would report success for bytes the kernel has dropped."""
+        self.worker.discard()
+        return [[Result(Status.UNKNOWN) for _ in request.unit.ops] for request in group]
+
+
+def _roll_back(db: apsw.Connection) -> None:
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
+def _checkpoint(db: apsw.Connection) -> None:
+    try:
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.Error:
+        pass  # then there is no room at all
