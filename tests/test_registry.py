@@ -64,13 +64,13 @@ def test_a_class_or_its_name_makes_a_store() -> None:
 def test_an_sqlite_address_names_a_file(url: str, path: str) -> None:
     store = create_store(url)
     assert isinstance(store, SqliteStore)
-    assert store.path == Path(path)
+    assert Path(store.path) == Path(path)
 
 
 def test_without_a_path_sqlite_lives_in_memory_db() -> None:
     store = create_store("sqlite")
     assert isinstance(store, SqliteStore)
-    assert store.path == Path("memory.db")
+    assert Path(store.path) == Path("memory.db")
 
 
 def test_the_query_of_an_address_gives_options_of_the_right_types() -> None:

@@ -141,13 +141,11 @@ def _structured(name: str) -> Any:
     import structlog
 
     def bound(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        for fact, value in _context.get():
-            event.setdefault(fact, value)
-        return event
+        return {**dict(_context.get()), **event}
 
     return structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.contextvars.merge_contextvars, bound, redact, _to_record],
+        processors=[bound, structlog.contextvars.merge_contextvars, redact, _to_record],
         wrapper_class=structlog.stdlib.BoundLogger,
         context_class=dict,
         cache_logger_on_first_use=True,

@@ -15,7 +15,7 @@ _CONTENT = {
 }
 """Names of facts that would carry what somebody remembered or asked."""
 _SECRET = re.compile(
-    r"pass(word|wd|phrase)?$|pwd$|secret|token|credential|api_?key|access_?key|private_?key|auth(orization)?$|dsn$",
+    r"passw(or)?d|passphrase|(^|_)pass$|pwd$|secret|token|credential|api_?key|access_?key|private_?key|auth(orization)?$|dsn$",
     re.I,
 )
 # user:password@ of an address (the password is what stands between the first colon and the last @ before the path),

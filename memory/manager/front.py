@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -10,9 +12,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from memory.clock import from_micros
-from memory.errors import InvalidItem, InvalidSetting
+from memory.errors import Closed, InvalidItem, InvalidSetting
 from memory.filters import parse
 from memory.filters.tree import conjoin
+from memory.manager.messages import from_message
 from memory.model import DEFAULT_NAMESPACE, MemoryItem
 from memory.store import ItemPage, MemoryStore, SearchPage
 from memory.sync import Home, blocking
@@ -33,7 +36,8 @@ class MemoryManager:
     ``backend_type``: a name, a URL, ``module:Class`` (see memory.registry), a subclass of MemoryStore, or a store
     ready-made; by default what MEMORY_BACKEND_TYPE says, else SQLite in ``./memory.db``. ``settings`` replaces the
     environment. ``options`` are settings (``path=``, ``deadline=``...) or options of the backend
-    (``clock=``, ``layers=``...), and win over both. Raises InvalidSetting, BackendUnavailable.
+    (``clock=``, ``layers=``...), and win over both. A mistake raises InvalidSetting or BackendUnavailable: here, or on a
+    running event loop, where reading files has to wait, from ``open``.
 
     >>> async with MemoryManager() as memory:                                       # doctest: +SKIP
     ...     await memory.add("Ana is allergic to nuts", user_id="ana")
@@ -53,44 +57,71 @@ class MemoryManager:
         **options: Any,
     ) -> None:
         self._last_created = 0
+        self._settings: Settings | None = settings
+        self._built: MemoryStore | None = None
+        self._building = threading.Lock()
+        self._wanted = (backend_type, options)
         if isinstance(backend_type, MemoryStore):
             if settings is not None or options:
                 raise InvalidSetting("a store that is ready-made takes no settings; give them when making the store")
-            self._settings = None
-            self._store = backend_type
-        else:
-            from memory.settings import store_of
+            self._built = backend_type
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._build()
+        # On a running loop ``open`` does it in a thread: it reads files and imports the settings' library.
 
-            self._settings, self._store = store_of(backend_type, settings, options)
+    def _build(self) -> MemoryStore:
+        """The store, made at the first call. Raises InvalidSetting, BackendUnavailable."""
+        with self._building:
+            if self._built is None:
+                from memory.settings import store_of
+
+                backend_type, options = self._wanted
+                assert not isinstance(backend_type, MemoryStore)
+                self._settings, self._built = store_of(backend_type, self._settings, options)
+            return self._built
 
     @property
     def store(self) -> MemoryStore:
         """The whole store: put, list, stream, count, scoped views, verify, backup and everything else."""
-        return self._store
+        return self._built or self._build()
 
     @property
     def settings(self) -> Settings | None:
         """The settings in force; None for a store that was given ready-made."""
+        self._built or self._build()
         return self._settings
 
     @property
+    def _opened(self) -> MemoryStore:
+        """The store, if it was made; whether it is open it knows itself."""
+        if self._built is None:
+            raise Closed("this memory is not open yet: use 'async with', or await memory.open()")
+        return self._built
+
+    @property
     def _home(self) -> Home:
-        return self._store._residence
+        return self.store._residence
 
     def __repr__(self) -> str:
-        return f"<MemoryManager of {self._store.name}>"
+        return f"<MemoryManager of {self.store.name}>"
 
     async def open(self) -> Self:
-        """Open the store on the running loop. Raises BackendUnavailable, CorruptData, WrongLoop."""
+        """Open the store on the running loop. Raises InvalidSetting, BackendUnavailable, CorruptData, WrongLoop."""
+        if self._built is None:
+            await asyncio.to_thread(self._build)
         if self._settings is not None and self._settings.log_format is not None:
             configure(self._settings.log_format, self._settings.log_level)
         await ready()
-        await self._store.open()
+        await self.store.open()
         return self
 
     async def close(self) -> None:
         """Finish what was accepted and release everything; again is harmless."""
-        await self._store.close()
+        if self._built is not None:
+            await self._built.close()
 
     def open_sync(self) -> Self:
         """Synchronous twin of ``open``: a private thread owns the loop until ``close_sync``."""
@@ -163,7 +194,7 @@ class MemoryManager:
                 f"what is remembered must be a str, a JSON object or list, or a MemoryItem, not {type(what).__name__}",
                 field="content",
             )
-        return await self._store.add(item, ttl=ttl, dedup=dedup)
+        return await self._opened.add(item, ttl=ttl, dedup=dedup)
 
     async def get(
         self,
@@ -316,10 +347,10 @@ class MemoryManager:
         the first is written; where the backend can, all or none are written. Raises InvalidItem (``index`` names the
         message), BatchError.
         """
-        start = max(self._store._clock(), self._last_created + 1)
+        start = max(self._opened._clock(), self._last_created + 1)
         items = [
             msgspec.structs.replace(
-                _from_message(message, index, metadata or {}),
+                from_message(message, index, metadata or {}),
                 namespace=(namespace,) if isinstance(namespace, str) else namespace,
                 user_id=user_id,
                 agent_id=agent_id,
@@ -329,7 +360,7 @@ class MemoryManager:
             for index, message in enumerate(messages)
         ]
         self._last_created = start + len(items) - 1
-        return await self._store.put_many(items, ttl=ttl, atomic=self._store.capabilities.atomic_batches)
+        return await self._opened.put_many(items, ttl=ttl, atomic=self._opened.capabilities.atomic_batches)
 
     close_sync = blocking(close)
     add_sync = blocking(add)
@@ -342,34 +373,5 @@ class MemoryManager:
 
     def _view(self, user_id: str | None, agent_id: str | None, session_id: str | None) -> MemoryStore | View:
         if user_id is None and agent_id is None and session_id is None:
-            return self._store
-        return self._store.scoped(user_id=user_id, agent_id=agent_id, session_id=session_id)
-
-
-def _from_message(message: Any, index: int, shared: dict[str, Any]) -> MemoryItem:
-    """A message of a conversation as an item. Raises InvalidItem, which names the message by its index."""
-
-    def unfit(why: str) -> InvalidItem:
-        return InvalidItem(f"message {index} {why}", field="messages", index=index)
-
-    if not isinstance(message, Mapping):
-        raise unfit(f'must be a dict such as {{"role": "user", "content": "..."}}, not {type(message).__name__}')
-    role = message.get("role")
-    if not isinstance(role, str) or not role:
-        raise unfit('needs a role such as "user" or "assistant"')
-    content = message.get("content")
-    if "content" not in message and not any(name != "role" for name in message):
-        raise unfit("has no content")
-    text: str | None = None
-    if isinstance(content, list):
-        parts = [part if isinstance(part, str) else _part_text(part) for part in content]
-        text = "\n".join(part for part in parts if part)
-    elif content is not None and not isinstance(content, str):
-        raise unfit(f"has a content of type {type(content).__name__}; it must be a text or a list of parts")
-    rest = {name: value for name, value in message.items() if name not in ("role", "content")}
-    return MemoryItem(content=content, text=text, kind="conversation", metadata={**shared, **rest, "role": role})
-
-
-def _part_text(part: Any) -> str | None:
-    text = part.get("text") if isinstance(part, dict) else None
-    return text if isinstance(text, str) else None
+            return self._opened
+        return self._opened.scoped(user_id=user_id, agent_id=agent_id, session_id=session_id)
