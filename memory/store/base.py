@@ -42,7 +42,7 @@ from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
 from memory.store.upkeep import Upkeep
 from memory.sync import Home, blocking
-from memory.telemetry import get_logger
+from memory.telemetry import get_logger, ready
 
 if TYPE_CHECKING:
     from memory.search.analysis import Analyser
@@ -138,6 +138,7 @@ class MemoryStore(Upkeep, ABC):
         async with self._opening:
             if self._loop is loop:
                 return self
+            await ready()
             try:
                 if self._loop is not None:  # the loop it was open on has ended without close
                     await self._close()
