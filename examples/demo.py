@@ -44,13 +44,14 @@ async def remember(manager: MemoryManager) -> None:
         for turn in TURNS
     ]
     # A view pins the user: what is written through it is Maya's, and nothing else can be read through it.
-    maya, noah = manager.store.scoped(user_id="maya"), manager.store.scoped(user_id="noah")
     began = time.perf_counter()
-    await maya.put_many(items)
+    await manager.store.scoped(user_id="maya").put_many(items)
     took = time.perf_counter() - began
-    await noah.put(MemoryItem(id="n001", content="Noah: My flight to Oslo leaves at 7:15 on Sunday"))
+    await manager.store.scoped(user_id="noah").put(
+        MemoryItem(content="Noah: My flight to Oslo leaves at 7:15 on Sunday")
+    )
     print(
-        f"  {len(items)} turns of Maya and her assistant Juno, {day(items[0])} to {day(items[-1])}: {took * 1000:.0f} ms"
+        f"  {len(items)} turns of Maya and Juno, her assistant, {day(items[0])} to {day(items[-1])}: {took * 1000:.0f} ms"
     )
     print(f"  what an acknowledged write survives here: {manager.store.durability}")
 
@@ -79,11 +80,8 @@ async def recall(manager: MemoryManager) -> dict[str, Any]:
     wrong = []
     for question in QUESTIONS["questions"]:
         options = ("since", "until", "speaker", "neighbours", "min_text")
-        asked = ", ".join(f"{name} {question[name]}" for name in options if name in question)
-        print(
-            f"\n  {question['id']}  {question['user'].capitalize()}: {question['query']}"
-            + (f"  [{asked}]" if asked else "")
-        )
+        asked = "".join(f"  [{name} {question[name]}]" for name in options if name in question)
+        print(f"\n  {question['id']}  {question['user'].capitalize()}: {question['query']}{asked}")
         if question["kind"] == "expires":
             pages, right = await watch_it_expire(manager, question)
         else:
@@ -135,6 +133,8 @@ def show(question: dict[str, Any], page: SearchPage, took: float) -> None:
     """Print the expected turn where it was found, else the best hit: what was said, source, date and time taken."""
     if not page.hits:
         print(f"       nothing found, {took * 1000:.1f} ms")
+        for turn in (turn for turn in TURNS if turn["id"] in question["expect"]):
+            print(f"       missed: turn {turn['id']} of {turn['at'][:10]}, {turn['speaker']}: {turn['text']}")
         return
     place = rank(question, page) or 0
     item = page.hits[place].item
@@ -176,15 +176,16 @@ def tour() -> None:
     print("A memory for an AI agent: what is said today is found weeks later, in another process, by its words.")
     print("\n1. One process remembers a conversation in a SQLite file, and ends.")
     again("sqlite", "remember")
-    print("\n2. A new process opens the file and answers from it.")
+    print(
+        "\n2. A new process opens the file and answers from it. Below each question: what was said, its source and date,"
+    )
+    print("   its place among the hits, the time the search took. In brackets: how it was asked, beyond the words.")
     kept = again("sqlite", "recall")
     print("\n3. The same script, both halves in one process: only MEMORY_BACKEND_TYPE is changed, to in_memory.")
     compared = again("in_memory", "remember", "recall")
     if kept != compared:
         sys.exit(f"\nThe engines disagree on {', '.join(name for name in kept if kept[name] != compared.get(name))}.")
-    print(
-        f"\nAll {len(kept)} questions were answered as expected, and both engines gave the same hits with the same scores."
-    )
+    print(f"\nAll {len(kept)} questions went as expected, and both engines gave the same hits with the same scores.")
     print(f"That took {time.perf_counter() - began:.1f} s. What to do next:")
     tool = Path(sys.executable).with_name("memory")
     print(f"  cd {FOLDER} && {tool} search 'boxes and the van' --user maya")
