@@ -152,7 +152,7 @@ class Status(enum.Enum):
     """How one write ended."""
 
     DONE = "done"
-    """Applied. ``row`` holds the stamp now in force (for Put and Touch); its body may be b"" for Put."""
+    """Applied. ``row`` holds the stamp now in force, for a Remove the tombstone's version; its body may be b""."""
     DUPLICATE = "duplicate"
     """Dedup found a live item: ``row`` is that item, whole. Nothing was written."""
     EXISTS = "exists"
