@@ -48,6 +48,15 @@ class Retrying(Suite):
         assert await store.get("a") == stored
         assert await caught.value.retry() == stored
 
+    async def test_retry_of_a_put_after_an_own_delete_writes_it(self, make: Make) -> None:
+        store, tap = await lossy(make)
+        await store.put(item())
+        await store.delete("a")
+        tap.requests = 1
+        with pytest.raises(UnknownOutcome) as caught:
+            await store.put(item(content="again"))
+        assert await caught.value.retry() == await store.get("a")
+
     async def test_retry_of_an_add_that_happened_is_no_conflict(self, make: Make) -> None:
         store, tap = await lossy(make)
         tap.replies = 1

@@ -32,7 +32,7 @@ async def plant(store: MemoryStore, clock: ManualClock) -> list[MemoryItem]:
     clock.advance(60)
     await store.put(item("temp", "will expire"), ttl=10_000)
     await store.touch("old")
-    await store.update("plain", metadata={"é": {"deep": ["x"]}}, agent_id="bot", session_id="s", kind="episodic", text="t")
+    await store.update("plain", metadata={"é": {"deep": ["x"]}}, agent_id="suite", session_id="s", kind="episodic", text="t")
     return await walk(store)
 
 
@@ -144,9 +144,8 @@ class Transfer(Suite):
         assert await store.count() == 0
 
     async def test_a_missing_file_is_named(self, store: MemoryStore, place: Path) -> None:
-        for call in (store.import_jsonl, store.restore):
-            with pytest.raises((MemoryStoreError, OSError), match=r"nowhere\.jsonl"):
-                await call(place / "nowhere.jsonl")  # type: ignore[operator]
+        with pytest.raises((MemoryStoreError, OSError), match=r"nowhere\.jsonl"):
+            await store.import_jsonl(place / "nowhere.jsonl")
 
     async def test_an_export_to_an_impossible_place_leaves_nothing(self, store: MemoryStore, place: Path) -> None:
         await store.put(item())
@@ -237,6 +236,11 @@ class Keeping(Suite):
             with pytest.raises((InvalidItem, CorruptData, MemoryStoreError)):
                 await store.restore(place / name)
             assert await store.count() == 0, name
+
+    async def test_a_missing_backup_is_named(self, make: Make, place: Path) -> None:
+        store = await make().open()
+        with pytest.raises((MemoryStoreError, OSError), match=r"nowhere\.backup"):
+            await store.restore(place / "nowhere.backup")
 
     async def test_an_export_can_be_restored_too(self, make: Make, clock: ManualClock, place: Path) -> None:
         store = await make().open()
