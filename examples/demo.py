@@ -47,9 +47,7 @@ async def remember(manager: MemoryManager) -> None:
     began = time.perf_counter()
     await manager.store.scoped(user_id="maya").put_many(items)
     took = time.perf_counter() - began
-    await manager.store.scoped(user_id="noah").put(
-        MemoryItem(content="Noah: My flight to Oslo leaves at 7:15 on Sunday")
-    )
+    await manager.store.scoped(user_id="noah").put(MemoryItem(content="Noah: My flight leaves at 7:15 on Sunday"))
     print(
         f"  {len(items)} turns of Maya and Juno, her assistant, {day(items[0])} to {day(items[-1])}: {took * 1000:.0f} ms"
     )
