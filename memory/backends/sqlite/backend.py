@@ -14,7 +14,7 @@ from memory.backends.sqlite.faults import translate
 from memory.backends.sqlite.schema import SYNCHRONOUS, connect, declared, prepare
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer
-from memory.errors import InvalidSetting
+from memory.errors import Closed, InvalidSetting
 from memory.ops import (
     Around,
     Count,
@@ -75,7 +75,7 @@ class SqliteStore(MemoryStore):
             raise InvalidSetting("path must name a file; for a store without one use in_memory", setting="path")
         self.busy_timeout = busy_timeout
         self.vfs = vfs
-        self._file = os.path.abspath(self.path)  # noqa: PTH100 - resolves no links, as SQLite does not
+        self._file = self.path
         self._direct: apsw.Connection | None = None
         self._reader: Worker | None = None
         self._keeper: Worker | None = None
@@ -92,19 +92,21 @@ class SqliteStore(MemoryStore):
         self._identity = self.analyser.identity
         self._prepared = False
         self._reader = Worker("sqlite-reader", self._connect_reader)
-        self._seen = await self._run(self._reader, lambda db: int(db.execute("SELECT version FROM counter").get))
+        self._seen = await self._run(self._reader, self._get_ready)
         self._writer = Writer(self._file, self._connect_writer, self._wake_watchers)
-        try:
-            self._direct = connect(self._file, vfs=self.vfs, cache_kib=8_192, read_only=True)
-            # Held up by nobody: a read that would wait, or grows long, goes to a worker.
-            self._direct.set_busy_timeout(0)
-            self._direct.set_progress_handler(lambda: True, INLINE_OPERATIONS)
-            self._fields = declared(self._direct)
-        except apsw.Error as error:
-            raise translate(error, self._file) from error
+
+    def _get_ready(self, db: apsw.Connection) -> int:
+        """In the reader's thread: the connection for reads on the loop, and the newest version."""
+        self._direct = connect(self._file, vfs=self.vfs, cache_kib=8_192, read_only=True)
+        # Held up by nobody: a read that would wait, or grows long, goes to a worker.
+        self._direct.set_busy_timeout(0)
+        self._direct.set_progress_handler(lambda: True, INLINE_OPERATIONS)
+        self._fields = declared(db)
+        return int(db.execute("SELECT version FROM counter").get)
 
     def _connect_reader(self) -> apsw.Connection:
         if not self._prepared:
+            self._file = os.path.abspath(self.path)  # noqa: PTH100 - resolves no links, as SQLite does not
             prepare(
                 self._file,
                 synchronous=self.synchronous,
@@ -145,12 +147,16 @@ class SqliteStore(MemoryStore):
     async def _run(self, worker: Worker | None, call: Callable[..., T], *args: Any) -> T:
         """``call(connection, *args)`` in a worker, SQLite's errors translated."""
         if worker is None:
-            self._refuse()
-            raise AssertionError
+            raise Closed(f"this {self.name} store is closed")
         try:
             return await worker.run(call, *args)
         except apsw.Error as error:
             raise translate(error, self._file, worker.db) from error
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise Closed(f"this {self.name} store is closed")
+        return self._writer
 
     async def _read_in(self, call: Callable[..., T], *args: Any) -> T:
         """A read in the reader's thread."""
@@ -158,7 +164,8 @@ class SqliteStore(MemoryStore):
 
     def _at_once(self, call: Callable[..., T], *args: Any) -> T | None:
         """A short read here and now; None when it would wait or grows long."""
-        assert self._direct is not None
+        if self._direct is None:
+            raise Closed(f"this {self.name} store is closed")
         try:
             return call(self._direct, *args)
         except (apsw.BusyError, apsw.LockedError, apsw.InterruptError):
@@ -175,8 +182,7 @@ class SqliteStore(MemoryStore):
     # --- hooks ---------------------------------------------------------------------------------
 
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
-        assert self._writer is not None
-        return await self._writer.write(ops, atomic)
+        return await self._writing().write(ops, atomic)
 
     async def _read(self, op: Read) -> list[Row | None]:
         if len(op.keys) <= INLINE_KEYS:
@@ -224,8 +230,7 @@ class SqliteStore(MemoryStore):
             removed += done
             if not done:
                 break
-        assert self._writer is not None
-        await self._run(self._writer.worker, upkeep.forget, now, self.feed_retention)
+        await self._run(self._writing().worker, upkeep.forget, now, self.feed_retention)
         return removed
 
     async def _health(self) -> dict[str, Any]:
@@ -235,8 +240,7 @@ class SqliteStore(MemoryStore):
         return await self._run(self._upkeeper(), verifying.verify, self.language)
 
     async def _repair(self) -> RepairReport:
-        assert self._writer is not None
-        return await self._run(self._writer.worker, verifying.repair, self.language, self._clock())
+        return await self._run(self._writing().worker, verifying.repair, self.language, self._clock())
 
     async def _backup(self, path: Path) -> int | None:
         stop = [False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -95,10 +96,13 @@ def _say(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, 
         said_of_column = _column(f"items.f{fields[path]}", compare)
         if said_of_column is not None:
             return said_of_column
-    if root in _JSON_ROOTS and not any('"' in part or "\\" in part for part in path[1:]):
-        # A label between quotes is taken literally, but there is no way to write a quote or backslash in one.
+    if root in _JSON_ROOTS and not any(_unspeakable(part) for part in path[1:]):
+        # A label between quotes is taken literally, but there is no way to write these three in one.
         return _json(compare, f"$.{root}" + "".join(f'."{part}"' for part in path[1:]))
     return None
+
+
+_unspeakable = re.compile('["\\\\\0]').search
 
 
 def _among(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool] | None:

@@ -148,13 +148,22 @@ def all_of(parts: Sequence[Sql]) -> Sql:
     )
 
 
-def key_condition(span: tuple[bytes, bytes] | None, after: bytes | None = None) -> Sql | None:
-    """A range of keys, after one of them: two bounds, so that an index seeks to both."""
-    if after is not None and (span is None or after >= span[0]):
-        return (
-            Sql("items.key > ?", (after,)) if span is None else Sql("items.key > ? AND items.key < ?", (after, span[1]))
-        )
-    return None if span is None else Sql("items.key >= ? AND items.key < ?", span)
+def key_condition(
+    span: tuple[bytes, bytes] | None, after: bytes | None = None, *, descending: bool = False
+) -> Sql | None:
+    """A range of keys, beyond one of them: at most one bound on each side, so that an index seeks to both."""
+    low, high = span or (None, None)
+    parts: list[Sql] = []
+    if after is not None and descending and (high is None or after < high):
+        high = after
+    elif after is not None and not descending and (low is None or after >= low):
+        low = None
+        parts.append(Sql("items.key > ?", (after,)))
+    if low is not None:
+        parts.append(Sql("items.key >= ?", (low,)))
+    if high is not None:
+        parts.append(Sql("items.key < ?", (high,)))
+    return all_of(parts) if parts else None
 
 
 def to_page(found: Sequence[tuple[Any, ...]], op: Scan, *, exact: bool) -> Page:

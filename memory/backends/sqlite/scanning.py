@@ -62,7 +62,8 @@ def _select(
 def _by_key(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
     after = None if op.after is None else encode_key((op.after.namespace, op.after.id))
     span = key_range(op.scope)
-    narrow = key_condition(span, after)
+    narrow = key_condition(span, after, descending=op.order.descending)
+    order = "items.key DESC" if op.order.descending else "items.key"
     if len(choices) + len(tags) > 1 or any(not choice.sorted_by_key for choice in choices):
         best, few = _fewest(db, choices, tags, span)
         if not few:
@@ -72,12 +73,13 @@ def _by_key(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver],
     else:
         best = choices[0] if choices else tags[0] if tags else None
     if isinstance(best, str):
-        return _tagged(db, op, best, [residual], after=after, order="tags.entry")
+        entries = "tags.entry DESC" if op.order.descending else "tags.entry"
+        return _tagged(db, op, best, [residual], after=after, order=entries)
     if best is None:
-        return _select(db, op, "items_key", [narrow, residual], "items.key")
+        return _select(db, op, "items_key", [narrow, residual], order)
     if best.sorted_by_key:
-        return _select(db, op, best.index, [best.condition, narrow, residual], "items.key")
-    return _select(db, op, best.index, [best.condition, _unindexed(narrow), residual], "items.key")
+        return _select(db, op, best.index, [best.condition, narrow, residual], order)
+    return _select(db, op, best.index, [best.condition, _unindexed(narrow), residual], order)
 
 
 def _unindexed(condition: Sql | None) -> Sql | None:
@@ -123,7 +125,9 @@ def _tagged(
     low, high = _tag_span(tag, key_range(op.scope))
     name = tag.encode() + b"\0"
     above = ">="
-    if after is not None and name + after >= low:
+    if after is not None and op.order.descending and name + after < high:
+        high = name + after
+    elif after is not None and not op.order.descending and name + after >= low:
         low, above = name + after, ">"
     condition = all_of([part for part in parts if part is not None])
     columns = FULL_SQL if op.vectors else BARE_SQL
