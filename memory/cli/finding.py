@@ -66,8 +66,8 @@ async def search(
     else:
         print_hits(page.hits)
         if explain:
-            _explain(page.hits)
-        _more(page, "search", query)
+            _explain(page.hits, neighbours)
+        _more(page)
 
 
 async def _remedy(
@@ -93,19 +93,22 @@ async def _remedy(
     return f"{there} memories were searched. Try {', or '.join(tries)}"
 
 
-def _explain(hits: list[Hit]) -> None:
+def _explain(hits: list[Hit], neighbours: int) -> None:
+    """How each score came about: what each word adds, and what was said before and after lends."""
     out = console()
     for hit in hits:
-        parts = [
+        words = " + ".join(
             f"{safe(part['term'])} {part['contribution']:.2f} ({part['tf']}x, in {part['df']})"
-            for part in hit.components.get("terms", ())
+            for part in hit.components["terms"]
             if part["tf"]
-        ]
-        lent = hit.components.get("neighbours")
-        out.print(f"{safe(hit.item.id)}  " + (" + ".join(parts) or "no word") + (f" + {lent:.2f} lent" if lent else ""))
+        )
+        own = words or "no word of its own"
+        if neighbours:
+            own = f"({own}) / {1 + 0.6 * neighbours:g} + {hit.components['neighbours']:.2f} lent"
+        out.print(f"{safe(hit.item.id)}  {hit.score:.2f} = {own}")
 
 
-def _more(page: SearchPage, name: str, *arguments: str) -> None:
+def _more(page: SearchPage) -> None:
     if page.cursor is not None:
         note(f"more: repeat with --cursor {page.cursor}")
     elif not page.complete:

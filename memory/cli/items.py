@@ -199,7 +199,9 @@ def _missing(at: At, id: str) -> Exception:
     from memory.model import DEFAULT_NAMESPACE
 
     path = at.segments or DEFAULT_NAMESPACE
-    return NotFound(f"there is no memory {id!r} in namespace {' / '.join(path)}", key=(path, id))
+    whose = " that these options may see" if at.scoped else ""
+    elsewhere = "" if at.segments else "; --namespace looks in another"
+    return NotFound(f"there is no memory {id!r} in namespace {' / '.join(path)}{whose}{elsewhere}", key=(path, id))
 
 
 def _fields(
