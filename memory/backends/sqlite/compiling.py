@@ -47,7 +47,7 @@ _BODY = "CAST(items.body AS TEXT)"
 def compile_filter(where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> Translated[Sql]:
     """The filter as a condition over ``items``, and whether it is exact."""
     return translate(
-        where, negating(lambda compare: _say(compare, fields), _complement), all_of=_join(" AND "), any_of=_join(" OR ")
+        where, negating(lambda compare: _say(compare, fields), _complement), all_of=_every, any_of=_some
     )
 
 
@@ -67,6 +67,19 @@ def _join(word: str) -> Callable[[list[Sql]], Sql]:
         return Sql(balanced([part.text for part in parts]), tuple(param for part in parts for param in part.params))
 
     return join
+
+
+_conjunction, _disjunction = _join(" AND "), _join(" OR ")
+
+
+def _every(parts: list[Sql]) -> Sql:
+    # A constant among conditions takes the ground from under INDEXED BY, so it never gets into the text.
+    return NEVER if NEVER in parts else _conjunction(parts)
+
+
+def _some(parts: list[Sql]) -> Sql:
+    possible = [part for part in parts if part is not NEVER]
+    return _disjunction(possible) if len(possible) > 1 else possible[0] if possible else NEVER
 
 
 def _say(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool] | None:
@@ -122,9 +135,7 @@ def _among(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql
             others.append(sql)
     for (start, params), values in lists.items():
         others.append(Sql(f"{start} IN ({','.join('?' * len(values))})", (*params, *values)))
-    if not others:
-        return NEVER, all_exact
-    return (others[0] if len(others) == 1 else _join(" OR ")(others)), all_exact
+    return _some(others), all_exact
 
 
 def _equal_null(expression: str) -> tuple[Sql, bool]:
@@ -199,6 +210,8 @@ def _column(column: str, compare: Compare) -> tuple[Sql, bool] | None:
     """A declared field. Its column holds numbers and strings (beyond 256 characters their beginning), bools as a
     byte, NULL for the rest; an operand it cannot decide is left to the body."""
     op, value = compare.op, compare.value
+    if op in ("exists", "contains"):
+        return None
     if isinstance(value, bool):
         if op != "eq":
             return NEVER, True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from memory.backends.sqlite.applying import numbers
-from memory.backends.sqlite.compiling import Sql, compile_filter
+from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.docs import (
     BUCKET_SHIFT,
     LONG,
@@ -47,6 +47,8 @@ _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 def match(db: apsw.Connection, op: Match, fields: Mapping[tuple[str, ...], int]) -> Matched | None:
     """Candidates and df, in one snapshot; None when SQL cannot say the whole filter. Raises CorruptData."""
     translated = compile_filter(op.where, fields)
+    if translated.predicate is NEVER:
+        return Matched((0,) * len(op.terms), [])
     if not translated.exact:
         return None
     db.execute("BEGIN")

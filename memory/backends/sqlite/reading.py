@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.compiling import Sql, compile_filter
+from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.records import FULL_SQL, encode_key, to_row, to_row_within
 from memory.filters import And, Compare, Filter
 from memory.model import Key
@@ -105,13 +105,13 @@ def _ranged(part: Compare, fields: Mapping[tuple[str, ...], int]) -> list[Driver
     """Ranges of time and importance. The partial indexes hold only what differs from a fresh record."""
     root = part.path[0]
     said = compile_filter(part, fields).predicate
-    if said is None:
+    if said is None or said is NEVER:
         return []
     if root == "created_at":
         return [Driver("items_created", said)]
     if root == "expires_at" and part.value is not None:
         return [Driver("items_expires", said)]
-    if root == "importance" and isinstance(part.value, int | float):
+    if root == "importance":
         misses_default = {"eq": part.value != 0.5, "gt": part.value >= 0.5, "gte": part.value > 0.5,
                           "lt": part.value <= 0.5, "lte": part.value < 0.5}[part.op]  # fmt: skip
         if misses_default:
@@ -135,6 +135,8 @@ def tag_drivers(where: Filter | None) -> list[str]:
 def conditions(op: Scan | Count, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool]:
     """Owner scope, life and as much of the filter as SQL can say; and whether that is all of it."""
     translated = compile_filter(op.where, fields)
+    if translated.predicate is NEVER:
+        return NEVER, translated.exact
     parts = [Sql(LIVE, (op.now,)), *owner_conditions(op.scope)]
     if translated.predicate is not None:
         parts.append(translated.predicate)

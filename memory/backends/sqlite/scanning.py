@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from memory.backends.sqlite.compiling import Sql
+from memory.backends.sqlite.compiling import NEVER, Sql
 from memory.backends.sqlite.reading import (
     FEW,
     LIVE,
@@ -39,6 +39,8 @@ def touches_bodies(op: Scan | Count, fields: Fields) -> bool:
 def scan(db: apsw.Connection, op: Scan, fields: Fields) -> Page:
     """One page. Raises CorruptData."""
     residual, exact = conditions(op, fields)
+    if residual is NEVER:
+        return Page([], exact=True, more=False)
     choices = drivers(op.scope, op.where, fields)
     tags = tag_drivers(op.where)
     if op.order.field == "key":
@@ -250,6 +252,8 @@ def _is_behind(stretch: str, value: float, *, descending: bool) -> bool:
 def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
     """How many live records; None when SQL cannot say the whole filter."""
     residual, exact = conditions(op, fields)
+    if residual is NEVER:
+        return 0
     if not exact:
         return None
     span = key_condition(key_range(op.scope))
@@ -275,6 +279,8 @@ def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
 def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str, ...]] | None:
     """Namespaces with live records, in order, by one seek each; None when SQL cannot say the whole filter."""
     residual, exact = conditions(op, fields)
+    if residual is NEVER:
+        return []
     if not exact:
         return None
     low, high = key_range(op.scope) or (b"", b"\xff")
