@@ -1,0 +1,85 @@
+"""Few ids, words and values, so that what is written is met again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from memory.model import MemoryItem
+from memory.testing.machine.model import Pins
+
+PATHS: list[tuple[str, ...]] = [("n",), ("n", "m"), ("nm",)]
+IDS = ["a", "b", "B", "é", "a/b"]
+KEYS = [(path, id) for path in PATHS for id in IDS]
+USERS = [None, "ann", "bob"]
+WORDS = ["marmot", "whistle", "marmots", "grass", "river", "the"]
+SCALARS: list[Any] = [None, True, False, 0, 1, 1.0, -0.0, 2**53, 2**53 + 1, 1.5, "", "a", "ab", "é"]
+
+VIEWS = [
+    Pins(),
+    Pins(user_id="ann"),
+    Pins(user_id="bob"),
+    Pins(("n",)),
+    Pins(("n",), below=False, user_id="ann"),
+    Pins(("n", "m"), session_id="s"),
+]
+
+views = st.sampled_from(VIEWS)
+keys = st.sampled_from(KEYS)
+scalars = st.sampled_from(SCALARS)
+texts = st.lists(st.sampled_from(WORDS), min_size=0, max_size=6).map(" ".join)
+values = st.one_of(scalars, st.lists(scalars, max_size=2), st.dictionaries(st.sampled_from(["k", "z"]), scalars, max_size=2))
+contents = st.one_of(texts, values)
+metadata = st.dictionaries(st.sampled_from(["x", "y"]), values, max_size=2)
+patches = st.dictionaries(st.sampled_from(["x", "y", "k"]), values, max_size=2)
+ttls = st.sampled_from([None, None, None, 1, 5, 50])
+orders = st.sampled_from(
+    ["key", "-key", "created_at", "-created_at", "updated_at", "-updated_at", "accessed_at", "importance", "-importance"]
+)
+tags = st.sampled_from([(), ("red",), ("red", "blue")])
+kinds = st.sampled_from(["note", "fact"])
+
+
+@st.composite
+def items(draw: st.DrawFn) -> MemoryItem:
+    """An item under one of KEYS."""
+    path, id = draw(keys)
+    return MemoryItem(
+        id=id,
+        namespace=path,
+        content=draw(contents),
+        text=draw(st.one_of(st.none(), texts)),
+        metadata=draw(metadata),
+        tags=draw(tags),
+        kind=draw(kinds),
+        user_id=draw(st.sampled_from(USERS)),
+        session_id=draw(st.sampled_from([None, "s"])),
+        importance=draw(st.sampled_from([0.0, 0.5, 1.0])),
+    )
+
+
+def _operators(value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    one = st.tuples(st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$contains"]), value)
+    many = st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(value, max_size=3))
+    exists = st.tuples(st.just("$exists"), st.booleans())
+    prefix = st.tuples(st.just("$startswith"), st.sampled_from(["", "a", "é"]))
+    return st.one_of(one, one, many, exists, prefix).map(lambda pair: dict([pair]))
+
+
+_PLACES = ["metadata.x", "metadata.y", "metadata.x.k", "content", "content.z", "user_id", "text", "importance", "tags", "kind", "id"]
+leaves = st.tuples(st.sampled_from(_PLACES), _operators(st.one_of(values, st.sampled_from(["note", "ann", "red"])))).map(
+    lambda pair: dict([pair])
+)
+filters = st.one_of(
+    st.none(),
+    st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.fixed_dictionaries({"$not": inner}),
+            st.fixed_dictionaries({"$and": st.lists(inner, min_size=1, max_size=3)}),
+            st.fixed_dictionaries({"$or": st.lists(inner, min_size=1, max_size=3)}),
+        ),
+        max_leaves=4,
+    ),
+)
