@@ -1,80 +1,23 @@
-"""The command, as people and scripts use it."""
+"""The command, as people and scripts use it: remembering and finding."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from blockbuster import BlockBuster
 
-import memory as memory_package
 from memory import MemoryItem, MemoryManager
-from memory.cli.app import run
 from memory.cli.output import one_line, safe
 
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> Any:
-        return json.loads(self.err)["error"]
-
-
-Memory = Callable[..., Done]
-
-
-@pytest.fixture(autouse=True)
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing_blocks_a_loop: BlockBuster) -> Iterator[Path]:
-    """An empty directory and environment. The loop of a command runs nothing beside it, so it may block."""
-    for name in list(os.environ):
-        if name.upper().startswith("MEMORY_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(Path(memory_package.__file__).parents[1]))  # for children, wherever they run
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    monkeypatch.chdir(tmp_path)
-    nothing_blocks_a_loop.deactivate()
-    yield tmp_path
-    nothing_blocks_a_loop.activate()
-
-
-@pytest.fixture
-def memory(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Memory:
-    """Runs a command line in this process."""
-
-    def call(*arguments: str, stdin: str = "") -> Done:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        capfd.readouterr()
-        code = run(list(arguments))
-        return Done(code, *capfd.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def nuts(memory: Memory) -> Memory:
-    """A memory of three."""
-    memory("add", "Ana is allergic to nuts", "--user", "ana", "--id", "a1", "--tag", "health")
-    memory("add", "Ana likes almond croissants", "--user", "ana", "--id", "a2", "--session", "s1")
-    memory("add", "Bob eats nuts by the handful", "--user", "bob", "--id", "b1", "-n", "team", "-n", "red")
-    return memory
+Memory = Callable[..., Any]
 
 
 # --- as a program ------------------------------------------------------------------------------

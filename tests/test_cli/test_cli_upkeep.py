@@ -1,0 +1,184 @@
+"""The command: moving memories, looking after the store, and what is set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory import registry
+
+Memory = Callable[..., Any]
+
+
+# --- export and import -------------------------------------------------------------------------
+
+
+def test_what_is_exported_can_be_imported_elsewhere(nuts: Memory, empty: Path) -> None:
+    assert nuts("export", "out.jsonl").out == "3 exported to out.jsonl\n"
+    lines = [json.loads(line) for line in (empty / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["a1", "a2", "b1"]
+    assert nuts("import", "out.jsonl", "--path", "other.db").out == "3 imported\n"
+    before = nuts("get", "a1", "--json").json
+    after = nuts("get", "a1", "--json", "--path", "other.db").json
+    assert {**before, "version": 0} == {**after, "version": 0}
+
+
+def test_an_export_can_be_scoped_and_go_to_standard_output(nuts: Memory, empty: Path) -> None:
+    done = nuts("export", "-", "--user", "ana", "--where", '{"tags": {"$contains": "health"}}')
+    assert [json.loads(line)["id"] for line in done.out.splitlines()] == ["a1"]
+    assert done.err == "memory: 1 exported\n"
+    assert nuts("export", "team.jsonl", "--under", "team", "--json").json == {"exported": 1, "file": "team.jsonl"}
+    assert sorted(path.name for path in empty.iterdir() if path.suffix == ".jsonl") == ["team.jsonl"]
+
+
+def test_an_export_does_not_write_over_a_file_unless_forced(nuts: Memory, empty: Path) -> None:
+    (empty / "out.jsonl").write_text("precious")
+    refused = nuts("export", "out.jsonl")
+    assert (refused.code, "--force" in refused.err) == (4, True)
+    assert (empty / "out.jsonl").read_text() == "precious"
+    assert nuts("export", "out.jsonl", "--force").code == 0
+    assert nuts("export", "no/such/folder/out.jsonl").code == 2
+
+
+GOOD, BAD = '{"content": "good", "id": "g"}', '{"content": "bad", "colour": "red"}'
+
+
+def test_a_bad_line_is_named_and_nothing_or_the_rest_is_imported(memory: Memory, empty: Path) -> None:
+    (empty / "in.jsonl").write_text(f"{GOOD}\n\n{BAD}\nnot json\n")
+    refused = memory("import", "in.jsonl")
+    assert refused.code == 2
+    assert "line 3: unknown field 'colour'" in refused.err
+    assert "Nothing was imported" in refused.err
+    assert memory("import", "in.jsonl", "--json").error["lines"]["3"].startswith("unknown field")
+    assert memory("count").out == "0\n"
+    some = memory("import", "in.jsonl", "--skip-bad")
+    assert (some.code, some.out) == (1, "1 imported, 2 refused\n")
+    assert "line 3: unknown field" in some.err
+    assert "line 4: this is not JSON" in some.err
+    told = memory("import", "in.jsonl", "--skip-bad", "--json").json
+    assert (told["imported"], sorted(told["refused"])) == (1, ["3", "4"])
+
+
+def test_many_bad_lines_are_not_all_printed(memory: Memory, empty: Path) -> None:
+    (empty / "in.jsonl").write_text(f"{BAD}\n" * 50)
+    done = memory("import", "in.jsonl", "--skip-bad")
+    assert len(done.err.splitlines()) == 11
+    assert "and 40 more; --json lists them all" in done.err
+
+
+def test_an_import_reads_standard_input_and_comes_to_lie_in_its_scope(memory: Memory) -> None:
+    assert memory("import", "-", "--user", "ana", "-n", "team", stdin=GOOD).out == "1 imported\n"
+    item = memory("get", "g", "-n", "team", "--json").json
+    assert (item["user_id"], item["namespace"]) == ("ana", ["team"])
+    outside = memory("import", "-", "--user", "ana", stdin='{"content": 1, "user_id": "bob"}')
+    assert (outside.code, "pinned" in outside.err) == (2, True)
+
+
+def test_a_file_that_is_not_there_makes_no_memory(memory: Memory, empty: Path) -> None:
+    for line in (("import", "nothing.jsonl"), ("restore", "nothing.backup")):
+        done = memory(*line)
+        assert (done.code, done.err) == (2, f"memory: {line[1]}: No such file or directory\n")
+    assert list(empty.iterdir()) == []
+
+
+# --- verify, repair, backup, restore -----------------------------------------------------------
+
+
+def test_a_sound_store_verifies_and_a_damaged_one_does_not(nuts: Memory, empty: Path) -> None:
+    assert nuts("verify").out == "3 records checked, no problems found\n"
+    assert nuts("verify", "--json").json == {"ok": True, "checked": 3, "problems": []}
+    file = empty / "memory.db"
+    data = file.read_bytes()
+    assert b"Ana is allergic" in data
+    file.write_bytes(data.replace(b"Ana is allergic", b"Bob is allergic"))
+    damaged = nuts("verify")
+    assert (damaged.code, "1 problems found" in damaged.out or "problems found" in damaged.out) == (1, True)
+    assert "`memory repair`" in damaged.err
+    assert nuts("verify", "--json").json["ok"] is False
+    assert nuts("get", "a1").code == 5
+    repaired = nuts("repair")
+    assert (repaired.code, "set aside" in repaired.err) == (5, True)
+    assert nuts("verify").code == 0
+    assert nuts("count").out == "2\n"
+
+
+def test_a_sound_store_is_repaired_without_loss(nuts: Memory) -> None:
+    assert nuts("repair").code == 0
+    assert nuts("repair", "--json").json["quarantined"] == []
+    assert nuts("count").out == "3\n"
+
+
+def test_a_backup_is_restored_into_an_empty_store_or_in_place_of_another(nuts: Memory) -> None:
+    assert nuts("backup", "m.backup").out == "3 records backed up to m.backup\n"
+    taken = nuts("backup", "m.backup")
+    assert (taken.code, "choose another name" in taken.err) == (4, True)
+    assert nuts("restore", "m.backup", "--path", "new.db", "--json").json == {"records": 3}
+    nuts("delete", "a1")
+    nuts("add", "later", "--id", "z")
+    full = nuts("restore", "m.backup")
+    assert (full.code, "restore with --replace" in full.err) == (4, True)
+    unsure = nuts("restore", "m.backup", "--replace")
+    assert (unsure.code, "say --yes" in unsure.err) == (2, True)
+    assert nuts("restore", "m.backup", "--replace", "--yes").out == "3 records restored\n"
+    assert [item["id"] for item in nuts("list", "--json").json["items"]] == ["a1", "a2", "b1"]
+
+
+def test_what_is_no_backup_is_refused(nuts: Memory, empty: Path) -> None:
+    (empty / "junk").write_bytes(b"\x00junk" * 100)
+    done = nuts("restore", "junk", "--path", "new.db")
+    assert done.code in (2, 3, 5)
+    assert len(done.err.splitlines()) == 1
+
+
+# --- config and backends -----------------------------------------------------------------------
+
+
+def test_config_tells_every_setting_its_origin_and_the_path_in_use(
+    memory: Memory, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty / ".env").write_text("MEMORY_FEED=true\n")
+    monkeypatch.setenv("MEMORY_SQLITE_SYNCHRONOUS", "normal")
+    monkeypatch.setenv("MEMORY_LIMIT_OF_SOMEBODY_ELSE", "1")
+    told = memory("config", "--path", "x.db", "--json").json
+    settings = told["settings"]
+    assert settings["feed"] == {"value": True, "from": ".env file", "variable": "MEMORY_FEED"}
+    assert settings["sqlite_synchronous"]["from"] == "environment"
+    assert settings["path"]["from"] == "argument"
+    assert settings["language"]["from"] == "default"
+    assert (told["backend"], told["path"], told["exists"]) == ("sqlite", str(empty / "x.db"), False)
+    assert told["durability"] == "process"
+    assert told["unknown_variables"] == ["MEMORY_LIMIT_OF_SOMEBODY_ELSE"]
+    shown = memory("config", "--path", "x.db")
+    assert "not there yet" in shown.out
+    assert str(empty / "x.db") in shown.out.replace("\n", "")
+    assert "MEMORY_LIMIT_OF_SOMEBODY_ELSE" in shown.err
+    assert not (empty / "x.db").exists(), "config opens nothing"
+
+
+def test_config_and_errors_hide_secrets(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_SOURCE", '{"api_key": "hunter2", "writer": "w"}')
+    for line in (("config",), ("config", "--json")):
+        done = memory(*line, "--backend", "memory://?language=english")
+        assert "hunter2" not in done.out + done.err
+        assert "writer" in done.out
+    done = memory("config", "--backend", "redis://me:hunter2@host/0")
+    assert (done.code, "hunter2" in done.err) == (2, False)
+
+
+def test_backends_tells_what_each_can_do_and_how_to_install_what_is_missing(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        registry.BACKENDS, "redis", registry.Backend("memory.backends.redis:RedisStore", "redis", ("redis",))
+    )
+    shown = memory("backends").out
+    assert "sqlite://" in shown
+    assert "not available" in shown
+    told = {one["name"]: one for one in memory("backends", "--json").json["backends"]}
+    assert told["sqlite"]["capabilities"]["persistent"] is True
+    assert told["in_memory"]["capabilities"]["persistent"] is False
+    assert told["redis"]["available"] is False
