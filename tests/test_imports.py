@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("numpy", "pydantic", "pydantic_settings", "typer", "rich", "structlog", "apsw", "Stemmer", "sortedcontainers"),
-    *("httpx", "torch", "sqlite3", "importlib.metadata"),
+    *("httpx", "torch", "importlib.metadata"),
 }
 
 

@@ -30,17 +30,11 @@ def print_json(value: Any) -> None:
     def plain(thing: Any) -> Any:
         if isinstance(thing, MemoryItem):
             return thing.to_dict()
-        raise TypeError(f"{type(thing).__name__} has no JSON form")
-
-    # msgspec would write an item as a plain struct, so items are replaced before it sees them.
-    def replaced(thing: Any) -> Any:
         if isinstance(thing, dict):
-            return {name: replaced(part) for name, part in thing.items()}
-        if isinstance(thing, list | tuple):
-            return [replaced(part) for part in thing]
-        return plain(thing) if isinstance(thing, MemoryItem) else thing
+            return {name: plain(part) for name, part in thing.items()}
+        return [plain(part) for part in thing] if isinstance(thing, list | tuple) else thing
 
-    print(msgspec.json.format(msgspec.json.encode(replaced(value)), indent=2).decode())
+    print(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())
 
 
 def note(text: str) -> None:

@@ -91,7 +91,8 @@ class MemoryManager:
     @property
     def settings(self) -> Settings | None:
         """The settings in force; None for a store that was given ready-made."""
-        self._built or self._build()
+        if self._built is None:
+            self._build()
         return self._settings
 
     @property

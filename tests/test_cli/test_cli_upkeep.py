@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,3 +187,46 @@ def test_backends_tells_what_each_can_do_and_how_to_install_what_is_missing(
     assert told["sqlite"]["capabilities"]["persistent"] is True
     assert told["in_memory"]["capabilities"]["persistent"] is False
     assert told["redis"]["available"] is False
+
+
+# --- at a terminal -----------------------------------------------------------------------------
+
+
+def at_a_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
+    """Runs a command line in a child whose streams are a terminal; the exit code and all it showed."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "memory", *arguments], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, answer.encode())
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while chunk := os.read(ours, 65_536):
+            shown += chunk
+    os.close(ours)
+    return child.wait(60), shown.decode()
+
+
+@pytest.mark.usefixtures("nuts")
+def test_at_a_terminal_it_asks_before_it_forgets() -> None:
+    code, shown = at_a_terminal("delete", "--all", "--user", "ana", answer="n\n")
+    assert (code, "Forget 2 memories for good?" in shown) == (130, True)
+    code, shown = at_a_terminal("delete", "--all", "--user", "ana", answer="y\n")
+    assert (code, "2 deleted" in shown) == (0, True)
+
+
+@pytest.mark.usefixtures("nuts")
+def test_at_a_terminal_it_asks_before_it_replaces_and_shows_progress() -> None:
+    code, shown = at_a_terminal("backup", "m.backup")
+    assert (code, "Backing up" in shown) == (0, True)
+    code, shown = at_a_terminal("restore", "m.backup", "--replace", answer="n\n")
+    assert (code, "Replace the 3 memories" in shown) == (130, True)
+    code, shown = at_a_terminal("restore", "m.backup", "--replace", answer="y\n")
+    assert (code, "3 records restored" in shown, "Restoring" in shown) == (0, True, True)
+
+
+@pytest.mark.usefixtures("nuts")
+def test_at_a_terminal_the_table_is_as_wide_as_it_is_and_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    code, shown = at_a_terminal("search", "nuts")
+    assert (code, "\x1b[1m" in shown) == (0, True)
