@@ -57,8 +57,7 @@ class CarelessStore(MemoryStore):
                 "PRAGMA journal_mode=WAL",
                 f"PRAGMA synchronous={self._synchronous.upper()}",
                 "CREATE TABLE IF NOT EXISTS issued(version INTEGER)",
-                "CREATE TABLE IF NOT EXISTS records(path BLOB, id BLOB, body BLOB, version, created, updated, accessed, "
-                "count, expires, embedding, embedder, PRIMARY KEY(path, id)) WITHOUT ROWID",
+                f"CREATE TABLE IF NOT EXISTS records(path BLOB, id BLOB, {', '.join(_FIELDS)}, PRIMARY KEY(path, id))",
             ):
                 self._db.execute(statement)
         except apsw.Error as error:

@@ -152,6 +152,9 @@ class Worker:
             answers = await read_all(self.make, self.settings, files, self.folder)
             if isinstance(answers, Exception):
                 raise answers
+            wrong = [f"{question}: {a!r}" for question, a in answers.items() if isinstance(a, Exception)]
+            if wrong or answers["verify"]:
+                raise AssertionError(f"the undamaged store is not whole: {wrong} {answers['verify']}")
             self.whole[name] = answers
         for number, case in cases:
             say(msgspec.json.encode(Verdict(number)))

@@ -42,6 +42,12 @@ class Synced(msgspec.Struct, array_like=True, tag="s", gc=False):
     inode: int
 
 
+class Dropped(msgspec.Struct, array_like=True, tag="f", gc=False):
+    """A sync failed. Like Linux: what was waiting counts as clean from now on, no later sync brings it to the disk."""
+
+    inode: int
+
+
 class Named(msgspec.Struct, array_like=True, tag="n", gc=False):
     """A name now means a file; or, inode 0, nothing."""
 
@@ -53,14 +59,16 @@ class NamesSynced(msgspec.Struct, array_like=True, tag="d", gc=False):
     """The directory's names are on the disk."""
 
 
-Event = Written | Cut | Synced | Named | NamesSynced
+Event = Written | Cut | Synced | Dropped | Named | NamesSynced
 
 
 class Recorder:
     """Everything that happens to the files of one directory, in order."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, fails: Callable[[], bool] = lambda: False) -> None:
         self.directory = directory
+        self.fails = fails
+        """Asked before each sync: whether this one fails."""
         self.log: list[Event] = []
         self.lock = threading.RLock()
         self._inodes: dict[str, int] = {}
@@ -121,6 +129,9 @@ class RecordedFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:  # noqa: N802
         """Sync."""
         with self._recorder.lock:
+            if self._recorder.fails():
+                self._recorder.log.append(Dropped(self._inode))
+                raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
             super().xSync(flags)
             self._recorder.synced(self._inode)
 
@@ -152,6 +163,8 @@ class Disk:
 
     def __init__(self) -> None:
         self.durable: dict[int, bytearray] = {}
+        self.cached: dict[int, bytearray] = {}
+        """What a process would read: all that was ever written."""
         self.pending: dict[int, list[Written | Cut]] = {}
         self.names: dict[str, int] = {}
         self.pending_names: list[Named] = []
@@ -160,6 +173,9 @@ class Disk:
         """One step on."""
         if isinstance(event, Written | Cut):
             self.pending.setdefault(event.inode, []).append(event)
+            _apply(self.cached.setdefault(event.inode, bytearray()), event)
+        elif isinstance(event, Dropped):
+            self.pending.pop(event.inode, None)
         elif isinstance(event, Synced):
             content = self.durable.setdefault(event.inode, bytearray())
             for change in self.pending.pop(event.inode, ()):
@@ -190,7 +206,9 @@ class Disk:
 
     def all_written(self) -> dict[str, bytes]:
         """Everything, as after the death of the process alone."""
-        return self.image(None, lambda changes: changes)
+        directory = dict(self.names)
+        _rename(directory, self.pending_names)
+        return {name: bytes(self.cached.get(inode, b"")) for name, inode in directory.items()}
 
     def some_writes(self, rng: random.Random) -> dict[str, bytes]:
         """A random subset of the unsynced writes."""

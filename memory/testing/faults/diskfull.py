@@ -266,9 +266,7 @@ class Run:
         self.outcome.failures += [f"{where}: {violation}" for violation in result.violations]
 
 
-def scenario_main(
-    make: Factory, settings: Settings, path: Path, squeeze: Squeeze, remainder: int, say: Say
-) -> None:
+def scenario_main(make: Factory, settings: Settings, path: Path, squeeze: Squeeze, remainder: int, say: Say) -> None:
     """A child's life: one scenario."""
     scenario = Scenario(make, settings.options, path, squeeze, settings.seed + remainder)
     say(msgspec.json.encode(asyncio.run(scenario.run(remainder))))

@@ -5,7 +5,8 @@ and between them each intent and acknowledgement. Then, for every prefix of that
 power loss could have left it: strictly what was synced, and several harsher or kinder choices among what was not. A
 store is opened on each distinct image, verified, read whole and compared with what had been acknowledged by then.
 
-With ``synchronous=FULL`` nothing acknowledged may be missing. NORMAL may lose the newest acknowledgements, never
+With ``synchronous=FULL`` nothing acknowledged may be missing, not even on a disk where syncs fail now and then:
+such a write may end as unknown, never as a success that a later sync does not back. NORMAL may lose the newest acknowledgements, never
 consistency, and nothing when only the process dies. OFF is the control: the proof has to catch it losing data.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from memory.testing.faults.disk import Disk, Event, Recorder, RecordingVFS
+from memory.testing.faults.disk import Disk, Dropped, Event, Recorder, RecordingVFS
 from memory.testing.faults.examine import Findings, examine
 from memory.testing.faults.history import LOST, UNEXPECTED, Ack, History, Intent, Violation
 from memory.testing.faults.processes import Child, Say, finish, spoken, workers
@@ -32,7 +33,8 @@ from memory.testing.faults.table import Outcome, Print, out
 from memory.testing.faults.target import DEFAULT, Factory, load
 from memory.testing.faults.workload import Writer
 
-MODES = ("full", "normal", "off")
+MODES = ("full", "failing", "normal", "off")
+"""Settings of ``synchronous``; ``failing`` is FULL on a disk where one sync in ten fails."""
 KINDS = ("synced only", "all written", "some writes", "some sectors", "torn last write")
 _VFS = "memory-faults-recording"
 _TICKS = 1 << 20
@@ -83,18 +85,23 @@ class Part(msgspec.Struct):
 
 def record_main(make: Factory, settings: Settings, mode: str, path: Path, target: Path) -> None:
     """A child's life: run the workload through the recording VFS, leave the recording in a file."""
-    recorder = Recorder(path.parent)
+    rng, lines = random.Random(settings.seed), list[Intent | Ack]()
+    writing = False
+    recorder = Recorder(path.parent, lambda: mode == "failing" and writing and rng.random() < 0.1)
     vfs = RecordingVFS(_VFS, recorder)
-    lines: list[Intent | Ack] = []
+    synchronous = "full" if mode == "failing" else mode
 
     def now() -> int:
         return recorder.position() * _TICKS + len(lines)
 
     async def live() -> None:
+        nonlocal writing
         for session in range(settings.sessions):
-            async with make(path, synchronous=mode, vfs=_VFS, **settings.options) as store:
+            async with make(path, synchronous=synchronous, vfs=_VFS, **settings.options) as store:
                 writer = Writer(store, lines.append, writer=session + 1, slot=0, seed=settings.seed + session, now=now)
+                writing = True
                 await writer.run(3, max(1, settings.operations // settings.sessions // 3))
+                writing = False
 
     asyncio.run(live())
     vfs.unregister()
@@ -185,6 +192,7 @@ class Run:
         again = (
             f"python -m memory.testing.faults powerloss --operations {settings.operations} --seed {settings.seed} "
             f"--variants {settings.variants} --every {settings.every}"
+            + "".join(f" --mode {mode}" for mode in settings.modes if settings.modes != MODES)
         )
         self.outcome = Outcome("powerloss: the disk as every prefix of a recorded workload leaves it", again)
 
@@ -217,6 +225,11 @@ class Run:
         counts[f"{mode}: acknowledged writes"] = sum(
             sum(result > 0 for result in line.results) for line in recording.lines if isinstance(line, Ack)
         )
+        if mode == "failing":
+            counts[f"{mode}: syncs that failed"] = sum(isinstance(event, Dropped) for event in recording.log)
+            counts[f"{mode}: operations reported as unknown"] = sum(
+                -1 in line.results for line in recording.lines if isinstance(line, Ack)
+            )
 
         def replay(number: int, say: Say) -> None:
             asyncio.run(Replay(make, settings, mode, recording, work).run(number, settings.processes, say))
