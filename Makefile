@@ -26,8 +26,11 @@ test: $(TEST)  ## set up and run the tests
 docs: $(TEST)  ## run the code blocks of the README and of docs/
 	@$(BIN)/python -m pytest -m docs $(ARGS)
 
+# Left out here and run by `make test`: what bounds the time that the loop is held, and what counts the modules that an
+# interpreter loads. The tracing of coverage multiplies the one and adds to the other.
 coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered \
+	    -k "not holds_the_loop and not stalls and not test_imports" $(ARGS)
 
 lint: $(TEST)  ## style, likely bugs, the direction of imports
 	@$(BIN)/ruff check .
