@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True):
     sample: int | None = None
     """Only so many cases of each file, at random; None: all of them."""
     operations: int = 60
-    """Operations before the store is closed, and again after it was opened."""
+    """Operations before the store is closed; after it was opened again a fifth as many go to its log."""
     store: str = DEFAULT
     options: dict[str, Any] = {}
     processes: int = 2
@@ -106,19 +106,19 @@ async def build(make: Factory, settings: Settings, folder: Path) -> None:
     past = questions.Past()
     past.saw([])
 
-    async def write(store: MemoryStore, writer: int) -> None:
+    async def write(store: MemoryStore, writer: int, operations: int) -> None:
         scribe = Writer(
             store, lambda line: None, writer=writer, slot=0, seed=settings.seed, now=time.monotonic_ns, weights=_WEIGHTS
         )
-        for _ in range(settings.operations):
+        for _ in range(operations):
             await scribe.step(private_names(0, 0))
             past.saw((await store.list(limit=1_000)).items)
 
     async with make(path, **settings.options) as store:
-        await write(store, 1)
+        await write(store, 1, settings.operations)
     shutil.copytree(path.parent, folder / "closed")
     async with make(path, **settings.options) as store:
-        await write(store, 2)
+        await write(store, 2, max(3, settings.operations // 5))
         shutil.copytree(path.parent, folder / "live", ignore=shutil.ignore_patterns("*-shm"))
     (folder / "past.json").write_bytes(past.dump())
 
