@@ -89,5 +89,12 @@ class View(Operations):
         _refused, ("stats", "verify", "repair", "sweep", "backup", "restore")
     )
 
+    stats_sync: Any = blocking(stats)
+    verify_sync: Any = blocking(verify)
+    repair_sync: Any = blocking(repair)
+    sweep_sync: Any = blocking(sweep)
+    backup_sync: Any = blocking(backup)
+    restore_sync: Any = blocking(restore)
+
     def __repr__(self) -> str:
         return f"<View of {self._store.name}: {self._scope}>"
