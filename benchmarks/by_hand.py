@@ -38,7 +38,11 @@ WAITING = 256
 def connect(path: Path, durability: str) -> apsw.Connection:
     """A connection with the settings of the store's own."""
     db = apsw.Connection(str(path), statementcachesize=200)
-    db.execute(f"PRAGMA journal_mode = wal; PRAGMA synchronous = {durability}; PRAGMA cache_size = -8192")
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", durability)
+    db.pragma("temp_store", "memory")
+    db.pragma("cache_size", -24_576)
+    db.pragma("wal_autocheckpoint", 4_000)
     return db
 
 
