@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memory.manager import MemoryManager
     from memory.store import MemoryStore, View
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="memory",
     no_args_is_help=True,
     add_completion=False,

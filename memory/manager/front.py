@@ -19,7 +19,7 @@ from memory.manager.messages import from_message
 from memory.model import DEFAULT_NAMESPACE, MemoryItem
 from memory.store import ItemPage, MemoryStore, SearchPage
 from memory.sync import Home, blocking
-from memory.telemetry import configure, ready
+from memory.telemetry import configure
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -114,8 +114,7 @@ class MemoryManager:
         if self._built is None:
             await asyncio.to_thread(self._build)
         if self._settings is not None and self._settings.log_format is not None:
-            configure(self._settings.log_format, self._settings.log_level)
-        await ready()
+            await asyncio.to_thread(configure, self._settings.log_format, self._settings.log_level)
         await self.store.open()
         return self
 
