@@ -106,6 +106,10 @@ def _remove(db: apsw.Connection, gone: list[Record]) -> None:
         db.execute("DELETE FROM vectors WHERE ord IN (SELECT value FROM carray(?))", (numbers(vectors),))
     docs = [with_length(r.order, r.length) for r in gone if r.length and r.order is not None]
     if docs:
+        db.execute(
+            "DELETE FROM texts WHERE ord IN (SELECT value FROM carray(?))",
+            (numbers(doc >> LENGTH_BITS for doc in docs),),
+        )
         waiting = db.execute(
             "DELETE FROM pending WHERE doc IN (SELECT value FROM carray(?)) RETURNING doc", (numbers(docs),)
         ).fetchall()
@@ -150,40 +154,53 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record]) -> None:
 
 
 def _index(db: apsw.Connection, texts: list[tuple[int, str]]) -> None:
+    """``texts``: doc number and what the text index gets for it."""
+    many(db, "INSERT OR FAIL INTO texts", [(doc >> LENGTH_BITS, terms) for doc, terms in texts])
     if len(texts) >= DIRECT:
         # One statement: FTS5 writes out what it has gathered at the end of each.
         texts.sort()
         packed = msgspec.json.encode(texts).decode()
         db.execute("INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,))
         return
-    many(db, "INSERT OR FAIL INTO pending", texts)
+    many(db, "INSERT OR FAIL INTO pending", [(doc,) for doc, _ in texts])
     if db.execute("SELECT count(*) FROM pending").get >= PENDING:
         flush_pending(db)
 
 
 def flush_pending(db: apsw.Connection) -> None:
     """Move waiting texts into the text index. Within a write transaction."""
-    db.execute("INSERT INTO words(rowid, terms) SELECT doc, terms FROM pending ORDER BY doc; DELETE FROM pending")
+    db.execute(
+        "INSERT INTO words(rowid, terms) SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10 ORDER BY doc; "
+        "DELETE FROM pending"
+    )
 
 
 def _number(db: apsw.Connection, new: list[Record]) -> None:
-    """Give each record that has none the next free number of its bucket."""
+    """Give each record that has none the next free numbers of its bucket, in the order of the candidate rule."""
     buckets: dict[int, list[Record]] = {}
     for record in new:
         if record.order is None:
             buckets.setdefault(bucket_of(record.created), []).append(record)
     if not buckets:
         return
-    highest = db.execute(
-        "SELECT c.value, (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2) "
-        "FROM carray(?1) c",
+    last_of_each = db.execute(
+        "SELECT c.value, last.doc, last.created, last.key FROM carray(?1) c LEFT JOIN items last INDEXED BY items_doc "
+        "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2)",
         (numbers(buckets), BUCKET_SHIFT),
     ).fetchall()
+    mixed: list[int] = []
     spilled = None
-    for bucket, last in highest:
-        following = (bucket << SEQUENCE_BITS) if last is None else (last >> LENGTH_BITS) + 1
+    for bucket, doc, created, key in last_of_each:
+        records = buckets[bucket]
+        records.sort(key=lambda record: record.key, reverse=True)
+        records.sort(key=lambda record: record.created)
+        if doc is not None and (
+            created > records[0].created or (created == records[0].created and key < records[0].key)
+        ):
+            mixed.append(bucket)
+        following = (bucket << SEQUENCE_BITS) if doc is None else (doc >> LENGTH_BITS) + 1
         end = (bucket + 1) << SEQUENCE_BITS
-        for record in buckets[bucket]:
+        for record in records:
             if following < end:
                 record.order = following
                 following += 1
@@ -192,6 +209,8 @@ def _number(db: apsw.Connection, new: list[Record]) -> None:
                 spilled = min(0, (db.execute("SELECT min(doc) FROM items").get or 0) >> LENGTH_BITS)
             spilled -= 1
             record.order = spilled
+    if mixed:
+        db.execute("INSERT OR IGNORE INTO mixed SELECT value FROM carray(?)", (numbers(mixed),))
 
 
 def _touch(db: apsw.Connection, touched: list[Record]) -> None:

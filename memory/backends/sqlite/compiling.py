@@ -46,9 +46,7 @@ _BODY = "CAST(items.body AS TEXT)"
 
 def compile_filter(where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> Translated[Sql]:
     """The filter as a condition over ``items``, and whether it is exact."""
-    return translate(
-        where, negating(lambda compare: _say(compare, fields), _complement), all_of=_every, any_of=_some
-    )
+    return translate(where, negating(lambda compare: _say(compare, fields), _complement), all_of=_every, any_of=_some)
 
 
 def _complement(positive: Sql) -> Sql:

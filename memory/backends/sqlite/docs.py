@@ -1,11 +1,12 @@
 """How records are numbered for the text index, and how terms and scopes become its tokens.
 
-A doc number is 63 bits: 31 of a bucket of creation time (about a second each), 20 that count within the bucket, 12 of
-the text's length in terms. So the index itself returns a term's newest documents first, and the length needed by the
-score travels in the number: a search over the whole store touches no record before it knows its results. Only
-the order within one bucket has to be looked up.
+A doc number is 63 bits: 35 of a bucket of creation time (65 ms each), 18 that count within the bucket, 10 of the
+text's length in terms. So the index itself returns a term's newest documents first, and the length needed by the
+score travels in the number: a search over the whole store touches no record before it knows its results. Within a
+bucket records are numbered in the order of the rule (created ascending, key descending) where they arrive in it; a
+bucket in which they did not is entered in ``mixed``, and only its order has to be looked up.
 
-Buckets outside the 68 years from 2010 share the first and the last one. More than a million records of one bucket
+Buckets outside the 71 years from 2010 share the first and the last one. More than 262,144 records of one bucket
 overflow into negative numbers, which have no order and are always looked up.
 """
 
@@ -16,14 +17,14 @@ from hashlib import blake2b
 
 from memory.model import path_bytes
 
-LENGTH_BITS = 12
+LENGTH_BITS = 10
 LONG = (1 << LENGTH_BITS) - 1
 """In a doc number: this length or more; items.length has it."""
-SEQUENCE_BITS = 20
+SEQUENCE_BITS = 18
 BUCKET_SHIFT = LENGTH_BITS + SEQUENCE_BITS
-_MICROS_BITS = 20
+_MICROS_BITS = 16
 _START = 1_262_304_000_000_000 >> _MICROS_BITS
-_LAST = (1 << 31) - 1
+_LAST = (1 << 35) - 1
 PLAIN_TF = 8
 """Occurrences told by a token each; above it they are written in binary."""
 TF_BITS = 18
@@ -35,7 +36,7 @@ def bucket_of(created: int) -> int:
 
 
 def with_length(order: int, length: int) -> int:
-    """The doc number of the record with this order (doc >> 12) whose text has this many terms."""
+    """The doc number of the record with this order (doc >> LENGTH_BITS) whose text has this many terms."""
     return (order << LENGTH_BITS) | min(length, LONG)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.docs import bucket_of
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, encode_key, seal, to_row
 from memory.backends.sqlite.schema import column_value
 from memory.backends.sqlite.workers import Breather
@@ -44,7 +43,7 @@ class Record(msgspec.Struct, gc=False):
     crc: int
     vcrc: int | None
     order: int | None
-    """doc >> 12; None: not numbered yet."""
+    """doc >> LENGTH_BITS; None: not numbered yet."""
     length: int
     token: bytes
     digest: bytes
@@ -135,7 +134,7 @@ def _blobs(values: Iterable[bytes]) -> Any:
     return apsw.carray(tuple(values))
 
 
-_STATE = f"{STAMP_SQL}, items.doc >> 12, items.length, items.token, items.digest, items.tags"
+_STATE = f"{STAMP_SQL}, items.doc >> 10, items.length, items.token, items.digest, items.tags"
 
 
 def _find(db: apsw.Connection, keys: list[bytes]) -> dict[bytes, Record]:
@@ -256,7 +255,7 @@ def _put(plan: Plan, op: Put, key: bytes, old: Record | None) -> Result:
         crc=checksum(op.body),
         vcrc=None if op.embedding is None else checksum(op.embedding),
         # The doc number of a record stays while its time of creation does.
-        order=before.order if before is not None and bucket_of(before.created) == bucket_of(created) else None,
+        order=before.order if before is not None and before.created == created else None,
         length=op.length,
         token=op.token,
         digest=op.digest,

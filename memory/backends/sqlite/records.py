@@ -21,7 +21,7 @@ COLUMNS = (
 """What is read of a row beside its body and vector, in the order of `seal`'s arguments."""
 STAMP_SQL = ", ".join(f"items.{name}" for name in COLUMNS)
 ROW_SQL = f"items.body, {STAMP_SQL}"
-VECTOR_SQL = "CASE WHEN items.vcrc IS NOT NULL THEN (SELECT v FROM vectors WHERE ord = items.doc >> 12) END"
+VECTOR_SQL = "CASE WHEN items.vcrc IS NOT NULL THEN (SELECT v FROM vectors WHERE ord = items.doc >> 10) END"
 FULL_SQL = f"{ROW_SQL}, {VECTOR_SQL}"
 """A whole record: body, COLUMNS, vector (None where there is none)."""
 BARE_SQL = f"{ROW_SQL}, 0"

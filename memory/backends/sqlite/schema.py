@@ -10,6 +10,7 @@ Layout of version 1. ``items`` holds one row a record; everything else is derive
   changes (12 of 28 µs a record), because the statement may fail halfway.
 - ``updated``, ``accessed`` and ``importance`` are indexed only where they differ from what a fresh record has.
 - A tag is one entry, tag, NUL, key: one column takes a whole batch in one call, and sorts by key within the tag.
+- ``texts`` keeps what the text index got for each record (it gives nothing back); ``pending`` names those it has not got yet.
 - A declared metadata field is a column ``f<n>`` with a partial index; ``fields`` says which path has which number.
 """
 
@@ -64,7 +65,9 @@ CREATE TABLE feed(
     seq INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL, removed INTEGER NOT NULL,
     owner TEXT, was TEXT);
 CREATE TABLE quarantine(key BLOB, at INTEGER NOT NULL, why TEXT NOT NULL, body BLOB);
-CREATE TABLE pending(doc INTEGER PRIMARY KEY, terms TEXT NOT NULL);
+CREATE TABLE texts(ord INTEGER PRIMARY KEY, terms TEXT NOT NULL);
+CREATE TABLE pending(doc INTEGER PRIMARY KEY);
+CREATE TABLE mixed(bucket INTEGER PRIMARY KEY);
 """
 TEXT_INDEX = (
     "CREATE VIRTUAL TABLE words USING fts5(terms, content='', contentless_delete=1, detail=none, "
@@ -95,7 +98,13 @@ def connect(
 
 
 def prepare(
-    path: str, *, synchronous: str, identity: str, index: Sequence[tuple[str, ...]], feed: bool, patience: float,
+    path: str,
+    *,
+    synchronous: str,
+    identity: str,
+    index: Sequence[tuple[str, ...]],
+    feed: bool,
+    patience: float,
     vfs: str | None,
 ) -> None:
     """Make the file ours if it is new, upgrade it if it is old, and see that it suits this store.

@@ -21,6 +21,12 @@ from memory.store.types import RepairReport
 
 STEP = 200
 MOST_PROBLEMS = 1_000
+_OUT_OF_ORDER = (
+    "SELECT DISTINCT doc >> 28 FROM (SELECT doc, created, key, lag(doc) OVER w AS d, lag(created) OVER w AS c, "
+    "lag(key) OVER w AS k FROM items WHERE doc >= 0 WINDOW w AS (ORDER BY doc)) "
+    "WHERE doc >> 28 = d >> 28 AND (c > created OR (c = created AND k < key))"
+)
+"""The buckets of doc numbers whose records are not numbered in the order of the candidate rule."""
 _EXTRA = "items.rowid, items.doc, items.length, items.digest, items.tags, items.path"
 
 
@@ -28,7 +34,9 @@ def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
     """(records checked, problems), over one snapshot. In a thread; Python work in slices."""
     problems: list[Problem] = []
     # Temporary, yet a write to SQLite.
-    db.execute("PRAGMA query_only = off; CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab('main', 'words', 'instance')")
+    db.execute(
+        "PRAGMA query_only = off; CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab('main', 'words', 'instance')"
+    )
     db.execute("PRAGMA query_only = on")
     db.execute("BEGIN")
     try:
@@ -82,6 +90,8 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
         problems.append(Problem("tag index", detail="it holds entries of no record"))
     if db.execute("SELECT count(*) FROM vectors").get > vectors:
         problems.append(Problem("vectors", detail="there are vectors of no record"))
+    if db.execute(f"SELECT 1 FROM ({_OUT_OF_ORDER} EXCEPT SELECT bucket FROM mixed) LIMIT 1").get is not None:  # noqa: S608 - our own text
+        problems.append(Problem("text index", detail="records are numbered out of order"))
     if (db.execute("SELECT version FROM counter").get or 0) < newest:
         problems.append(Problem("version counter", detail="it is behind the records"))
     _compare_terms(db, expected, problems, breather)
@@ -146,12 +156,13 @@ def _mark(doc: int) -> int:
 def _compare_terms(
     db: apsw.Connection, expected: dict[str, list[int]], problems: list[Problem], breather: Breather
 ) -> None:
-    for doc, terms in db.execute("SELECT doc, terms FROM pending").fetchall():
+    waiting = db.execute("SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10").fetchall()
+    for doc, terms in waiting:
         for token in terms.split(" "):
             sums = expected.setdefault(token, [0, 0])
             sums[0] -= 1
             sums[1] -= _mark(doc)
-    found = db.execute("SELECT term, count(*), sum((doc >> 12) & 1048575) FROM vocabulary GROUP BY term")
+    found = db.execute("SELECT term, count(*), sum((doc >> 10) & 1048575) FROM vocabulary GROUP BY term")
     for term, documents, total in found:
         breather.breathe()
         sums = expected.setdefault(term, [0, 0])
@@ -223,10 +234,11 @@ def _why_damaged(row: tuple[Any, ...]) -> str | None:
 
 
 def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
-    db.execute("DROP TABLE words; DELETE FROM tags; DELETE FROM pending")
+    db.execute("DROP TABLE words; DELETE FROM tags; DELETE FROM pending; DELETE FROM texts; DELETE FROM mixed")
     db.execute(TEXT_INDEX)
-    db.execute("DELETE FROM vectors WHERE ord NOT IN (SELECT doc >> 12 FROM items WHERE vcrc IS NOT NULL)")
+    db.execute("DELETE FROM vectors WHERE ord NOT IN (SELECT doc >> 10 FROM items WHERE vcrc IS NOT NULL)")
     db.execute("UPDATE counter SET version = max(version, coalesce((SELECT max(version) FROM items), 0))")
+    db.execute(f"INSERT INTO mixed {_OUT_OF_ORDER}")
     fields = declared(db)
     after = -(2**63)
     breather = Breather()
