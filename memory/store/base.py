@@ -72,6 +72,8 @@ class MemoryStore(Upkeep, ABC):
     name: ClassVar[str]
     """The name in MEMORY_BACKEND_TYPE."""
     capabilities: ClassVar[Capabilities]
+    pipelined_writes: ClassVar[int] = 1
+    """Batches that ``_write`` may be given before the first has returned. Above 1 only where they are queued in order."""
 
     def __init__(
         self,
@@ -341,26 +343,30 @@ class MemoryStore(Upkeep, ABC):
             await asyncio.sleep(0)
         return result
 
-    async def _add_terms(self, ops: Iterable[Write], *, check: bool = False) -> None:
+    async def _check_terms(self, item: MemoryItem) -> tuple[dict[str, int], int]:
+        """Terms of an item's text with their occurrences, and how many in all. Raises InvalidItem beyond 5,000."""
+        text = item.searchable
+        counts, length = self.analyser.counts(text) if len(text) <= SLICE else await self._counts(text)
+        if len(counts) > MAX_DISTINCT_TERMS:
+            raise InvalidItem(
+                f"item {item.id!r} has {len(counts):,} distinct terms; the limit is {MAX_DISTINCT_TERMS:,}. "
+                "Split it, or give a shorter text= to search by",
+                field="text",
+            )
+        return counts, length
+
+    async def _add_terms(self, ops: Iterable[Write]) -> None:
         """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
-        if not (check or self.capabilities.indexes_terms):
+        if not self.capabilities.indexes_terms:
             return
         started = time.perf_counter()
         for op in ops:
             if type(op) is not Put or op.terms is not None:
                 continue
-            text = op.item.searchable
-            counts, length = self.analyser.counts(text) if len(text) <= SLICE else await self._counts(text)
-            if len(counts) > MAX_DISTINCT_TERMS:
-                raise InvalidItem(
-                    f"item {op.key[1]!r} has {len(counts):,} distinct terms; the limit is {MAX_DISTINCT_TERMS:,}. "
-                    "Split it, or give a shorter text= to search by",
-                    field="text",
-                )
-            if self.capabilities.indexes_terms:
-                # Nobody else has seen the operation yet.
-                _force(op, "terms", counts)
-                _force(op, "length", length)
+            counts, length = await self._check_terms(op.item)
+            # Nobody else has seen the operation yet.
+            _force(op, "terms", counts)
+            _force(op, "length", length)
             if time.perf_counter() - started > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 started = time.perf_counter()

@@ -116,18 +116,19 @@ class Reads(Bound):
         filter, sort = parse(where), parse_order(order)
         check_limit(limit)
         scope = self._narrow(namespace, under)
-        digest = cursors.question("list", scope or self._scope, filter, sort)
-        after = None if cursor is None else cursors.read(cursor, digest, Position)
+        after = None
+        if cursor is not None:
+            after = cursors.read(cursor, cursors.question("list", scope or self._scope, filter, sort), Position)
         if scope is None:
             return ItemPage([])
         op = Scan(now=store._clock(), scope=scope, where=filter, order=sort, after=after, limit=limit + 1)
         pairs = await store._filled(op)
         more = len(pairs) > limit
-        last = pairs[limit - 1] if more else None
-        return ItemPage(
-            [item for _, item in pairs[:limit]],
-            None if last is None else cursors.write(digest, position_of(last[1], last[0], sort)),
-        )
+        following = None
+        if more:
+            row, item = pairs[limit - 1]
+            following = cursors.write(cursors.question("list", scope, filter, sort), position_of(item, row, sort))
+        return ItemPage([item for _, item in pairs[:limit]], following)
 
     async def stream(
         self,

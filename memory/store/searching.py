@@ -99,8 +99,12 @@ class Searches(Bound):
             raise InvalidItem(f"neighbours must be an int from 0 to {MAX_NEIGHBOURS}", field="neighbours")
         least_score, least_text = _check_cut(min_score, "min_score"), _check_cut(min_text, "min_text", 1.0)
         scope = self._narrow(namespace, under)
-        digest = cursors.question("search", scope or self._scope, filter, query, mode, neighbours, min_score, min_text)
-        place = None if cursor is None else cursors.read(cursor, digest, _Place)
+
+        def digest() -> str:
+            whole = scope or self._scope
+            return cursors.question("search", whole, filter, query, mode, neighbours, min_score, min_text)
+
+        place = None if cursor is None else cursors.read(cursor, digest(), _Place)
         pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
         terms = query_terms(store.analyser, query)
         if scope is None or not terms:
@@ -125,14 +129,12 @@ class Searches(Bound):
         if store._tracker is not None:
             for hit in page:
                 store._tracker.saw(hit.item.key, self._scope)
-        last = page[-1] if more else None
-        return SearchPage(
-            [_hit(scorer, hit, neighbours, explain) for hit in page],
-            last
-            if last is None
-            else cursors.write(digest, _Place(last.score, last.item.namespace, last.item.id, pool)),
-            complete or last is not None,
-        )
+        following = None
+        if more:
+            last = page[-1]
+            following = cursors.write(digest(), _Place(last.score, last.item.namespace, last.item.id, pool))
+        hits = [_hit(scorer, hit, neighbours, explain) for hit in page]
+        return SearchPage(hits, following, complete or more)
 
     search_sync = blocking(search)
 

@@ -6,7 +6,8 @@ import asyncio
 import copy
 import math
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -165,35 +166,58 @@ async def apply(store: MemoryStore, op: Write) -> Any:
 
 
 async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = False) -> list[Any]:
-    """Many writes: for each, in order, its value or its error (not raised).
+    """Many writes: for each, in order, its value or its error (not raised)."""
 
-    Terms of the next batch are made while the one before is being written; batches reach the hook in order.
+    async def batches() -> AsyncIterator[Sequence[Write]]:
+        size = max(1, len(ops)) if atomic else BATCH
+        for start in range(0, len(ops), size):
+            batch = ops[start : start + size]
+            await store._add_terms(batch)
+            yield batch
+
+    return await apply_batches(store, batches(), atomic)
+
+
+async def apply_batches(store: MemoryStore, batches: AsyncIterator[Sequence[Write]], atomic: bool = False) -> list[Any]:
+    """Writes that come in batches: for each write, in order, its value or its error (not raised).
+
+    The next batch is prepared while the ones before are written, of which the backend takes
+    ``pipelined_writes`` at a time, in order. The one error of a single batch is raised.
     """
-    size = len(ops) if atomic else BATCH
     outcomes: list[Any] = []
-    if not ops:
-        return outcomes
-    await store._add_terms(ops[:size])
-    for start in range(0, len(ops), size):
-        batch, following = ops[start : start + size], ops[start + size : start + 2 * size]
-        floor = store._seen
-        writing = asyncio.ensure_future(store._do_write(batch, atomic))
+    flying: deque[tuple[Sequence[Write], int, asyncio.Future[list[Result]]]] = deque()
+    failed: list[MemoryStoreError] = []
+
+    async def land() -> None:
+        batch, floor, writing = flying[0]
         try:
-            if following:
-                await store._add_terms(following)
             results = await writing
         except MemoryStoreError as error:
-            if len(ops) <= size:
-                raise
+            failed.append(error)
             results = [Result(Status.FAILED, error=error) for _ in batch]
-        finally:
-            if not writing.done():
-                writing.cancel()
-        for op, result in zip(batch, results, strict=True):
-            try:
-                outcomes.append(_resolve(store, op, floor, result))
-            except MemoryStoreError as error:
-                outcomes.append(error)
+        flying.popleft()
+        async for part in store._slices(list(zip(batch, results, strict=True))):
+            for op, result in part:
+                try:
+                    outcomes.append(_resolve(store, op, floor, result))
+                except MemoryStoreError as error:
+                    outcomes.append(error)
+
+    sent = 0
+    try:
+        async for batch in batches:
+            if len(flying) >= store.pipelined_writes:
+                await land()
+            flying.append((batch, store._seen, asyncio.ensure_future(store._do_write(batch, atomic))))
+            sent += 1
+            await asyncio.sleep(0)  # so that it has begun before the next one is prepared
+        while flying:
+            await land()
+    finally:
+        for _, _, writing in flying:
+            writing.cancel()
+    if failed and sent == 1:
+        raise failed[0]
     return outcomes
 
 

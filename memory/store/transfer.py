@@ -130,7 +130,7 @@ class Transfers(Writes):
                 for place, op in list(ops):
                     if len(op.body) > MAX_DISTINCT_TERMS:
                         try:
-                            await store._add_terms((op,), check=True)
+                            await store._check_terms(op.item)
                         except InvalidItem as error:
                             refused[place] = error.message
                             ops.remove((place, op))

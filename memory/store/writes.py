@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from memory.store.settle import (
     BATCH,
     apply,
     apply_all,
+    apply_batches,
     check_dedup,
     check_version,
     finish_batch,
@@ -92,7 +93,13 @@ class Writes(Bound):
         async for batch in store._slices(list(items)):
             for item in batch:
                 try:
-                    checked.append(self._check(item))
+                    item, body = self._check(item)
+                    if ttl is not None and item.expires_at is not None:
+                        raise InvalidItem("give ttl or item.expires_at, not both", field="ttl")
+                    # A text this short cannot hold too many terms; longer ones are analysed before any I/O.
+                    if len(body) > MAX_DISTINCT_TERMS:
+                        await store._check_terms(item)
+                    checked.append((item, body))
                 except InvalidItem as error:
                     facts = {
                         **error.__dict__,
@@ -101,12 +108,17 @@ class Writes(Bound):
                     }
                     raise InvalidItem(**facts) from None
         expires = ttl_micros(store, ttl)
-        ops: list[Put] = []
-        async for part in store._slices(checked):
-            ops += [self._operation(store, item, body, ANY, unique, ttl, expires) for item, body in part]
-        # A text this short cannot hold too many terms; longer ones are analysed before any I/O.
-        await store._add_terms([op for op in ops if len(op.body) > MAX_DISTINCT_TERMS], check=True)
-        return finish_batch(await apply_all(store, ops, atomic))
+
+        async def batches() -> AsyncIterator[list[Put]]:
+            size = max(1, len(checked)) if atomic else BATCH
+            for start in range(0, len(checked), size):
+                ops: list[Put] = []
+                async for part in store._slices(checked[start : start + size]):
+                    ops += [self._operation(store, item, body, ANY, unique, ttl, expires) for item, body in part]
+                await store._add_terms(ops)
+                yield ops
+
+        return finish_batch(await apply_batches(store, batches(), atomic))
 
     async def update(
         self,
@@ -359,6 +371,8 @@ class Writes(Bound):
         expires = ttl_micros(store, ttl)
         checked, body = self._check(item)
         op = self._operation(store, checked, body, expect, dedup, ttl, expires)
-        if store.capabilities.indexes_terms or len(body) > MAX_DISTINCT_TERMS:
-            await store._add_terms((op,), check=len(body) > MAX_DISTINCT_TERMS)
+        if store.capabilities.indexes_terms:
+            await store._add_terms((op,))
+        elif len(body) > MAX_DISTINCT_TERMS:
+            await store._check_terms(checked)
         return op

@@ -68,7 +68,7 @@ def context(**facts: Any) -> Iterator[None]:
 async def ready() -> None:
     """Import structlog in a thread if somebody listens, so that no event holds the loop for an import."""
     logger = logging.getLogger(ROOT)
-    if "structlog" not in sys.modules and logger.isEnabledFor(logging.INFO) and _listened(logger):
+    if "structlog" not in sys.modules and logger.isEnabledFor(logging.ERROR) and _listened(logger):
         await asyncio.to_thread(_structured, ROOT)
 
 
