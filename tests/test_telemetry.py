@@ -113,7 +113,7 @@ async def test_structlog_is_loaded_before_the_first_event_needs_it(
     asked: list[str] = []
     monkeypatch.setattr(events, "_structured", asked.append)
     monkeypatch.delitem(sys.modules, "structlog")
-    with caplog.at_level(logging.ERROR, "memory"):
+    with caplog.at_level(logging.CRITICAL, "memory"):
         await ready()
     assert asked == [], "nobody wants events of this level"
     with caplog.at_level(logging.INFO, "memory"):
