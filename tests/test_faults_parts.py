@@ -43,9 +43,10 @@ def writer_on(store, history: History, seed: int = 1) -> Writer:
     return Writer(store, history.add, writer=1, slot=0, seed=seed, now=time.monotonic_ns)
 
 
-async def test_a_correct_store_passes_every_comparison():
+@pytest.mark.parametrize("feed", [False, True])
+async def test_a_correct_store_passes_every_comparison(feed: bool):
     history = History()
-    async with InMemoryStore() as store:
+    async with InMemoryStore(feed=feed) as store:
         await writer_on(store, history).run(3, 150)
         findings = await compare(store, history)
     assert findings.violations == []
@@ -219,7 +220,7 @@ def test_a_child_that_hangs_is_killed_and_known_for_it():
 
 
 def test_a_table_shows_counts_failures_and_how_to_run_it_again():
-    outcome = Outcome("title", "again and again")
+    outcome = Outcome("title", repeat="again and again")
     outcome.counts["things"] = 1_234
     assert outcome.ok
     assert "things         1,234" in outcome.table()

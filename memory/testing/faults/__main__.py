@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out(msgspec.json.encode(outcome).decode())
         return 0
     outcome = run(chosen)
+    outcome.repeat = shlex.join(["python", "-m", "memory.testing.faults", *(arguments or sys.argv[1:])])
     out(outcome.table())
     return 0 if outcome.ok else 1
 

@@ -9,6 +9,7 @@ import msgspec
 
 from memory.clock import to_micros
 from memory.model import MemoryItem
+from memory.ops import FeedRead
 from memory.search.text import query_terms
 from memory.store import MemoryStore
 from memory.testing.faults.history import UNEXPECTED, WRONG, By, History, Name, State, Violation
@@ -96,7 +97,28 @@ async def _answers(store: MemoryStore, items: Mapping[Name, MemoryItem]) -> list
         expected = {item.id for item in items.values() if term in store.analyser.counts(item.searchable)[0]}
         hits = await store.search(word, limit=200)
         asked.append((f"search {word}", {hit.item.id: hit.item for hit in hits}, {id: items[id] for id in expected}))
+    if store.feed:
+        there, wrong = await _replayed(store)
+        asked.append(("order of the feed", wrong, ""))
+        asked.append(("replay of the feed", there, {name: item.version for name, item in items.items()}))
     return [(question, _short(got, expected), _short(expected, got)) for question, got, expected in asked]
+
+
+async def _replayed(store: MemoryStore) -> tuple[dict[Name, int], str]:
+    """Names and versions that the change feed ends with, and what is wrong with its order."""
+    there: dict[Name, int] = {}
+    newest: dict[Name, int] = {}
+    after, wrong = 0, ""
+    while events := (await store._feed(FeedRead(after=after, limit=500, now=store._clock()))).events:
+        for event in events:
+            name = event.key[1]
+            if event.seq <= after or event.version <= newest.get(name, 0):
+                wrong = wrong or f"event {event.seq} of {name} at version {event.version} is out of order"
+            after, newest[name] = event.seq, event.version
+            there.pop(name, None)
+            if not event.removed:
+                there[name] = event.version
+    return there, wrong
 
 
 def _short(value: Any, other: Any) -> Any:

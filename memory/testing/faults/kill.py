@@ -92,8 +92,7 @@ class Run:
         self.settings, self.show = settings, show
         self.make = load(settings.store)
         self.random = random.Random(settings.seed)
-        again = f"python -m memory.testing.faults kill --rounds {settings.rounds} --seed {settings.seed}"
-        self.outcome = Outcome("kill: SIGKILL of writing processes", again)
+        self.outcome = Outcome("kill: SIGKILL of writing processes")
         names = ("rounds", "kills", "kills mid-write", "kills while opening or closing", "acknowledged writes")
         more = ("operations cut short", "of them applied", "of them not applied or superseded", "records compared")
         wrong = ("lost", "phantom", "wrong", "unexpected")

@@ -189,11 +189,6 @@ class Run:
     def __init__(self, settings: Settings, show: Print = out) -> None:
         self.settings, self.show = settings, show
         self.make = load(settings.store)
-        again = (
-            f"python -m memory.testing.faults powerloss --operations {settings.operations} --seed {settings.seed} "
-            f"--variants {settings.variants} --every {settings.every}"
-            + "".join(f" --mode {mode}" for mode in settings.modes if settings.modes != MODES)
-        )
         self.outcome = Outcome("powerloss: the disk as every prefix of a recorded workload leaves it", again)
 
     def run(self) -> Outcome:

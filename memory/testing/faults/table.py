@@ -23,11 +23,11 @@ class Outcome(msgspec.Struct):
     """Counts in the order they are shown, and what went wrong. ``failures`` empty: the proof holds."""
 
     title: str
-    repeat: str
-    """The command that runs this again."""
     counts: dict[str, int] = msgspec.field(default_factory=Counter)
     failures: list[str] = []
     seconds: float = 0.0
+    repeat: str = ""
+    """The command that runs this again."""
 
     @property
     def ok(self) -> bool:
@@ -45,5 +45,6 @@ class Outcome(msgspec.Struct):
         if len(self.failures) > SHOWN:
             lines.append(f"... and {len(self.failures) - SHOWN} more")
         lines.append("OK" if self.ok else f"FAILED: {len(self.failures)} violations")
-        lines.append(f"again: {self.repeat}")
+        if self.repeat:
+            lines.append(f"again: {self.repeat}")
         return "\n".join(lines)
