@@ -189,7 +189,7 @@ class Run:
     def __init__(self, settings: Settings, show: Print = out) -> None:
         self.settings, self.show = settings, show
         self.make = load(settings.store)
-        self.outcome = Outcome("powerloss: the disk as every prefix of a recorded workload leaves it", again)
+        self.outcome = Outcome("powerloss: the disk as every prefix of a recorded workload leaves it")
 
     def run(self) -> Outcome:
         """Record and replay each mode."""
