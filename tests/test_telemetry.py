@@ -244,10 +244,12 @@ def test_plain_facts_stay_plain_and_long_ones_are_cut() -> None:
         ("redis://me:hunter2@host:1/0", "redis://me:***@host:1/0"),
         ("redis://:hunter2@host", "redis://:***@host"),
         ("postgresql://me:p@ss:w@rd@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p/w?d#@host/db", "postgresql://me:***@host/db"),
         ("x://host?password=hunter2&ssl=1&token=a", "x://host?password=***&ssl=1&token=***"),
         ("two: a://u:p@h and b://u:q@h", "two: a://u:***@h and b://u:***@h"),
         ("sqlite:///memory.db?synchronous=full", "sqlite:///memory.db?synchronous=full"),
         ("redis://host:6379/0", "redis://host:6379/0"),
+        ("sqlite:////home/me@work/a:b@c.db", "sqlite:////home/me@work/a:b@c.db"),
         ("me:hunter2@host is no address", "me:hunter2@host is no address"),
     ],
 )

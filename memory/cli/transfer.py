@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
-from memory.cli.failures import MISSING
+from memory.cli.failures import MISSING, UsageProblem
 from memory.cli.output import note, print_json, progress
 
 PANEL = "Moving and upkeep"
@@ -101,17 +101,20 @@ async def import_items(
 
 
 def _free(file: Path, force: bool) -> None:
-    """Refuses to write over a file. Raises AlreadyExists."""
+    """Refuses to write over a file, or in place of a device. Raises AlreadyExists, UsageProblem."""
     from memory.errors import AlreadyExists
 
+    if file.exists() and not file.is_file():
+        raise UsageProblem(f"{file} is not a file that can be replaced; for standard output write -")
     if file.exists() and not force:
         raise AlreadyExists(f"{file} exists; choose another name, or replace it with --force", file=str(file))
 
 
 @contextmanager
 def _readable(file: Path) -> Iterator[Path]:
-    """A file that can be read twice: standard input is copied to one first."""
-    if str(file) != "-":
+    """A file that can be read twice: standard input and pipes are copied to one first."""
+    piped = str(file) == "-"
+    if not piped and (file.is_file() or not file.exists()):
         with file.open("rb"):  # the plain error now, before a memory is made
             pass
         yield file
@@ -119,7 +122,11 @@ def _readable(file: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(suffix=".jsonl")
     try:
         with os.fdopen(handle, "wb") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
+            if piped:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+            else:
+                with file.open("rb") as source:
+                    shutil.copyfileobj(source, copy)
         yield Path(name)
     finally:
         Path(name).unlink()

@@ -93,7 +93,8 @@ async def restore(
     They keep their times and counts. The store must be empty, or is made equal to the backup with --replace.
     """
     with file.open("rb"):  # the plain error now, before a memory is made
-        pass
+        if not file.is_file():
+            raise UsageProblem(f"{file} is not a file; a backup is read more than once")
     async with at.open() as store:
         there = await store.count() if replace else 0
         if there and not yes:

@@ -18,9 +18,9 @@ _SECRET = re.compile(
     r"passw(or)?d|passphrase|(^|_)pass$|pwd$|secret|token|credential|api_?key|access_?key|private_?key|auth(orization)?$|dsn$",
     re.I,
 )
-# user:password@ of an address (the password is what stands between the first colon and the last @ before the path),
-# and a secret given as a query parameter.
-_USERINFO = re.compile(r"(?<=://)([^/?#:\s]*):([^/?#\s]*)@")
+# user:password@ of an address, and a secret given as a query parameter. A password that should have been
+# percent-encoded may hold anything, so it is taken to reach to the last @: rather too much is hidden than too little.
+_USERINFO = re.compile(r"(?<=://)([^/?#:@\s]*):(\S*)@")
 _PARAMETER = re.compile(r"([?&;]([^=&;#\s]+)=)([^&;#\s]*)")
 
 

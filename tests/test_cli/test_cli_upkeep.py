@@ -83,6 +83,21 @@ def test_an_import_reads_standard_input_and_comes_to_lie_in_its_scope(memory: Me
     assert (outside.code, "pinned" in outside.err) == (2, True)
 
 
+def test_an_import_reads_a_pipe_which_can_be_read_only_once(memory: Memory, empty: Path) -> None:
+    os.mkfifo(empty / "pipe")
+    with subprocess.Popen([sys.executable, "-c", f"open('pipe', 'w').write({GOOD!r})"]) as writer:
+        assert memory("import", "pipe").out == "1 imported\n"
+    assert writer.returncode == 0
+
+
+def test_what_is_no_file_is_neither_replaced_nor_restored(nuts: Memory, empty: Path) -> None:
+    for target in ("/dev/null", str(empty)):
+        done = nuts("export", target, "--force")
+        assert (done.code, "for standard output write -" in done.err) == (2, True)
+    assert nuts("restore", "/dev/null", "--path", "new.db").code == 2
+    assert nuts("import", str(empty)).code == 2
+
+
 def test_a_file_that_is_not_there_makes_no_memory(memory: Memory, empty: Path) -> None:
     for line in (("import", "nothing.jsonl"), ("restore", "nothing.backup")):
         done = memory(*line)
