@@ -73,6 +73,7 @@ def main(given: Sequence[str] | None = None) -> int:
             calls=40 if told.quick else 400,
             vectors=not told.no_vectors,
             locomo=told.locomo,
+            quick=told.quick,
         )
         figures = asyncio.run(measure(told.names or list(BENCHMARKS), options, Console(stderr=True)))
     report.show(figures, machine, Console(width=None if sys.stdout.isatty() else 250))

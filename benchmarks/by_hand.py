@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from memory import MemoryItem
-from memory.backends.sqlite.docs import BUCKET_SHIFT, bucket_of, term_text, with_length
+from memory.backends.sqlite.applying import PENDING
+from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, bucket_of, term_text, with_length
 from memory.backends.sqlite.records import checksum, encode_key, seal
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
@@ -30,9 +31,14 @@ _COLUMNS = (
     "embedder, length, digest, token, tags, crc, vcrc, seal, body, f1, f2"
 )
 _INSERT = f"INSERT INTO items({_COLUMNS}) VALUES ({','.join('?' * 25)})"
-_SELECT = "SELECT body, version, created, (SELECT v FROM vectors WHERE ord = items.doc >> 12) FROM items WHERE key = ?"
-WAITING = 256
-"""Texts that wait in a table until so many go to the text index together, as the store does."""
+_SELECT = (
+    f"SELECT body, version, created, (SELECT v FROM vectors WHERE ord = items.doc >> {LENGTH_BITS}) "
+    "FROM items WHERE key = ?"
+)
+_FLUSH = (
+    "INSERT INTO words(rowid, terms) SELECT doc, terms FROM pending "
+    f"CROSS JOIN texts ON ord = doc >> {LENGTH_BITS} ORDER BY doc; DELETE FROM pending"
+)
 
 
 def connect(path: Path, durability: str) -> apsw.Connection:
@@ -85,7 +91,7 @@ class ByHand:
             created = to_micros(item.created_at)
             old = self.db.execute("SELECT doc, tags FROM items WHERE key = ?", (key,)).fetchone()
             if old is not None:
-                doc = with_length(old[0] >> 12, length)
+                doc = with_length(old[0] >> LENGTH_BITS, length)
                 self._remove(key, (old[0], old[1]))
             else:
                 doc = with_length(self._next(last, bucket_of(created)), length)
@@ -104,7 +110,7 @@ class ByHand:
             texts.append((doc, term_text(terms, item.namespace, item.user_id, item.agent_id, item.session_id)))
             tags += [(b"%b\0%b" % (tag.encode(), key),) for tag in item.tags]
             if vector is not None:
-                vectors.append((doc >> 12, vector))
+                vectors.append((doc >> LENGTH_BITS, vector))
         self.db.executemany(_INSERT, rows)
         self.db.executemany("INSERT OR IGNORE INTO tags VALUES (?)", tags)
         if vectors:
@@ -150,7 +156,8 @@ class ByHand:
         self.db.execute("DELETE FROM items WHERE key = ?", (key,))
         for tag in msgspec.json.decode(tags):
             self.db.execute("DELETE FROM tags WHERE entry = ?", (b"%b\0%b" % (tag.encode(), key),))
-        self.db.execute("DELETE FROM vectors WHERE ord = ?", (doc >> 12,))
+        self.db.execute("DELETE FROM vectors WHERE ord = ?", (doc >> LENGTH_BITS,))
+        self.db.execute("DELETE FROM texts WHERE ord = ?", (doc >> LENGTH_BITS,))
         if self.db.execute("DELETE FROM pending WHERE doc = ? RETURNING 1", (doc,)).get is None:
             self.db.execute("DELETE FROM words WHERE rowid = ?", (doc,))
         else:
@@ -162,21 +169,22 @@ class ByHand:
             found = self.db.execute(
                 "SELECT max(doc) FROM items WHERE doc >= ? AND doc < ?", (start, (bucket + 1) << BUCKET_SHIFT)
             ).get
-            last[bucket] = (start >> 12) - 1 if found is None else found >> 12
+            last[bucket] = (start >> LENGTH_BITS) - 1 if found is None else found >> LENGTH_BITS
         last[bucket] += 1
         return last[bucket]
 
     def _index(self, texts: list[tuple[int, str]]) -> None:
-        if len(texts) >= WAITING:
+        self.db.executemany("INSERT INTO texts VALUES (?, ?)", [(doc >> LENGTH_BITS, text) for doc, text in texts])
+        if len(texts) >= PENDING:
             packed = msgspec.json.encode(sorted(texts)).decode()
             self.db.execute(
                 "INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,)
             )
             return
-        self.db.executemany("INSERT INTO pending VALUES (?, ?)", texts)
+        self.db.executemany("INSERT INTO pending VALUES (?)", [(doc,) for doc, _ in texts])
         self._waiting += len(texts)
-        if self._waiting >= WAITING:
-            self.db.execute("INSERT INTO words(rowid, terms) SELECT doc, terms FROM pending; DELETE FROM pending")
+        if self._waiting >= PENDING:
+            self.db.execute(_FLUSH)
             self._waiting = 0
 
 

@@ -20,7 +20,7 @@ async def run(session: Session) -> None:
     for backend in session.options.backends:
         for size in session.options.records:
             for phase in ("use", "load") if backend == "sqlite" else ("load",):
-                rounds = [await _child(session, backend, size, phase) for _ in range(2)]
+                rounds = [await _child(session, backend, size, phase) for _ in range(1 if session.options.quick else 2)]
                 what = {"use": "memory grown", "load": "memory grown by loading and using"}[phase]
                 session.add(
                     NAME, what, backend, "MB", rounds, records=size,

@@ -71,7 +71,7 @@ async def _put(
 ) -> None:
     ops: list[Put] = [store._operation(store, *store._check(item), -1, False, None, None) for item in items]
     await store._add_terms(ops)
-    write = store._write
+    write: Callable[[Sequence[Write], bool], Awaitable[list[Result]]] = store._write
     if backend != "in_memory":
         answers = {op.key: [result] for op, result in zip(ops, await store._write(ops, False), strict=True)}
 
@@ -79,7 +79,7 @@ async def _put(
             return answers[asked[0].key]
 
         write = at_once
-        store._do_write = wrap("write", write, store._layers)
+        store._do_write = wrap("write", at_once, store._layers)
 
     async def public(i: int) -> None:
         await store.put(items[i])

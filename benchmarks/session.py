@@ -30,6 +30,7 @@ class Options:
     calls: int = 400
     vectors: bool = True
     locomo: Path | None = None
+    quick: bool = False
 
 
 class Session:

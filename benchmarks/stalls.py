@@ -68,7 +68,7 @@ async def run(session: Session) -> None:
     for backend in options.backends:
         for size in options.records:
             phases = _Phases()
-            for _ in range(min(ROUNDS, options.rounds)):
+            for _ in range(1 if options.quick else min(ROUNDS, options.rounds)):
                 await _life(session, phases, backend, size)
             for name, hearts in phases.hearts.items():
                 worst = max(hearts, key=lambda heart: heart.worst)
@@ -87,6 +87,7 @@ async def run(session: Session) -> None:
 async def _life(session: Session, phases: _Phases, backend: str, size: int) -> None:
     """One store from its first record to its end."""
     path = session.path("life")
+    lock = 0.2 if session.options.quick else LOCK_SECONDS
     held = session.store(backend, path)
     await phases.run("open", held.open, None, size)
     items = workload.records(0, size, session.options.vectors)
@@ -97,7 +98,7 @@ async def _life(session: Session, phases: _Phases, backend: str, size: int) -> N
     if backend == "sqlite":
         large = _large()
         await phases.run("checkpoints", lambda: _one_by_one(held, large), held, size)
-        await phases.run("another process writes", lambda: _locked_out(path, held, items), held, size)
+        await phases.run("another process writes", lambda: _locked_out(path, held, items, lock), held, size)
         await held.close()
         held = session.store(backend, path)
         await phases.run("open, 2nd time", held.open, None, size)
@@ -142,9 +143,9 @@ async def _tidy(store: MemoryStore) -> None:
     await store.sweep()
 
 
-async def _locked_out(path: Path, store: MemoryStore, items: list[MemoryItem]) -> None:
-    """Writes that have to wait, because another process holds the write lock for a second."""
-    async with _lock_held(path), asyncio.TaskGroup() as group:
+async def _locked_out(path: Path, store: MemoryStore, items: list[MemoryItem], seconds: float) -> None:
+    """Writes that have to wait, because another process holds the write lock."""
+    async with _lock_held(path, seconds), asyncio.TaskGroup() as group:
         for item in items[:50]:
             group.create_task(store.put(item))
 
@@ -161,9 +162,9 @@ db.execute("ROLLBACK")
 
 
 @asynccontextmanager
-async def _lock_held(path: Path) -> AsyncIterator[None]:
+async def _lock_held(path: Path, seconds: float) -> AsyncIterator[None]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _HOLD, str(path), str(LOCK_SECONDS), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", _HOLD, str(path), str(seconds), stdout=asyncio.subprocess.PIPE
     )
     assert child.stdout is not None
     await child.stdout.readline()
@@ -171,6 +172,6 @@ async def _lock_held(path: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        if time.perf_counter() - started < LOCK_SECONDS / 2:
+        if time.perf_counter() - started < seconds / 2:
             raise RuntimeError("the writes did not wait for the other process: this measured nothing")
         await child.wait()
