@@ -21,7 +21,7 @@ Memory = Callable[..., Any]
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
-        (["serch", "x"], 2, "did you mean"),
+        (["serch", "x"], 2, "no such command 'serch'"),
         (["search", "x", "--limt", "3"], 2, "--limit"),
         (["search", "x", "--limit", "many"], 2, "--limit"),
         (["search"], 2, "See `memory search --help`"),
