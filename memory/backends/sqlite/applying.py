@@ -11,6 +11,7 @@ import msgspec
 
 from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, SEQUENCE_BITS, bucket_of, term_text, with_length
 from memory.backends.sqlite.planning import Plan, Record, projections
+from memory.backends.sqlite.statements import fetch, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.model import path_bytes
 
@@ -110,9 +111,9 @@ def _remove(db: apsw.Connection, gone: list[Record]) -> None:
             "DELETE FROM texts WHERE ord IN (SELECT value FROM carray(?))",
             (numbers(doc >> LENGTH_BITS for doc in docs),),
         )
-        waiting = db.execute(
-            "DELETE FROM pending WHERE doc IN (SELECT value FROM carray(?)) RETURNING doc", (numbers(docs),)
-        ).fetchall()
+        waiting = fetch(
+            db, "DELETE FROM pending WHERE doc IN (SELECT value FROM carray(?)) RETURNING doc", (numbers(docs),)
+        )
         indexed = set(docs).difference(doc for (doc,) in waiting)
         if indexed:
             db.execute("DELETE FROM words WHERE rowid IN (SELECT value FROM carray(?))", (numbers(indexed),))
@@ -149,7 +150,7 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record]) -> None:
         many(db, "INSERT OR FAIL INTO vectors", vectors)
     if texts:
         _index(db, texts)
-    if db.execute("SELECT 1 FROM graves LIMIT 1").get is not None:
+    if scalar(db, "SELECT 1 FROM graves LIMIT 1") is not None:
         db.execute("DELETE FROM graves WHERE key IN (SELECT value FROM carray(?))", (blobs(r.key for r in new),))
 
 
@@ -163,7 +164,7 @@ def _index(db: apsw.Connection, texts: list[tuple[int, str]]) -> None:
         db.execute("INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,))
         return
     many(db, "INSERT OR FAIL INTO pending", [(doc,) for doc, _ in texts])
-    if db.execute("SELECT count(*) FROM pending").get >= PENDING:
+    if scalar(db, "SELECT count(*) FROM pending") >= PENDING:
         flush_pending(db)
 
 
@@ -183,11 +184,12 @@ def _number(db: apsw.Connection, new: list[Record]) -> None:
             buckets.setdefault(bucket_of(record.created), []).append(record)
     if not buckets:
         return
-    last_of_each = db.execute(
+    last_of_each = fetch(
+        db,
         "SELECT c.value, last.doc, last.created, last.key FROM carray(?1) c LEFT JOIN items last INDEXED BY items_doc "
         "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2)",
         (numbers(buckets), BUCKET_SHIFT),
-    ).fetchall()
+    )
     mixed: list[int] = []
     spilled = None
     for bucket, doc, created, key in last_of_each:
@@ -206,7 +208,7 @@ def _number(db: apsw.Connection, new: list[Record]) -> None:
                 following += 1
                 continue
             if spilled is None:
-                spilled = min(0, (db.execute("SELECT min(doc) FROM items").get or 0) >> LENGTH_BITS)
+                spilled = min(0, (scalar(db, "SELECT min(doc) FROM items") or 0) >> LENGTH_BITS)
             spilled -= 1
             record.order = spilled
     if mixed:

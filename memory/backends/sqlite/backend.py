@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 import apsw
 
 from memory.backends.sqlite import matching, reading, scanning, upkeep, verifying
-from memory.backends.sqlite.faults import translate
+from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.schema import SYNCHRONOUS, connect, declared, prepare
+from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer
 from memory.errors import Closed, InvalidSetting
@@ -97,12 +98,14 @@ class SqliteStore(MemoryStore):
 
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
-        self._direct = connect(self._file, vfs=self.vfs, cache_kib=8_192, read_only=True)
+        self._direct = connect(
+            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=8_192, read_only=True
+        )
         # Held up by nobody: a read that would wait, or grows long, goes to a worker.
         self._direct.set_busy_timeout(0)
         self._direct.set_progress_handler(lambda: True, INLINE_OPERATIONS)
         self._fields = declared(db)
-        return int(db.execute("SELECT version FROM counter").get)
+        return int(scalar(db, "SELECT version FROM counter"))
 
     def _connect_reader(self) -> apsw.Connection:
         if not self._prepared:
@@ -117,13 +120,10 @@ class SqliteStore(MemoryStore):
                 vfs=self.vfs,
             )
             self._prepared = True
-        db = connect(self._file, vfs=self.vfs, cache_kib=16_384, read_only=True)
-        db.set_busy_timeout(round(self.busy_timeout * 1000))
-        return db
+        return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=16_384, read_only=True)
 
     def _connect_writer(self) -> apsw.Connection:
-        db = connect(self._file, vfs=self.vfs, cache_kib=24_576)
-        db.set_busy_timeout(round(self.busy_timeout * 1000))
+        db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=24_576)
         db.execute(f"PRAGMA synchronous = {self.synchronous}; PRAGMA wal_autocheckpoint = 4000")
         return db
 
@@ -150,7 +150,7 @@ class SqliteStore(MemoryStore):
             raise Closed(f"this {self.name} store is closed")
         try:
             return await worker.run(call, *args)
-        except apsw.Error as error:
+        except ENGINE_ERRORS as error:
             raise translate(error, self._file, worker.db) from error
 
     def _writing(self) -> Writer:
@@ -170,7 +170,7 @@ class SqliteStore(MemoryStore):
             return call(self._direct, *args)
         except (apsw.BusyError, apsw.LockedError, apsw.InterruptError):
             return None
-        except apsw.Error as error:
+        except ENGINE_ERRORS as error:
             raise translate(error, self._file, self._direct) from error
 
     def _upkeeper(self) -> Worker:
@@ -250,8 +250,10 @@ class SqliteStore(MemoryStore):
             stop[0] = True
 
     async def _backup_rows(self, path: Path) -> AsyncIterator[list[Row]]:
-        batches = upkeep.backup_rows(str(path), 500)
-        worker = Worker("sqlite-restore", lambda: connect(self._file, vfs=self.vfs, read_only=True))
+        batches = upkeep.backup_rows(str(path), 500, self.busy_timeout)
+        worker = Worker(
+            "sqlite-restore", lambda: connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, read_only=True)
+        )
         try:
             while (rows := await self._run(worker, lambda db: next(batches, None))) is not None:
                 yield rows

@@ -5,14 +5,23 @@ from __future__ import annotations
 import errno
 
 import apsw
+import msgspec
 
 from memory.errors import BackendUnavailable, CorruptData, MemoryStoreError, StorageFull
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-WRITE_ERRORS = frozenset(
-    {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP}
+ROOM_ERRORS = frozenset({apsw.SQLITE_IOERR_SHMSIZE})
+"""Extended codes that mean a lack of room whatever the system's errno says."""
+ENGINE_ERRORS = (apsw.Error, UnicodeDecodeError, TypeError, OverflowError, msgspec.DecodeError)
+"""What a statement or its decoded answer raises. Others than apsw's come of damaged columns: text that is no UTF-8, a
+blob where a number was."""
+
+
+_DAMAGE = (
+    *(apsw.CorruptError, apsw.NotADBError, apsw.FormatError),
+    # Every statement is ours and right: when a table or column is not there, the schema is damaged.
+    *(apsw.SQLError, apsw.MismatchError, apsw.SchemaChangeError),
 )
-"""Extended codes of a write that did not fit, when the system's errno says that room was the reason."""
 
 
 def is_full(error: BaseException, db: apsw.Connection | None = None) -> bool:
@@ -22,9 +31,11 @@ def is_full(error: BaseException, db: apsw.Connection | None = None) -> bool:
     """
     if isinstance(error, apsw.FullError):
         return True
-    if not isinstance(error, apsw.IOError) or error.extendedresult not in WRITE_ERRORS:
+    if not isinstance(error, apsw.IOError | apsw.CantOpenError):
         return False
-    return db is None or db.system_errno in _NO_ROOM or error.extendedresult != apsw.SQLITE_IOERR_WRITE
+    if getattr(error, "extendedresult", 0) in ROOM_ERRORS:
+        return True
+    return db is not None and db.system_errno in _NO_ROOM
 
 
 def translate(error: BaseException, path: str, db: apsw.Connection | None = None) -> MemoryStoreError:
@@ -36,7 +47,7 @@ def translate(error: BaseException, path: str, db: apsw.Connection | None = None
             f"there is no room left for {path}; free some space, or delete items and run 'memory repair' to shrink it",
             path=path,
         )
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+    if not isinstance(error, apsw.Error) or isinstance(error, _DAMAGE):
         return CorruptData(
             f"{path} is damaged: {error}. Run 'memory verify' to see where, then 'memory repair', or restore a backup",
             path=path,

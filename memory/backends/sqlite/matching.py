@@ -20,6 +20,7 @@ from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.docs import occurrences
 from memory.backends.sqlite.postings import Postings
 from memory.backends.sqlite.records import BARE_SQL, key_range, to_row_within
+from memory.backends.sqlite.statements import fetch
 from memory.errors import CorruptData
 from memory.ops import Candidate, Match, Matched
 from memory.search.text import CANDIDATES_PER_TERM, Scorer, upper_bound
@@ -137,19 +138,22 @@ class _Search:
     def _texts(self, docs: Array) -> dict[int, frozenset[str]]:
         if not len(docs):
             return {}
-        found = self.db.execute(
-            "SELECT c.value, terms FROM carray(?) c CROSS JOIN texts ON ord = c.value >> 10", (numbers(docs.tolist()),)
-        ).fetchall()
+        found = fetch(
+            self.db,
+            "SELECT c.value, terms FROM carray(?) c CROSS JOIN texts ON ord = c.value >> 10",
+            (numbers(docs.tolist()),),
+        )
         return {doc: frozenset(terms.split(" ")) for doc, terms in found}
 
     def _candidates(self, docs: Array, counts: Array) -> list[Candidate]:
         rows = {
             row[18]: row
-            for row in self.db.execute(
+            for row in fetch(
+                self.db,
                 f"SELECT {BARE_SQL}, items.doc FROM carray(?) c CROSS JOIN items INDEXED BY items_doc "  # noqa: S608 - our own column names
                 "ON items.doc = c.value",
                 (numbers(docs.tolist()),),
-            ).fetchall()
+            )
         }
         texts = self._texts(docs)
         lengths = self.lists.lengths(docs).tolist()

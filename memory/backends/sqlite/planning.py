@@ -16,6 +16,7 @@ import msgspec
 
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, encode_key, seal, to_row
 from memory.backends.sqlite.schema import column_value
+from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
@@ -108,7 +109,7 @@ class Plan:
 
 def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int]) -> Plan:
     """Read what the units' decisions need. Within the write transaction."""
-    version, feed = db.execute("SELECT version, feed FROM counter").fetchone() or (0, None)
+    version, feed = first(db, "SELECT version, feed FROM counter") or (0, None)
     ops = [op for unit in units for op in unit.ops]
     keys = list({encode_key(op.key) for op in ops})
     plan = Plan(version=version, feed=feed is not None, fields=fields, before=_find(db, keys))
@@ -139,12 +140,13 @@ _STATE = f"{STAMP_SQL}, items.doc >> 10, items.length, items.token, items.digest
 
 def _find(db: apsw.Connection, keys: list[bytes]) -> dict[bytes, Record]:
     if len(keys) == 1:
-        rows = db.execute(f"SELECT {_STATE} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],)).fetchall()  # noqa: S608 - our own column names
+        rows = fetch(db, f"SELECT {_STATE} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],))  # noqa: S608 - our own column names
     else:
-        rows = db.execute(
+        rows = fetch(
+            db,
             f"SELECT {_STATE} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
             (_blobs(keys),),
-        ).fetchall()
+        )
     return {row[0]: _record(row) for row in rows}
 
 
@@ -226,7 +228,9 @@ def _decide(db: apsw.Connection, plan: Plan, op: Write) -> Result:
     plan.graves[key] = (plan.version, op.token)
     plan.buried[key] = (plan.version, op.token, op.now)
     _log(plan, key, op.now, removed=1, owner=None, was=live.owner)
-    return Result(Status.DONE)
+    buried = live.stamp()
+    buried.version = plan.version
+    return Result(Status.DONE, buried)
 
 
 def _put(plan: Plan, op: Put, key: bytes, old: Record | None) -> Result:
@@ -282,7 +286,7 @@ def _twin(db: apsw.Connection, plan: Plan, op: Put) -> Row | None:
                 return record.stamp()
         elif (expires := known.get(key)) is not None and expires <= op.now:
             continue
-        found = db.execute(f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key = ?", (key,)).fetchone()  # noqa: S608 - our own column names
+        found = first(db, f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key = ?", (key,))  # noqa: S608 - our own column names
         if found is None:
             raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
         row = to_row(found)

@@ -19,6 +19,7 @@ from memory.backends.sqlite.docs import (
     scope_token,
 )
 from memory.backends.sqlite.reading import LIVE
+from memory.backends.sqlite.statements import fetch, scalar
 from memory.model import path_bytes
 from memory.ops import Match, Scope
 from memory.search.text import CANDIDATES_PER_TERM
@@ -54,11 +55,12 @@ class Postings:
     # --- from the index ------------------------------------------------------------------------
 
     def _indexed(self, token: str, low: int, high: int, limit: int) -> Array:
-        found = self.db.execute(
+        found = scalar(
+            self.db,
             "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? "
             "ORDER BY rowid DESC LIMIT ?)",
             (f'"{token}"{self.scope}', low, high, limit),
-        ).get
+        )
         return self.nothing if found is None else self._parsed(found)
 
     def _parsed(self, text: Any) -> Array:
@@ -80,7 +82,7 @@ class Postings:
     def _waiting(self) -> dict[int, frozenset[str]]:
         """Texts that are not in the index yet: doc -> its tokens. Few."""
         waiting = {}
-        found = self.db.execute("SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10").fetchall()
+        found = fetch(self.db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
         for doc, text in found:
             words = frozenset(str(text).split(" "))
             if words.issuperset(self.tokens):
@@ -89,9 +91,11 @@ class Postings:
 
     def _expired(self) -> Array | None:
         """Documents of expired records that nobody has swept yet; None when they are many."""
-        found = self.db.execute(
-            "SELECT doc FROM items INDEXED BY items_expires WHERE expires <= ? LIMIT ?", (self.op.now, MANY_EXPIRED)
-        ).fetchall()
+        found = fetch(
+            self.db,
+            "SELECT doc FROM items INDEXED BY items_expires WHERE expires <= ? LIMIT ?",
+            (self.op.now, MANY_EXPIRED),
+        )
         if len(found) == MANY_EXPIRED:
             return None
         return self.np.array([doc for (doc,) in found], dtype=self.np.int64)
@@ -108,9 +112,11 @@ class Postings:
         gone = 0 if self.expired is None else len(self.expired)
         room = CANDIDATES_PER_TERM + 1 + gone
         # Counting a list is four times as fast as getting it.
-        count = self.db.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)", (f'"{term}"{self.scope}', room)
-        ).get
+        count = scalar(
+            self.db,
+            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
+            (f'"{term}"{self.scope}', room),
+        )
         if count == room:
             return None
         docs = self.list(term)
@@ -131,7 +137,7 @@ class Postings:
         unordered = docs[docs < 0] if term is None or not self._has_unordered() else self.list(term, high=-1)
         if not len(unordered) and (
             int(docs[-CANDIDATES_PER_TERM - 1]) >> BUCKET_SHIFT != bucket
-            or self.db.execute("SELECT 1 FROM mixed WHERE bucket = ?", (bucket,)).get is None
+            or scalar(self.db, "SELECT 1 FROM mixed WHERE bucket = ?", (bucket,)) is None
         ):
             return docs[-CANDIDATES_PER_TERM:]
         # The cut goes through a bucket whose order only the records know.
@@ -141,15 +147,16 @@ class Postings:
         undecided = np.unique(np.concatenate([unordered, inside]))
         if len(unordered):
             undecided, above = np.unique(np.concatenate([undecided, above])), self.nothing
-        ranked = self.db.execute(
+        ranked = fetch(
+            self.db,
             "SELECT items.doc FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value "
             "ORDER BY items.created DESC, items.key LIMIT ?",
             (numbers(undecided.tolist()), CANDIDATES_PER_TERM - len(above)),
-        ).fetchall()
+        )
         return np.sort(np.concatenate([np.array([doc for (doc,) in ranked], dtype=np.int64), above]))
 
     def _has_unordered(self) -> bool:
-        return int(self.db.execute("SELECT min(doc) FROM items").get or 0) < 0
+        return int(scalar(self.db, "SELECT min(doc) FROM items") or 0) < 0
 
     def _walk(self, term: str) -> tuple[Array, bool]:
         """A term's newest matches under a filter, a step at a time, and whether there are more than 1,000."""
@@ -179,11 +186,12 @@ class Postings:
         condition, params = LIVE, (self.op.now,)
         if self.predicate is not None:
             condition, params = f"{LIVE} AND {self.predicate.text}", (self.op.now, *self.predicate.params)
-        found = self.db.execute(
+        found = scalar(
+            self.db,
             "SELECT group_concat(items.doc) FROM carray(?) c "  # noqa: S608 - templates
             f"CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value WHERE {condition}",
             (numbers(docs.tolist()), *params),
-        ).get
+        )
         return self.nothing if found is None else self.np.sort(self._parsed(found))
 
     def within(self, term: str, docs: Array) -> Array:
@@ -218,11 +226,12 @@ class Postings:
         if (lengths == LONG).any():
             long = docs[lengths == LONG].tolist()
             known: dict[Any, Any] = dict(
-                self.db.execute(
+                fetch(
+                    self.db,
                     "SELECT items.doc, items.length FROM carray(?) c CROSS JOIN items INDEXED BY items_doc "
                     "ON items.doc = c.value",
                     (numbers(long),),
-                ).fetchall()  # type: ignore[arg-type]
+                )  # type: ignore[arg-type]
             )
             lengths[lengths == LONG] = [known.get(doc, LONG) for doc in long]
         return lengths

@@ -16,6 +16,7 @@ import msgspec
 
 from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.records import FULL_SQL, encode_key, to_row, to_row_within
+from memory.backends.sqlite.statements import first
 from memory.filters import And, Compare, Filter
 from memory.model import Key
 from memory.ops import Count, Page, Read, Row, Scan, Scope
@@ -47,7 +48,7 @@ def _read_row(db: apsw.Connection, key: Key, op: Read) -> Row | None:
     if not scope.covers_namespace(key[0]):
         return None
     raw = encode_key(key)
-    found = db.execute(_READ, (raw,)).fetchone()
+    found = first(db, _READ, (raw,))
     if found is None or (found[7] is not None and found[7] <= op.now):
         return None
     if not scope.covers_owner(found[9], found[10], found[11]):

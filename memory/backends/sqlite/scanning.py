@@ -21,6 +21,7 @@ from memory.backends.sqlite.reading import (
     to_page,
 )
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, encode_key, key_range, to_row_within
+from memory.backends.sqlite.statements import fetch, scalar
 from memory.errors import CorruptData
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Row, Scan
@@ -55,10 +56,11 @@ def _select(
 ) -> Found:
     condition = all_of([part for part in parts if part is not None])
     columns = FULL_SQL if op.vectors else BARE_SQL
-    return db.execute(
+    return fetch(
+        db,
         f"SELECT {columns} FROM items INDEXED BY {index} WHERE {condition.text} ORDER BY {order} LIMIT ?",  # noqa: S608 - templates; all values bound
         (*condition.params, op.limit if limit is None else limit),
-    ).fetchall()
+    )
 
 
 def _by_key(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
@@ -98,17 +100,18 @@ def _fewest(
     for choice in [*choices, *([Driver("items_key", Sql("1"), True)] if span is not None else [])]:
         parts = [choice.condition, key_condition(span) if choice.sorted_by_key else None]
         condition = all_of([part for part in parts if part is not None])
-        count = db.execute(
+        count = scalar(
+            db,
             f"SELECT count(*) FROM (SELECT 1 FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?)",  # noqa: S608 - templates
             (*condition.params, least),
-        ).get
+        )
         if count < least:
             best, least = choice, count
     for tag in tags:
         low, high = _tag_span(tag, span)
-        count = db.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM tags WHERE entry >= ? AND entry < ? LIMIT ?)", (low, high, least)
-        ).get
+        count = scalar(
+            db, "SELECT count(*) FROM (SELECT 1 FROM tags WHERE entry >= ? AND entry < ? LIMIT ?)", (low, high, least)
+        )
         if count < least:
             best, least = tag, count
     return best, best is not None
@@ -133,11 +136,12 @@ def _tagged(
         low, above = name + after, ">"
     condition = all_of([part for part in parts if part is not None])
     columns = FULL_SQL if op.vectors else BARE_SQL
-    return db.execute(
+    return fetch(
+        db,
         f"SELECT {columns} FROM tags CROSS JOIN items INDEXED BY items_key ON items.key = substr(tags.entry, ?) "  # noqa: S608 - templates
         f"WHERE tags.entry {above} ? AND tags.entry < ? AND {condition.text} ORDER BY {order} LIMIT ?",
         (len(name) + 1, low, high, *condition.params, op.limit),
-    ).fetchall()
+    )
 
 
 # --- other orders ------------------------------------------------------------------------------
@@ -261,18 +265,19 @@ def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
         # No record has to be read: all, less those that have expired and are not swept yet.
         where = "" if span is None else f" WHERE {span.text}"
         params = () if span is None else span.params
-        whole = db.execute(f"SELECT count(*) FROM items INDEXED BY items_key{where}", params).get  # noqa: S608 - templates
+        whole = scalar(db, f"SELECT count(*) FROM items INDEXED BY items_key{where}", params)  # noqa: S608 - templates
         parts = [Sql("items.expires <= ?", (op.now,))] + ([] if span is None else [span])
         condition = all_of(parts)
-        expired = db.execute(
+        expired = scalar(
+            db,
             f"SELECT count(*) FROM items INDEXED BY items_expires WHERE {condition.text}",  # noqa: S608 - templates
             condition.params,
-        ).get
+        )
         return int(whole - expired)
     condition = all_of([residual] if span is None else [span, residual])
     ordered = [choice for choice in drivers(op.scope, op.where, fields) if choice.sorted_by_key]
     index = ordered[0].index if ordered else "items_key"
-    total = db.execute(f"SELECT count(*) FROM items INDEXED BY {index} WHERE {condition.text}", condition.params).get  # noqa: S608 - templates
+    total = scalar(db, f"SELECT count(*) FROM items INDEXED BY {index} WHERE {condition.text}", condition.params)  # noqa: S608 - templates
     return int(total)
 
 
@@ -284,7 +289,8 @@ def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str
     if not exact:
         return None
     low, high = key_range(op.scope) or (b"", b"\xff")
-    found = db.execute(
+    found = fetch(
+        db,
         "WITH RECURSIVE n(p) AS ("  # noqa: S608 - templates
         " SELECT (SELECT path FROM items INDEXED BY items_key WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1)"
         " UNION ALL SELECT (SELECT path FROM items INDEXED BY items_key"
@@ -293,7 +299,7 @@ def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str
         " WHERE key >= CAST(p || x'0000' AS BLOB) AND key < CAST(p || x'0001' AS BLOB) "
         f"AND {residual.text})",
         (low, high, *residual.params),
-    ).fetchall()
+    )
     try:
         return [tuple(path.decode().split("\0")) for (path,) in found]
     except (UnicodeDecodeError, AttributeError):
@@ -315,11 +321,12 @@ def _sides(
     line = "items.session IS ? AND items.path = ?"
     sides = []
     for beyond, direction in (("<", " DESC"), (">", "")):
-        found = db.execute(
+        found = fetch(
+            db,
             f"SELECT {BARE_SQL} FROM items INDEXED BY items_session WHERE {line} "  # noqa: S608 - templates
             f"AND (items.created, items.key) {beyond} (?, ?) AND {residual.text} "
             f"ORDER BY items.created{direction}, items.key{direction} LIMIT ?",
             (session, path_bytes(namespace), created, key, *residual.params, op.n),
-        ).fetchall()
+        )
         sides.append([to_row_within(row, op.scope) for row in found])
     return sides[0], sides[1]

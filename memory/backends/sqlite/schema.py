@@ -25,8 +25,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.faults import translate
-from memory.errors import BackendUnavailable, InvalidSetting
+from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.statements import fetch, scalar
+from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
 
 APPLICATION_ID = 0x4D454D31
 """'MEM1' in the file's header: what makes it ours."""
@@ -80,12 +81,20 @@ SYNCHRONOUS = {"off": "process", "normal": "process", "full": "power", "extra": 
 
 
 def connect(
-    path: str, *, vfs: str | None = None, create: bool = False, cache_kib: int = 8_192, read_only: bool = False
+    path: str,
+    *,
+    busy_timeout: float,
+    vfs: str | None = None,
+    create: bool = False,
+    cache_kib: int = 8_192,
+    read_only: bool = False,
 ) -> apsw.Connection:
     """A connection with the settings that every connection of ours has."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     db = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=200)
     try:
+        # First: reading the schema may already meet a process that recovers the log, or closes last.
+        db.set_busy_timeout(round(busy_timeout * 1000))
         db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         db.execute(f"PRAGMA temp_store = memory; PRAGMA cache_size = -{cache_kib}; PRAGMA cell_size_check = on")
@@ -115,13 +124,12 @@ def prepare(
     _look_at(path)
     db: apsw.Connection | None = None
     try:
-        db = connect(path, vfs=vfs, create=True)
-        db.set_busy_timeout(round(patience * 1000))
+        db = connect(path, busy_timeout=patience, vfs=vfs, create=True)
         if db.readonly("main"):
             raise apsw.ReadOnlyError()
         application, version = (db.pragma(name) for name in ("application_id", "user_version"))
         _judge(path, application, version, empty=db.pragma("schema_version") == 0)
-        if db.pragma("journal_mode") != "wal" and db.execute("PRAGMA journal_mode = wal").get != "wal":
+        if db.pragma("journal_mode") != "wal" and scalar(db, "PRAGMA journal_mode = wal") != "wal":
             raise BackendUnavailable(
                 f"{path} cannot use write-ahead logging; keep it on a local disk, not a network share", path=path
             )
@@ -130,7 +138,7 @@ def prepare(
         if version != SCHEMA_VERSION:
             _create(db, path, identity)
         _suit(db, path, identity, index, feed)
-    except apsw.Error as error:
+    except ENGINE_ERRORS as error:
         raise translate(error, path, db) from error
     finally:
         if db is not None:
@@ -143,6 +151,8 @@ def _look_at(path: str) -> None:
     try:
         found = file.stat()
     except FileNotFoundError:
+        if _log_size(path):
+            raise CorruptData(f"{path} is missing, though its log {path}-wal is not. Restore both", path=path) from None
         if not file.parent.is_dir():
             raise BackendUnavailable(
                 f"the directory {file.parent} does not exist; create it, or choose another path", path=path
@@ -160,6 +170,9 @@ def _look_at(path: str) -> None:
             "beside the file)",
             path=path,
         )
+    if not found.st_size and _log_size(path):
+        # SQLite would delete the log and start anew. No crash leaves this: page 1 is on disk before a log is begun.
+        raise CorruptData(f"{path} is empty, though its log is not: it has been cut off. Restore a backup", path=path)
     if found.st_size:
         with file.open("rb") as stream:
             head = stream.read(16)
@@ -167,6 +180,13 @@ def _look_at(path: str) -> None:
             raise BackendUnavailable(
                 f"{path} is not a SQLite database; name another file, or restore a backup if this was one", path=path
             )
+
+
+def _log_size(path: str) -> int:
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def _judge(path: str, application: Any, version: Any, *, empty: bool) -> None:
@@ -204,7 +224,9 @@ def _create(db: apsw.Connection, path: str, identity: str) -> None:
 
 
 def _suit(db: apsw.Connection, path: str, identity: str, index: Sequence[tuple[str, ...]], feed: bool) -> None:
-    known = db.execute("SELECT value FROM meta WHERE name = 'analyser'").get
+    known = scalar(db, "SELECT value FROM meta WHERE name = 'analyser'")
+    if not isinstance(known, str):
+        raise CorruptData(f"{path} has lost its settings. Restore a backup", path=path)
     if known != identity:
         raise InvalidSetting(
             f"{path} was indexed by the analyser {known!r}, this store uses {identity!r}. Open it with the same "
@@ -215,7 +237,7 @@ def _suit(db: apsw.Connection, path: str, identity: str, index: Sequence[tuple[s
         )
     wanted = {msgspec.json.encode(list(parts)).decode() for parts in index}
     missing = wanted - {row[0] for row in db.execute("SELECT path FROM fields")}
-    without_feed = feed and db.execute("SELECT feed FROM counter").get is None
+    without_feed = feed and scalar(db, "SELECT feed FROM counter") is None
     if not missing and not without_feed:
         return
     db.execute("BEGIN IMMEDIATE")
@@ -233,19 +255,23 @@ def _suit(db: apsw.Connection, path: str, identity: str, index: Sequence[tuple[s
 
 def declared(db: apsw.Connection) -> dict[tuple[str, ...], int]:
     """Declared metadata path (root first) -> number of its column."""
-    found = db.execute("SELECT path, number FROM fields ORDER BY number").fetchall()
+    found = fetch(db, "SELECT path, number FROM fields ORDER BY number")
     return {tuple(msgspec.json.decode(path, type=list[str])): number for path, number in found}
 
 
 def _declare(db: apsw.Connection, field: str) -> None:
     """A column and an index for one more metadata path, filled from the records."""
-    number = (db.execute("SELECT max(number) FROM fields").get or 0) + 1
+    number = (scalar(db, "SELECT max(number) FROM fields") or 0) + 1
     if number > MAX_FIELDS:
         raise InvalidSetting(f"this file has {MAX_FIELDS} declared metadata fields; no more fit", setting="index")
     db.execute(f"ALTER TABLE items ADD COLUMN f{number}")
     db.execute("INSERT INTO fields VALUES (?, ?)", (number, field))
     parts = msgspec.json.decode(field, type=list[str])
-    db.create_scalar_function("projected", lambda body: projected(body, parts), 1, deterministic=True)
+
+    def project(*values: Any) -> Any:
+        return projected(values[0], parts)
+
+    db.create_scalar_function("projected", project, 1, deterministic=True)
     db.execute(f"UPDATE items SET f{number} = projected(body)")  # noqa: S608 - a number
     db.create_scalar_function("projected", None, 1)
     db.execute(f"CREATE INDEX items_f{number} ON items(f{number}, key) WHERE f{number} IS NOT NULL")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 
 from memory.backends.sqlite.records import FULL_SQL, decode_key, to_row
 from memory.backends.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect
+from memory.backends.sqlite.statements import fetch, first, scalar
 from memory.errors import CorruptData, UnsupportedOperation
 from memory.ops import Event, Events, FeedRead, Owner, Remove, Row
 
@@ -26,13 +27,14 @@ def read_feed(db: apsw.Connection, op: FeedRead) -> Events:
     """Events after a sequence number, in one snapshot. The sequence number of an event is its version."""
     db.execute("BEGIN")
     try:
-        head, floor = db.execute("SELECT version, floor FROM counter").fetchone() or (0, 1)
+        head, floor = first(db, "SELECT version, floor FROM counter") or (0, 1)
         if op.after is None:
             return Events([], head, floor)
-        found = db.execute(
+        found = fetch(
+            db,
             "SELECT seq, key, at, removed, owner, was FROM feed WHERE seq > ? ORDER BY seq LIMIT ?",
             (op.after, op.limit),
-        ).fetchall()
+        )
     finally:
         db.execute("COMMIT")
     return Events([_event(row) for row in found], head, floor)
@@ -52,9 +54,9 @@ def _owner(text: str | None) -> Owner | None:
 
 def expired(db: apsw.Connection, now: int) -> list[Remove]:
     """Removals, by version, of some records that have expired."""
-    found = db.execute(
-        "SELECT key, version FROM items INDEXED BY items_expires WHERE expires <= ? LIMIT ?", (now, SWEEP_STEP)
-    ).fetchall()
+    found = fetch(
+        db, "SELECT key, version FROM items INDEXED BY items_expires WHERE expires <= ? LIMIT ?", (now, SWEEP_STEP)
+    )
     return [
         Remove(key=decode_key(key), token=os.urandom(16), now=now, expect=version, expired=True)
         for key, version in found
@@ -64,8 +66,8 @@ def expired(db: apsw.Connection, now: int) -> list[Remove]:
 def forget(db: apsw.Connection, now: int, retention: float) -> None:
     """Drop tombstones older than a day, and events older than the retention. In the writer's thread."""
     oldest = now - round(retention * 1_000_000)
-    old_graves = db.execute("SELECT 1 FROM graves WHERE at <= ? LIMIT 1", (now - GRAVE_MICROS,)).get
-    last = db.execute("SELECT max(seq) FROM feed WHERE at <= ?", (oldest,)).get
+    old_graves = scalar(db, "SELECT 1 FROM graves WHERE at <= ? LIMIT 1", (now - GRAVE_MICROS,))
+    last = scalar(db, "SELECT max(seq) FROM feed WHERE at <= ?", (oldest,))
     if old_graves is None and last is None:
         return
     db.execute("BEGIN IMMEDIATE")
@@ -91,7 +93,7 @@ def facts(db: apsw.Connection, path: str) -> dict[str, Any]:
         "free_bytes": db.pragma("freelist_count") * db.pragma("page_size"),
         "sqlite": apsw.sqlite_lib_version(),
         "layout": db.pragma("user_version"),
-        "waiting_texts": db.execute("SELECT count(*) FROM pending").get,
+        "waiting_texts": scalar(db, "SELECT count(*) FROM pending"),
     }
 
 
@@ -110,9 +112,9 @@ def backup(db: apsw.Connection, target: Path, cancelled: Callable[[], bool]) -> 
                     if cancelled():
                         raise apsw.InterruptError("the backup was cancelled")
             copy.execute("PRAGMA journal_mode = delete")
-            if copy.execute("PRAGMA quick_check(1)").get != "ok":
+            if scalar(copy, "PRAGMA quick_check(1)") != "ok":
                 raise CorruptData("the copy is damaged; run 'memory verify' on the store", path=str(target))
-            records = copy.execute("SELECT count(*) FROM items INDEXED BY items_key").get
+            records = scalar(copy, "SELECT count(*) FROM items INDEXED BY items_key")
         finally:
             copy.close(True)
         _sync(part)
@@ -133,21 +135,24 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def backup_rows(path: str, size: int) -> Iterator[list[Row]]:
+def backup_rows(path: str, size: int, busy_timeout: float) -> Generator[list[Row], None, None]:
     """The live and dead rows of a backup file, a batch at a time. Blocking."""
-    db = connect(path, read_only=True)
+    db = connect(path, busy_timeout=busy_timeout, read_only=True)
     try:
         if db.pragma("application_id") != APPLICATION_ID or db.pragma("user_version") > SCHEMA_VERSION:
             raise UnsupportedOperation(f"{path} is not a backup that this version of sqlite can read")
         after = b""
         while True:
-            found = db.execute(
+            found = fetch(
+                db,
                 f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key > ? ORDER BY key LIMIT ?",
                 (after, size),
-            ).fetchall()
+            )
             if not found:
                 return
             yield [to_row(row) for row in found]
+            if not isinstance(found[-1][1], bytes) or found[-1][1] <= after:
+                raise CorruptData(f"{path} is damaged: its records are out of order", path=path)
             after = found[-1][1]
     finally:
         db.close(True)

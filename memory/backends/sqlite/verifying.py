@@ -7,10 +7,12 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.applying import blobs, tag_entries
+from memory.backends.sqlite.applying import blobs, many, tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
+from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, is_whole, to_row
 from memory.backends.sqlite.schema import TEXT_INDEX, column_value, declared
+from memory.backends.sqlite.statements import fetch, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
@@ -27,7 +29,10 @@ _OUT_OF_ORDER = (
     "WHERE doc >> 28 = d >> 28 AND (c > created OR (c = created AND k < key))"
 )
 """The buckets of doc numbers whose records are not numbered in the order of the candidate rule."""
-_EXTRA = "items.rowid, items.doc, items.length, items.digest, items.tags, items.path"
+_EXTRA = (
+    "items.rowid, items.doc, items.length, items.digest, items.tags, items.path, "
+    "(SELECT terms FROM texts WHERE ord = items.doc >> 10)"
+)
 
 
 def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
@@ -41,17 +46,19 @@ def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
     db.execute("BEGIN")
     try:
         checked = _verify(db, Analyser(language), problems)
-    except apsw.CorruptError as error:
-        problems.append(Problem("damaged file", detail=str(error)))
+    except ENGINE_ERRORS as error:
+        if isinstance(error, apsw.InterruptError):
+            raise
+        problems.append(Problem("damaged file", detail=f"{type(error).__name__}: {error}"))
         checked = 0
     finally:
         if db.in_transaction:
-            db.execute("COMMIT")
+            db.execute("ROLLBACK")
     return checked, problems[:MOST_PROBLEMS]
 
 
 def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) -> int:
-    for (line,) in db.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})").fetchall():
+    for (line,) in fetch(db, f"PRAGMA integrity_check({MOST_PROBLEMS})"):
         if line != "ok":
             problems.append(Problem("damaged file", detail=str(line)))
     fields = declared(db)
@@ -61,11 +68,15 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
     after = -(2**63)
     columns = "".join(f", items.f{number}" for number in fields.values())
     while True:
-        rows = db.execute(
-            f"SELECT {FULL_SQL}, {_EXTRA}{columns} FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
+        rows = fetch(
+            db,
+            f"SELECT {FULL_SQL}, {_EXTRA}{columns} FROM items NOT INDEXED WHERE items.rowid > ? ORDER BY items.rowid LIMIT ?",  # noqa: S608 - our own column names
             (after, STEP),
-        ).fetchall()
+        )
         if not rows:
+            break
+        if not _rises(after, rows):
+            problems.append(Problem("damaged file", detail="the table of records does not end"))
             break
         after = rows[-1][18]
         entries: list[bytes] = []
@@ -81,21 +92,30 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
             _expect(row, item, analyser, expected, problems)
         tags += len(set(entries))
         if entries:
-            found = db.execute(
-                "SELECT count(*) FROM carray(?) c CROSS JOIN tags ON tags.entry = c.value", (blobs(set(entries)),)
-            ).get
+            found = scalar(
+                db, "SELECT count(*) FROM carray(?) c CROSS JOIN tags ON tags.entry = c.value", (blobs(set(entries)),)
+            )
             if found != len(set(entries)):
                 problems.append(Problem("tag index", detail=f"{len(set(entries)) - found} entries are missing"))
-    if db.execute("SELECT count(*) FROM tags").get > tags:
+    if scalar(db, "SELECT count(*) FROM tags") > tags:
         problems.append(Problem("tag index", detail="it holds entries of no record"))
-    if db.execute("SELECT count(*) FROM vectors").get > vectors:
+    if scalar(db, "SELECT count(*) FROM vectors") > vectors:
         problems.append(Problem("vectors", detail="there are vectors of no record"))
-    if db.execute(f"SELECT 1 FROM ({_OUT_OF_ORDER} EXCEPT SELECT bucket FROM mixed) LIMIT 1").get is not None:  # noqa: S608 - our own text
+    if scalar(db, f"SELECT 1 FROM ({_OUT_OF_ORDER} EXCEPT SELECT bucket FROM mixed) LIMIT 1") is not None:  # noqa: S608 - our own text
         problems.append(Problem("text index", detail="records are numbered out of order"))
-    if (db.execute("SELECT version FROM counter").get or 0) < newest:
+    if (scalar(db, "SELECT version FROM counter") or 0) < newest:
         problems.append(Problem("version counter", detail="it is behind the records"))
     _compare_terms(db, expected, problems, breather)
     return checked
+
+
+def _rises(after: int, rows: list[tuple[Any, ...]]) -> bool:
+    """Whether row numbers grow, as they do in a sound table: through a damaged one a walk may go in circles."""
+    for row in rows:
+        if not isinstance(row[18], int) or row[18] <= after:
+            return False
+        after = row[18]
+    return True
 
 
 def _key_of(raw: Any) -> Key | None:
@@ -119,7 +139,7 @@ def _check(row: tuple[Any, ...], fields: dict[tuple[str, ...], int], problems: l
     if (
         wanted != (row[1], row[8], row[9], row[10], row[11], row[12])
         or (path_bytes(item.namespace), tags, content_hash(item)) != (row[23], row[22], row[21])
-        or derived != list(row[24:])
+        or derived != list(row[25:])
         or row[19] != with_length(row[19] >> LENGTH_BITS, row[20])
     ):
         problems.append(Problem("derived columns", key, "they disagree with the record"))
@@ -137,10 +157,13 @@ def _expect(
     counts, length = analyser.counts(item.searchable)
     if length != row[20]:
         problems.append(Problem("derived columns", item.key, "the length of its text is wrong"))
-    if not counts:
+    text = term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id) if counts else None
+    if text != row[24]:
+        problems.append(Problem("stored terms", item.key, "they disagree with the text"))
+    if text is None:
         return
     mark = _mark(row[19])
-    for token in term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id).split(" "):
+    for token in text.split(" "):
         sums = expected.get(token)
         if sums is None:
             expected[token] = [1, mark]
@@ -156,7 +179,7 @@ def _mark(doc: int) -> int:
 def _compare_terms(
     db: apsw.Connection, expected: dict[str, list[int]], problems: list[Problem], breather: Breather
 ) -> None:
-    waiting = db.execute("SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10").fetchall()
+    waiting = fetch(db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
     for doc, terms in waiting:
         for token in terms.split(" "):
             sums = expected.setdefault(token, [0, 0])
@@ -205,12 +228,15 @@ def _set_aside(db: apsw.Connection, now: int) -> list[str]:
     breather = Breather()
     after = -(2**63)
     while True:
-        rows = db.execute(
+        rows = fetch(
+            db,
             f"SELECT {FULL_SQL}, rowid FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
             (after, STEP),
-        ).fetchall()
+        )
         if not rows:
             return names
+        if not _rises(after, rows):
+            raise CorruptData("the table of records does not end: it cannot be repaired. Restore a backup")
         after = rows[-1][18]
         for row in rows:
             breather.breathe()
@@ -243,12 +269,15 @@ def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
     after = -(2**63)
     breather = Breather()
     while True:
-        rows = db.execute(
+        rows = fetch(
+            db,
             f"SELECT {FULL_SQL}, rowid, doc FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
             (after, STEP),
-        ).fetchall()
+        )
         if not rows:
             return
+        if not _rises(after, rows):
+            raise CorruptData("the table of records does not end: it cannot be repaired. Restore a backup")
         after = rows[-1][18]
         texts: list[tuple[int, str]] = []
         entries: list[bytes] = []
@@ -271,5 +300,6 @@ def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
             db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
         if texts:
             texts.sort()
+            many(db, "INSERT INTO texts", [(doc >> LENGTH_BITS, terms) for doc, terms in texts])
             packed = msgspec.json.encode(texts).decode()
             db.execute("INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -33,10 +34,8 @@ class Job:
 
     def settle(self, value: Any, error: BaseException | None = None) -> None:
         """Hand the result to the loop; from any thread. A loop that is gone has nobody waiting."""
-        try:
+        with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(_settle, self.future, value, error)
-        except RuntimeError:
-            pass
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
@@ -99,15 +98,15 @@ class Worker:
                 self._do(job)
                 self._now = None
             del job  # an idle thread keeps nobody's data alive
-        if self.db is not None:
-            self.db.close(True)
-            self.db = None
+        self.discard()
 
     def _do(self, job: Job) -> None:
-        value, failure = None, None
+        value: Any = None
+        failure: BaseException | None = None
         for _ in range(3):
             try:
-                value, failure = job.run(self.connected(), *job.args), None
+                value = job.run(self.connected(), *job.args)
+                failure = None
             except apsw.InterruptError as error:
                 failure = error
                 self._leave_transaction()
@@ -130,10 +129,8 @@ class Worker:
     def discard(self) -> None:
         """Drop the connection; the next job gets a new one. Only from the worker's own thread."""
         if self.db is not None:
-            try:
+            with contextlib.suppress(apsw.Error):
                 self.db.close(True)
-            except apsw.Error:
-                pass
             self.db = None
 
     def stop(self, *, hurry: bool = False) -> None:
@@ -147,14 +144,12 @@ class Worker:
     def _interrupt(self) -> None:
         db = self.db
         if db is not None:
-            try:
+            with contextlib.suppress(apsw.ConnectionClosedError):  # it was just replaced
                 db.interrupt()
-            except apsw.ConnectionClosedError:
-                pass  # it was just replaced
 
     async def stopped(self) -> None:
         """Wait until the thread has ended."""
-        while self.thread.is_alive():
+        while self.thread.is_alive():  # noqa: ASYNC110 - an Event would belong to a loop, which may be gone
             await asyncio.sleep(0.001)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import apsw
 
 from memory.backends.sqlite.applying import apply_plan
-from memory.backends.sqlite.faults import is_full, translate
+from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.planning import Unit, decide_all, make_plan
 from memory.backends.sqlite.schema import declared
+from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
@@ -82,7 +84,7 @@ class Writer:
             try:
                 outcome = self._commit(self.worker.connected(), group)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
-                failure = translate(error, self._path, self.worker.db) if isinstance(error, apsw.Error) else error
+                failure = translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
                 if not isinstance(error, apsw.BusyError):
                     self.worker.discard()  # nobody knows its state; the next group gets a new one
                 for request in group:
@@ -110,16 +112,14 @@ class Writer:
                     request.job.future.set_result(results)
             self._wake()
 
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
             loop.call_soon_threadsafe(deliver)
-        except RuntimeError:
-            pass  # the loop is gone, and with it everybody who waited
 
     def _commit(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
         db.execute("BEGIN IMMEDIATE")  # waits for other processes, up to the busy timeout
         try:
             outcome = self._apply(db, [request.unit for request in group])
-        except (apsw.Error, MemoryStoreError) as error:
+        except (*ENGINE_ERRORS, MemoryStoreError) as error:
             _roll_back(db)
             if is_full(error, db):
                 return self._make_room(db, group)
@@ -134,7 +134,7 @@ class Writer:
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit]) -> list[list[Result]]:
-        layout = db.execute("SELECT layout FROM counter").get
+        layout = scalar(db, "SELECT layout FROM counter")
         if layout != self._layout:
             self._fields = declared(db)
             self._layout = layout
@@ -153,7 +153,7 @@ class Writer:
                 db.execute("SAVEPOINT item")
                 try:
                     results += self._apply(db, [unit])[0]
-                except (apsw.Error, MemoryStoreError) as error:
+                except (*ENGINE_ERRORS, MemoryStoreError) as error:
                     if not db.in_transaction:
                         raise  # SQLite gave up the whole transaction
                     db.execute("ROLLBACK TO item")
@@ -187,7 +187,7 @@ class Writer:
                 db.execute("BEGIN IMMEDIATE")
                 results = self._apply(db, [unit])[0]
                 db.execute("COMMIT")
-            except (apsw.Error, MemoryStoreError) as error:
+            except (*ENGINE_ERRORS, MemoryStoreError) as error:
                 _roll_back(db)
                 failure = error
                 if not is_full(error, db):
@@ -215,7 +215,5 @@ def _roll_back(db: apsw.Connection) -> None:
 
 
 def _checkpoint(db: apsw.Connection) -> None:
-    try:
-        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except apsw.Error:
-        pass  # then there is no room at all
+    with contextlib.suppress(apsw.Error):  # then there is no room at all
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
