@@ -16,7 +16,9 @@ def made(*lines: Intent | Ack, base: dict[str, State] | None = None) -> History:
     return history
 
 
-def wrote(by: tuple[int, int], start: int, end: int, version: int, kind: str = "put", expect: int = 0) -> list[Intent | Ack]:
+def wrote(
+    by: tuple[int, int], start: int, end: int, version: int, kind: str = "put", expect: int = 0
+) -> list[Intent | Ack]:
     return [Intent(*by, start, kind, ["x"], expect), Ack(*by, end, [version])]
 
 

@@ -172,7 +172,7 @@ class Worker:
         found = await read_all(self.make, self.settings, damaged, self.folder)
         if isinstance(found, Exception):
             known = isinstance(found, CorruptData | BackendUnavailable)
-            return (AT_OPEN if known else FOREIGN), f"open: {found!r}"
+            return (AT_OPEN if known else FOREIGN), f"open: {found!r:.200}"
         return questions.judge(self.whole[case.scene], found, self.past)
 
 

@@ -101,9 +101,9 @@ def judge(whole: Answers, found: Answers, past: Past) -> tuple[str, str]:
     reported: dict[str, str] = {}
     for question, answer in found.items():
         if isinstance(answer, DETECTED):
-            reported[question] = f"{question}: {answer!r}"
+            reported[question] = f"{question}: {answer!r:.200}"
         elif isinstance(answer, Exception):
-            return FOREIGN, f"{question}: {answer!r}"
+            return FOREIGN, f"{question}: {answer!r:.200}"
         for item in _items(answer):
             if past.items.get((item.id, item.version)) != item:
                 return WRONG, f"{question} answered with an item nobody wrote: {item.id} at version {item.version}"
