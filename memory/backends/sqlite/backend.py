@@ -56,6 +56,9 @@ class SqliteStore(MemoryStore):
         persistent=True, shared=True, atomic_batches=True, feed=True, indexes_terms=True, snapshots=True
     )
 
+    pipelined_writes: ClassVar[int] = 4
+    """Batches of one call that may wait together: the writer takes them into one transaction."""
+
     def __init__(
         self,
         path: str | os.PathLike[str] = "memory.db",
@@ -94,7 +97,7 @@ class SqliteStore(MemoryStore):
         self._prepared = False
         self._reader = Worker("sqlite-reader", self._connect_reader)
         self._seen = await self._run(self._reader, self._get_ready)
-        self._writer = Writer(self._file, self._connect_writer, self._wake_watchers)
+        self._writer = Writer(self._file, self._connect_writer, self._wake_watchers, dict(self._fields))
 
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
@@ -218,7 +221,7 @@ class SqliteStore(MemoryStore):
         return await self._read_in(upkeep.read_feed, op) if events is None else events
 
     def _current_fields(self) -> Mapping[tuple[str, ...], int]:
-        return self._fields
+        return self._writing().fields
 
     # --- upkeep --------------------------------------------------------------------------------
 

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.applying import numbers
 from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.docs import occurrences
 from memory.backends.sqlite.postings import Postings
 from memory.backends.sqlite.records import BARE_SQL, key_range, to_row_within
-from memory.backends.sqlite.statements import fetch
+from memory.backends.sqlite.statements import fetch, numbers
 from memory.errors import CorruptData
 from memory.ops import Candidate, Match, Matched
 from memory.search.text import CANDIDATES_PER_TERM, Scorer, upper_bound

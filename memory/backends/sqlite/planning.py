@@ -14,19 +14,58 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, encode_key, seal, to_row
+from memory.backends.sqlite.docs import term_text
+from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, seal, to_row
 from memory.backends.sqlite.schema import column_value
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
+from memory.model import path_bytes
 from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Status, Touch, Write
 
 _APPLIED = (Status.DONE, Status.DUPLICATE)
 
 
+class Prepared(msgspec.Struct, gc=False):
+    """A write with all that can be made of it beforehand, on the loop, where there is time."""
+
+    op: Write
+    key: bytes
+    path: bytes = b""
+    crc: int = 0
+    vcrc: int | None = None
+    tags: str | None = None
+    entries: list[bytes] = []
+    text: str | None = None
+    """What the text index gets; None for a text without terms."""
+    columns: list[Any] = []
+    """The values of the declared fields."""
+
+
+def prepared(op: Write, fields: dict[tuple[str, ...], int]) -> Prepared:
+    """A write made ready: a few microseconds."""
+    path, id = op.key
+    route = path_bytes(path)
+    key = b"%b\0\0%b" % (route, id.encode())
+    if type(op) is not Put:
+        return Prepared(op, key)
+    item = op.item
+    return Prepared(
+        op,
+        key,
+        route,
+        checksum(op.body),
+        None if op.embedding is None else checksum(op.embedding),
+        msgspec.json.encode(item.tags).decode() if item.tags else None,
+        [b"%b\0%b" % (tag.encode(), key) for tag in item.tags],
+        term_text(op.terms, path, item.user_id, item.agent_id, item.session_id) if op.terms else None,
+        [column_value(item.metadata, parts[1:]) for parts in fields],
+    )
+
+
 class Record(msgspec.Struct, gc=False):
-    """A record as the plan sees it: found in the file, or made by a write of this group (then ``body`` is set)."""
+    """A record as the plan sees it: found in the file, or made by a write of this group (then ``put`` is set)."""
 
     key: bytes
     version: int
@@ -49,8 +88,9 @@ class Record(msgspec.Struct, gc=False):
     token: bytes
     digest: bytes
     tags: str | None
-    body: bytes | None = None
-    put: Put | None = None
+    columns: list[Any] = []
+    """Values of the declared fields, as found."""
+    put: Prepared | None = None
 
     @property
     def owner(self) -> Owner:
@@ -67,15 +107,16 @@ class Record(msgspec.Struct, gc=False):
 
     def stamp(self) -> Row:
         """The stamp for a result, with the body where it is at hand."""
+        put = None if self.put is None else self.put.op
         return Row(
-            body=self.body or b"",
+            body=put.body if type(put) is Put else b"",
             version=self.version,
             created=self.created,
             updated=self.updated,
             accessed=self.accessed,
             count=self.count,
             expires=self.expires,
-            embedding=self.put.embedding if self.put is not None else None,
+            embedding=put.embedding if type(put) is Put else None,
             embedder=self.embedder,
         )
 
@@ -84,7 +125,7 @@ class Record(msgspec.Struct, gc=False):
 class Unit:
     """What succeeds or fails together: one write, or the writes of an atomic batch."""
 
-    ops: Sequence[Write]
+    ops: list[Prepared]
     atomic: bool
 
 
@@ -110,16 +151,16 @@ class Plan:
 def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int]) -> Plan:
     """Read what the units' decisions need. Within the write transaction."""
     version, feed = first(db, "SELECT version, feed FROM counter") or (0, None)
-    ops = [op for unit in units for op in unit.ops]
-    keys = list({encode_key(op.key) for op in ops})
-    plan = Plan(version=version, feed=feed is not None, fields=fields, before=_find(db, keys))
-    repeated = [encode_key(op.key) for op in ops if op.floor is not None]
+    ready = [one for unit in units for one in unit.ops]
+    keys = list({one.key for one in ready})
+    plan = Plan(version=version, feed=feed is not None, fields=fields, before=_find(db, keys, fields))
+    repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(
             "SELECT key, version, token FROM graves WHERE key IN (SELECT value FROM carray(?))", (_blobs(repeated),)
         )
         plan.graves = {key: (version, token) for key, version, token in graves}
-    digests = {op.digest for op in ops if type(op) is Put and op.dedup}
+    digests = {one.op.digest for one in ready if type(one.op) is Put and one.op.dedup}
     if digests:
         found = db.execute(
             "SELECT items.digest, items.key, items.expires FROM carray(?) c "
@@ -136,15 +177,17 @@ def _blobs(values: Iterable[bytes]) -> Any:
 
 
 _STATE = f"{STAMP_SQL}, items.doc >> 10, items.length, items.token, items.digest, items.tags"
+_STATE_WIDTH = 21
 
 
-def _find(db: apsw.Connection, keys: list[bytes]) -> dict[bytes, Record]:
+def _find(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str, ...], int]) -> dict[bytes, Record]:
+    columns = _STATE + "".join(f", items.f{number}" for number in fields.values())
     if len(keys) == 1:
-        rows = fetch(db, f"SELECT {_STATE} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],))  # noqa: S608 - our own column names
+        rows = fetch(db, f"SELECT {columns} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],))  # noqa: S608 - our own column names
     else:
         rows = fetch(
             db,
-            f"SELECT {_STATE} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
+            f"SELECT {columns} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
             (_blobs(keys),),
         )
     return {row[0]: _record(row) for row in rows}
@@ -154,7 +197,7 @@ def _record(row: tuple[Any, ...]) -> Record:
     if seal(*row[:15]) != row[15]:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])
-    return Record(*row[:15], *row[16:])
+    return Record(*row[:15], *row[16:_STATE_WIDTH], list(row[_STATE_WIDTH:]))
 
 
 def decide_all(db: apsw.Connection, plan: Plan, units: Sequence[Unit]) -> list[list[Result]]:
@@ -185,8 +228,8 @@ def _decide_atomic(db: apsw.Connection, plan: Plan, unit: Unit) -> list[Result]:
     return [Result(Status.SKIPPED) if result.status in _APPLIED else result for result in results]
 
 
-def _decide(db: apsw.Connection, plan: Plan, op: Write) -> Result:
-    key = encode_key(op.key)
+def _decide(db: apsw.Connection, plan: Plan, one: Prepared) -> Result:
+    op, key = one.op, one.key
     record = plan.after[key] if key in plan.after else plan.before.get(key)
     if op.floor is not None:
         version, token = (record.version, record.token) if record is not None else plan.graves.get(key, (0, b""))
@@ -209,7 +252,7 @@ def _decide(db: apsw.Connection, plan: Plan, op: Write) -> Result:
             twin = _twin(db, plan, op)
             if twin is not None:
                 return Result(Status.DUPLICATE, twin)
-        return _put(plan, op, key, live)
+        return _put(plan, one, op, live)
     assert live is not None
     plan.version += 1
     if type(op) is Touch:
@@ -233,7 +276,8 @@ def _decide(db: apsw.Connection, plan: Plan, op: Write) -> Result:
     return Result(Status.DONE, buried)
 
 
-def _put(plan: Plan, op: Put, key: bytes, old: Record | None) -> Result:
+def _put(plan: Plan, one: Prepared, op: Put, old: Record | None) -> Result:
+    key = one.key
     plan.version += 1
     item, now = op.item, op.now
     created, updated, accessed, count = now if op.created is None else op.created, now, now, 0
@@ -256,16 +300,15 @@ def _put(plan: Plan, op: Put, key: bytes, old: Record | None) -> Result:
         session=item.session_id,
         importance=item.importance,
         embedder=op.embedder,
-        crc=checksum(op.body),
-        vcrc=None if op.embedding is None else checksum(op.embedding),
+        crc=one.crc,
+        vcrc=one.vcrc,
         # The doc number of a record stays while its time of creation does.
         order=before.order if before is not None and before.created == created else None,
         length=op.length,
         token=op.token,
         digest=op.digest,
-        tags=msgspec.json.encode(item.tags).decode() if item.tags else None,
-        body=op.body,
-        put=op,
+        tags=one.tags,
+        put=one,
     )
     plan.after[key] = record
     plan.buried.pop(key, None)
@@ -282,7 +325,7 @@ def _twin(db: apsw.Connection, plan: Plan, op: Put) -> Row | None:
             record = plan.after[key]
             if record is None or record.digest != op.digest or not record.live(op.now):
                 continue
-            if record.body is not None:
+            if record.put is not None:
                 return record.stamp()
         elif (expires := known.get(key)) is not None and expires <= op.now:
             continue
@@ -306,11 +349,3 @@ def _owner_text(owner: Owner | None) -> str | None:
 def _log(plan: Plan, key: bytes, now: int, *, removed: int, owner: Owner | None, was: Owner | None) -> None:
     if plan.feed:
         plan.events.append((plan.version, key, now, removed, _owner_text(owner), _owner_text(was)))
-
-
-def projections(record: Record, fields: dict[tuple[str, ...], int]) -> list[Any]:
-    """The values of the declared fields' columns."""
-    if not fields or record.put is None:
-        return []
-    metadata = record.put.item.metadata
-    return [column_value(metadata, parts[1:]) for parts in fields]

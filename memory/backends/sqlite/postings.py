@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.applying import numbers
 from memory.backends.sqlite.compiling import Sql
 from memory.backends.sqlite.docs import (
     BUCKET_SHIFT,
@@ -19,7 +18,7 @@ from memory.backends.sqlite.docs import (
     scope_token,
 )
 from memory.backends.sqlite.reading import LIVE
-from memory.backends.sqlite.statements import fetch, scalar
+from memory.backends.sqlite.statements import fetch, numbers, scalar
 from memory.model import path_bytes
 from memory.ops import Match, Scope
 from memory.search.text import CANDIDATES_PER_TERM

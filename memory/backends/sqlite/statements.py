@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
 
 Params = Any
+_MAX_SQL = 15_000  # apsw keeps no statement of more than 16 KiB for the next time
+_statements: dict[tuple[str, int, int], str] = {}
 
 
 def fetch(db: apsw.Connection, text: str, params: Params = None) -> list[tuple[Any, ...]]:
@@ -22,3 +26,27 @@ def first(db: apsw.Connection, text: str, params: Params = None) -> tuple[Any, .
 def scalar(db: apsw.Connection, text: str, params: Params = None) -> Any:
     """The one value of the first row, or None."""
     return db.execute(text, params).get
+
+
+def many(db: apsw.Connection, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
+    """``head VALUES (...), (...) tail`` over all rows, in chunks whose statements are few and stay prepared."""
+    width, start = len(rows[0]), 0
+    most = min(256, _MAX_SQL // (2 * width + 2))
+    for size in (most, 32, 4, 1):
+        while len(rows) - start >= size:
+            statement = _statements.get((head, width, size))
+            if statement is None:
+                row = "(" + ",".join("?" * width) + ")"
+                statement = _statements[head, width, size] = f"{head} VALUES {','.join([row] * size)}{tail}"
+            db.execute(statement, [value for row in rows[start : start + size] for value in row])
+            start += size
+
+
+def blobs(values: Iterable[bytes]) -> Any:
+    """Bytes as one bound array."""
+    return apsw.carray(tuple(values))
+
+
+def numbers(values: Iterable[int]) -> Any:
+    """Ints as one bound array."""
+    return apsw.carray(array("q", values))

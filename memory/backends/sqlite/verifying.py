@@ -7,12 +7,12 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.applying import blobs, many, tag_entries
+from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, is_whole, to_row
 from memory.backends.sqlite.schema import TEXT_INDEX, column_value, declared
-from memory.backends.sqlite.statements import fetch, scalar
+from memory.backends.sqlite.statements import blobs, fetch, many, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData

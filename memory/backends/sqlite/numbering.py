@@ -1,0 +1,54 @@
+"""Doc numbers for new records."""
+
+from __future__ import annotations
+
+import apsw
+
+from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, SEQUENCE_BITS, bucket_of, with_length
+from memory.backends.sqlite.planning import Record
+from memory.backends.sqlite.statements import fetch, numbers, scalar
+
+
+def doc_of(record: Record) -> int:
+    """The doc number of a numbered record."""
+    assert record.order is not None
+    return with_length(record.order, record.length)
+
+
+def number_records(db: apsw.Connection, new: list[Record]) -> None:
+    """Give each record that has none the next free numbers of its bucket, in the order of the candidate rule."""
+    buckets: dict[int, list[Record]] = {}
+    for record in new:
+        if record.order is None:
+            buckets.setdefault(bucket_of(record.created), []).append(record)
+    if not buckets:
+        return
+    last_of_each = fetch(
+        db,
+        "SELECT c.value, last.doc, last.created, last.key FROM carray(?1) c LEFT JOIN items last INDEXED BY items_doc "
+        "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2)",
+        (numbers(buckets), BUCKET_SHIFT),
+    )
+    mixed: list[int] = []
+    spilled = None
+    for bucket, doc, created, key in last_of_each:
+        records = buckets[bucket]
+        records.sort(key=lambda record: record.key, reverse=True)
+        records.sort(key=lambda record: record.created)
+        if doc is not None and (
+            created > records[0].created or (created == records[0].created and key < records[0].key)
+        ):
+            mixed.append(bucket)
+        following = (bucket << SEQUENCE_BITS) if doc is None else (doc >> LENGTH_BITS) + 1
+        end = (bucket + 1) << SEQUENCE_BITS
+        for record in records:
+            if following < end:
+                record.order = following
+                following += 1
+                continue
+            if spilled is None:
+                spilled = min(0, (scalar(db, "SELECT min(doc) FROM items") or 0) >> LENGTH_BITS)
+            spilled -= 1
+            record.order = spilled
+    if mixed:
+        db.execute("INSERT OR IGNORE INTO mixed SELECT value FROM carray(?)", (numbers(mixed),))
