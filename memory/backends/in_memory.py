@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import chain, islice
@@ -167,7 +168,7 @@ class InMemoryStore(MemoryStore):
         self._place(key, None)
         self._graves[key] = (self._version, op.token, op.now)
         self._log(op, removed=True, owner=None, was=old.owner)
-        return Result(Status.DONE)
+        return Result(Status.DONE, msgspec.structs.replace(old.row, version=self._version))
 
     def _repeat(self, op: Write, key: SortKey, record: _Record | None) -> Result | None:
         """What a repeat of a write finds: its own first result, an undecidable state, or None: it may be applied."""
