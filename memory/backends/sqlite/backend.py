@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar, TypeVar
 
 import apsw
@@ -38,8 +39,12 @@ from memory.store.types import Durability, RepairReport
 T = TypeVar("T")
 INLINE_KEYS = 16
 INLINE_ROWS = 128
-INLINE_OPERATIONS = 20_000
-"""Steps of SQLite's machine after which a read on the loop gives up and goes to a worker: about a millisecond."""
+INLINE_SECONDS = 0.002
+"""After so long a read on the loop gives up and goes to a worker."""
+MATCH_INLINE_SECONDS = 0.001
+"""While searches take less than this on average, they run on the loop."""
+_CHECK_STEPS = 4_000
+"""Steps of SQLite's machine between two looks at the clock: well under a millisecond."""
 
 
 class SqliteStore(MemoryStore):
@@ -81,6 +86,8 @@ class SqliteStore(MemoryStore):
         self.vfs = vfs
         self._file = self.path
         self._direct: apsw.Connection | None = None
+        self._give_up = 0.0
+        self._match_seconds = 1.0
         self._reader: Worker | None = None
         self._keeper: Worker | None = None
         self._writer: Writer | None = None
@@ -106,7 +113,7 @@ class SqliteStore(MemoryStore):
         )
         # Held up by nobody: a read that would wait, or grows long, goes to a worker.
         self._direct.set_busy_timeout(0)
-        self._direct.set_progress_handler(lambda: True, INLINE_OPERATIONS)
+        self._direct.set_progress_handler(lambda: perf_counter() > self._give_up, _CHECK_STEPS)
         self._fields = declared(db)
         return int(scalar(db, "SELECT version FROM counter"))
 
@@ -169,6 +176,7 @@ class SqliteStore(MemoryStore):
         """A short read here and now; None when it would wait or grows long."""
         if self._direct is None:
             raise Closed(f"this {self.name} store is closed")
+        self._give_up = perf_counter() + INLINE_SECONDS
         try:
             return call(self._direct, *args)
         except (apsw.BusyError, apsw.LockedError, apsw.InterruptError):
@@ -210,7 +218,14 @@ class SqliteStore(MemoryStore):
         return await super()._namespaces(op) if found is None else found
 
     async def _match(self, op: Match) -> Matched:
-        found = await self._read_in(matching.match, op, self._current_fields())
+        # Short searches run here and now, once the first has loaded what they need; a longer one goes to the worker.
+        started = perf_counter()
+        found = None
+        if self._match_seconds < MATCH_INLINE_SECONDS:
+            found = self._at_once(matching.match, op, self._current_fields())
+        if found is None:
+            found = await self._read_in(matching.match, op, self._current_fields())
+        self._match_seconds += (perf_counter() - started - self._match_seconds) / 8
         return await super()._match(op) if found is None else found
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:

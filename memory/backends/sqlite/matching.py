@@ -87,7 +87,23 @@ class _Search:
             return Matched(df, [])
         scores = self._scores(scorer, counts, docs)
         keep = np.flatnonzero(scores >= _kth(np, scores, op.limit))
+        if len(keep) > op.limit:
+            keep = self._first_by_key(docs, scores, keep)
         return Matched(df, self._candidates(docs[keep], counts[:, keep]))
+
+    def _first_by_key(self, docs: Array, scores: Any, keep: Array) -> Any:
+        """The best ``limit`` places, of those that tie with the last the first by key."""
+        found = fetch(
+            self.db,
+            "SELECT c.value, items.key FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
+            (numbers(docs[keep].tolist()),),
+        )
+        keys = dict(found)
+        ranked = sorted(
+            (-score, keys.get(doc, b""), place)
+            for score, doc, place in zip(scores[keep].tolist(), docs[keep].tolist(), keep.tolist(), strict=True)
+        )
+        return self.np.sort(self.np.array([place for _, _, place in ranked[: self.op.limit]]))
 
     def _counted(self, found: list[Any]) -> tuple[Array, Array]:
         """The union of lists, and how often each document holds each term with a list."""
@@ -95,10 +111,24 @@ class _Search:
         listed = [docs for docs in found if docs is not None]
         docs = np.unique(np.concatenate(listed)) if listed else np.empty(0, dtype=np.int64)
         counts = np.zeros((len(found), len(docs)), dtype=np.int64)
-        for i, term in enumerate(self.op.terms):
-            if found[i] is not None and len(found[i]):
-                counts[i, np.searchsorted(docs, found[i])] = 1
-                self.lists.repeats(term, found[i], docs, counts[i])
+        if not len(docs):
+            return docs, counts
+        held = [i for i, listing in enumerate(found) if listing is not None and len(listing)]
+        for i in held:
+            counts[i, np.searchsorted(docs, found[i])] = 1
+        terms = self.op.terms
+        again = self.lists.repeated([terms[i] for i in held], int(docs[0]), int(docs[-1]))
+        again = docs[np.isin(docs, again, assume_unique=True)] if len(again) else again
+        if len(again) <= FEW_TEXTS:
+            texts = self.lists.texts(again)
+            for place, doc in zip(np.searchsorted(docs, again).tolist(), again.tolist(), strict=True):
+                words = texts.get(doc, frozenset())
+                for i in held:
+                    if counts[i, place]:
+                        counts[i, place] = max(1, occurrences(terms[i], words))
+        else:
+            for i in held:
+                self.lists.repeats(terms[i], found[i], docs, counts[i])
         return docs, counts
 
     def _scores(self, scorer: Scorer, counts: Array, docs: Array) -> Any:
@@ -117,7 +147,7 @@ class _Search:
         np, terms = self.np, self.op.terms
         open_places = np.flatnonzero((counts[capped] == 0).any(axis=0))
         if len(open_places) <= FEW_TEXTS:
-            texts = self._texts(docs[open_places])
+            texts = self.lists.texts(docs[open_places])
             for place, doc in zip(open_places.tolist(), docs[open_places].tolist(), strict=True):
                 words = texts.get(doc, frozenset())
                 for i in capped:
@@ -134,32 +164,20 @@ class _Search:
                     self.lists.repeats(terms[i], held, held, mine)
                     counts[i, np.searchsorted(docs, held)] = mine
 
-    def _texts(self, docs: Array) -> dict[int, frozenset[str]]:
-        if not len(docs):
-            return {}
+    def _candidates(self, docs: Array, counts: Array) -> list[Candidate]:
         found = fetch(
             self.db,
-            "SELECT c.value, terms FROM carray(?) c CROSS JOIN texts ON ord = c.value >> 10",
+            f"SELECT {BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10) FROM carray(?) c "  # noqa: S608 - our own column names
+            "CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
             (numbers(docs.tolist()),),
         )
-        return {doc: frozenset(terms.split(" ")) for doc, terms in found}
-
-    def _candidates(self, docs: Array, counts: Array) -> list[Candidate]:
-        rows = {
-            row[18]: row
-            for row in fetch(
-                self.db,
-                f"SELECT {BARE_SQL}, items.doc FROM carray(?) c CROSS JOIN items INDEXED BY items_doc "  # noqa: S608 - our own column names
-                "ON items.doc = c.value",
-                (numbers(docs.tolist()),),
-            )
-        }
-        texts = self._texts(docs)
+        rows = {row[18]: row for row in found}
         lengths = self.lists.lengths(docs).tolist()
         span = key_range(self.op.scope)
         candidates = []
         for i, doc in enumerate(docs.tolist()):
-            row, words = rows.get(doc), texts.get(doc, frozenset())
+            row = rows.get(doc)
+            words = frozenset((row[19] or "").split(" ")) if row is not None else frozenset()
             held = tuple(counts[:, i].tolist())
             if (
                 row is None

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[np.int64]]
 
 MANY_EXPIRED = 2_000
+FEW = 256
+"""A list that is likely to be whole when it is asked for no more than this."""
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
@@ -46,6 +48,7 @@ class Postings:
         self.predicate = predicate
         self.pending = self._waiting()
         self.expired = self._expired()
+        self.gone = 0 if self.expired is None else len(self.expired)
         self.filtered = predicate is not None or self.expired is None
         self.nothing = numpy.empty(0, dtype=numpy.int64)
         self._unordered: Array | None = None
@@ -108,15 +111,13 @@ class Postings:
             if more:
                 self._newest[term] = docs
             return None if more else docs
-        gone = 0 if self.expired is None else len(self.expired)
-        room = CANDIDATES_PER_TERM + 1 + gone
-        # Counting a list is four times as fast as getting it.
-        count = scalar(
-            self.db,
-            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
-            (f'"{term}"{self.scope}', room),
-        )
-        if count == room:
+        docs = self.list(term, limit=FEW)
+        if len(docs) < FEW - self.gone:
+            return docs
+        # Counting a long list is four times as fast as getting it.
+        room = CANDIDATES_PER_TERM + 1 + self.gone
+        asked = (f'"{term}"{self.scope}', room)
+        if scalar(self.db, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)", asked) == room:
             return None
         docs = self.list(term)
         return docs if len(docs) <= CANDIDATES_PER_TERM else None
@@ -125,8 +126,7 @@ class Postings:
         """Of a term with more than 1,000 matches the newest 1,000, by creation (ties by key)."""
         if term in self._newest:
             return self._newest[term]
-        gone = 0 if self.expired is None else len(self.expired)
-        docs = self.list(term, limit=CANDIDATES_PER_TERM + 1 + gone)
+        docs = self.list(term, limit=CANDIDATES_PER_TERM + 1 + self.gone)
         return self._cut(docs, term)
 
     def _cut(self, docs: Array, term: str | None) -> Array:
@@ -162,8 +162,10 @@ class Postings:
         np = self.np
         kept: list[Array] = []
         total, high, step = 0, _HIGHEST, 2 * CANDIDATES_PER_TERM
+        gone = 0 if self.expired is None else len(self.expired)
         while True:
-            docs = self.list(term, high=high, limit=step)
+            # As many more as can be expired, so that a list shorter than the step is the last one.
+            docs = self.list(term, high=high, limit=step + gone)
             if len(docs):
                 passed = self._satisfying(docs)
                 kept.append(passed)
@@ -199,6 +201,30 @@ class Postings:
         return self.np.intersect1d(held, docs, assume_unique=True)
 
     # --- counts and lengths --------------------------------------------------------------------
+
+    def repeated(self, terms: list[str], low: int, high: int) -> Array:
+        """Documents that hold any of the terms more than once: one question for all, as there are few."""
+        tokens = [repeat_token(term, 2) for term in terms]
+        either = " OR ".join(f'"{token}"' for token in tokens)
+        found = scalar(
+            self.db,
+            "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?)",
+            (f"({either}){self.scope}", low, high),
+        )
+        docs = self.nothing if found is None else self._parsed(found)
+        waiting = [doc for doc, words in self.pending.items() if not words.isdisjoint(tokens)]
+        return self.np.union1d(docs, self.np.array(waiting, dtype=self.np.int64)) if waiting else docs
+
+    def texts(self, docs: Array) -> dict[int, frozenset[str]]:
+        """The tokens of documents."""
+        if not len(docs):
+            return {}
+        found = fetch(
+            self.db,
+            "SELECT c.value, terms FROM carray(?) c CROSS JOIN texts ON ord = c.value >> 10",
+            (numbers(docs.tolist()),),
+        )
+        return {doc: frozenset(terms.split(" ")) for doc, terms in found}
 
     def repeats(self, term: str, found: Array, docs: Array, counts: Array) -> None:
         """Raise the counts of documents (of which ``found`` hold the term) that hold it more than once."""
