@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memory.backends.in_memory import InMemoryStore
+from memory.backends.sqlite import SqliteStore
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract, TwinsContract, ViewContract
 
@@ -16,10 +17,10 @@ class InMemory:
 
 
 class Sqlite:
-    def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        from memory.backends.sqlite import SqliteStore
+    synchronous = "full"
 
-        return SqliteStore(place / "memory.db", **options)
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return SqliteStore(place / "memory.db", synchronous=self.synchronous, **options)
 
 
 class TestInMemory(InMemory, StoreContract):
@@ -39,8 +40,8 @@ class TestSqlite(Sqlite, StoreContract):
 
 
 class TestSqliteThroughTwins(Sqlite, TwinsContract):
-    pass
+    synchronous = "off"  # waiting for the disk shows nothing more here
 
 
 class TestSqliteThroughAView(Sqlite, ViewContract):
-    pass
+    synchronous = "off"

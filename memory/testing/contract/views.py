@@ -100,13 +100,13 @@ class Views(Suite):
         bobs = await store.put(item("a", "secret of bob", user_id="bob", metadata={"pin": 1234}))
         view = store.scoped(user_id="ann")
         for call in (
-            view.put(item("a", "mine")),
-            view.add(item("a", "mine")),
-            view.put(item("a", "mine"), if_version=bobs.version),
-            view.put(item("a", "secret of bob"), dedup="content"),
+            lambda: view.put(item("a", "mine")),
+            lambda: view.add(item("a", "mine")),
+            lambda: view.put(item("a", "mine"), if_version=bobs.version),
+            lambda: view.put(item("a", "secret of bob"), dedup="content"),
         ):
             with pytest.raises(AlreadyExists) as caught:
-                await call
+                await call()
             shown = f"{caught.value} {caught.value.__dict__}"
             assert "secret" not in shown
             assert "bob" not in shown

@@ -79,7 +79,7 @@ class Model:
     def put(
         self, pins: Pins, item: MemoryItem, *, expect: int | None = None, expires: int | None = None, dedup: bool = False
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """(the record as it has to be stored, live twins any of which may be returned instead); nothing is changed.
+        """(the record as it has to be stored, live twins, the first of which is returned instead); nothing is changed.
 
         ``expect``: None for anything, 0 for absence, else a version. Raises Refused.
         """

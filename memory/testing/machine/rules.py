@@ -94,8 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
     def took(self, found: MemoryItem, record: dict[str, Any], twins: list[dict[str, Any]]) -> None:
         """A write that succeeded: a twin returned instead, or the record stored."""
         if twins:
-            (twin,) = [one for one in twins if (one["namespace"], one["id"]) == found.key]
-            agree(found, twin)
+            agree(found, twins[0])
         else:
             self.model.store(record, found.version)
             agree(found, self.model.records[found.key])

@@ -1,0 +1,49 @@
+"""The contract against backends that are broken on purpose, one for each trap: every one has to be caught."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory.backends.in_memory import InMemoryStore
+from memory.backends.sqlite import SqliteStore
+from memory.testing.contract import StoreContract, sentences
+from mutants import base, expiring, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
+from mutants.catalogue import MUTANTS, Mutant, verdict
+
+pytestmark = pytest.mark.mutants
+
+
+def healthy(place: Path, **options: Any) -> SqliteStore | InMemoryStore:
+    return SqliteStore(place / "memory.db", synchronous="off", **options)
+
+
+def test_there_are_at_least_thirty_mutants_each_with_its_own_trap() -> None:
+    assert len(MUTANTS) >= 30
+    assert len({mutant.trap for mutant in MUTANTS}) == len(MUTANTS)
+    assert {mutant.caught_by for mutant in MUTANTS} <= set(sentences(StoreContract))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_every_mutant_is_caught(mutant: Mutant, capsys: pytest.CaptureFixture[str]) -> None:
+    how = verdict(mutant.make, mutant.caught_by, mutant.patched())
+    assert how is not None, f"{mutant.caught_by} does not notice: {mutant.trap}"
+    with capsys.disabled():
+        print(f"\n  {mutant.trap}: caught by {mutant.caught_by} ({how[:100]})", end="")
+
+
+@pytest.mark.parametrize("sentence", sorted({mutant.caught_by for mutant in MUTANTS}))
+@pytest.mark.parametrize("make", [lambda place, **options: InMemoryStore(**options), healthy], ids=["in_memory", "sqlite"])
+def test_a_healthy_backend_passes_the_sentences_that_catch_mutants(sentence: str, make: Any) -> None:
+    assert verdict(make, sentence, nullcontext()) is None
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_whole_suite_against_every_mutant(mutant: Mutant) -> None:
+    caught = [name for name in sentences(StoreContract) if verdict(mutant.make, name, mutant.patched()) is not None]
+    print(f"{mutant.trap}: caught by {len(caught)} sentences: {', '.join(caught)}")
+    assert mutant.caught_by in caught
