@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from memory import MemoryItem
-from memory.backends.sqlite.applying import PENDING
 from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, bucket_of, term_text, with_length
+from memory.backends.sqlite.indexing import PENDING
 from memory.backends.sqlite.records import checksum, encode_key, seal
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
@@ -61,6 +61,7 @@ class ByHand:
         fields = {path: number for number, path in self.db.execute("SELECT number, path FROM fields")}
         # Which of f1 and f2 holds the topic depends on the order in which the store declared them.
         self._topic_first = fields['["metadata","topic"]'] == 1
+        self._score = "f2" if self._topic_first else "f1"
         self._waiting: int = self.db.execute("SELECT count(*) FROM pending").get
 
     def close(self) -> None:
@@ -76,27 +77,33 @@ class ByHand:
         return found
 
     def put(self, item: MemoryItem) -> None:
-        """Insert or replace one record in a transaction of its own."""
-        self.put_many((item,))
+        """Insert one record, or overwrite it, in a transaction of its own."""
+        key = encode_key(item.key)
+        self.db.execute("BEGIN IMMEDIATE")
+        doc = self.db.execute("SELECT doc FROM items WHERE key = ?", (key,)).get
+        if doc is None:
+            self._insert((item,))
+        else:
+            self._overwrite(item, key, doc)
+        self.db.execute("COMMIT")
 
     def put_many(self, items: Sequence[MemoryItem]) -> None:
-        """One transaction."""
-        made = [self._made(item) for item in items]
+        """Insert records that are not there, in one transaction."""
         self.db.execute("BEGIN IMMEDIATE")
+        self._insert(items)
+        self.db.execute("COMMIT")
+
+    def _insert(self, items: Sequence[MemoryItem]) -> None:
         version = self.db.execute("SELECT version FROM counter").get
         rows, texts, tags, vectors = [], [], [], []
         last: dict[int, int] = {}
-        for item, key, body, (terms, length), vector in made:
+        for item in items:
+            key, body, created = encode_key(item.key), encode(item), to_micros(item.created_at)
+            terms, length = self._analyser.counts(item.searchable)
+            vector = None if item.embedding is None else item.embedding.tobytes()
             version += 1
-            created = to_micros(item.created_at)
-            old = self.db.execute("SELECT doc, tags FROM items WHERE key = ?", (key,)).fetchone()
-            if old is not None:
-                doc = with_length(old[0] >> LENGTH_BITS, length)
-                self._remove(key, (old[0], old[1]))
-            else:
-                doc = with_length(self._next(last, bucket_of(created)), length)
-            metadata = item.metadata
-            fields = (metadata["topic"], metadata["score"])
+            doc = with_length(self._next(last, bucket_of(created)), length)
+            fields = (item.metadata["topic"], item.metadata["score"])
             vcrc, crc = None if vector is None else checksum(vector), checksum(body)
             stamp = (version, created, created, created, 0, None)
             owner = (item.kind, item.user_id, item.agent_id, item.session_id, item.importance, None)
@@ -107,7 +114,7 @@ class ByHand:
                     *(fields if self._topic_first else reversed(fields)),
                 )
             )
-            texts.append((doc, term_text(terms, item.namespace, item.user_id, item.agent_id, item.session_id)))
+            texts.append((doc, _text(item, terms)))
             tags += [(b"%b\0%b" % (tag.encode(), key),) for tag in item.tags]
             if vector is not None:
                 vectors.append((doc >> LENGTH_BITS, vector))
@@ -117,7 +124,28 @@ class ByHand:
             self.db.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
         self._index(texts)
         self.db.execute("UPDATE counter SET version = ?", (version,))
-        self.db.execute("COMMIT")
+
+    def _overwrite(self, item: MemoryItem, key: bytes, old: int) -> None:
+        """Replace text, score and vector of a record whose other indexed columns stay as they are."""
+        body, vector = encode(item), None if item.embedding is None else item.embedding.tobytes()
+        terms, length = self._analyser.counts(item.searchable)
+        doc, now = with_length(old >> LENGTH_BITS, length), time.time_ns() // 1_000
+        version = self.db.execute("UPDATE counter SET version = version + 1 RETURNING version").get
+        vcrc, crc = None if vector is None else checksum(vector), checksum(body)
+        owner = (item.kind, item.user_id, item.agent_id, item.session_id, item.importance, None)
+        sealed = seal(key, version, now, now, now, 0, None, *owner, crc, vcrc)
+        self.db.execute(
+            f"UPDATE items SET version = ?, updated = ?, token = ?, crc = ?, vcrc = ?, seal = ?, body = ?, digest = ?, "
+            f"length = ?, doc = ?, {self._score} = ? WHERE key = ?",
+            (
+                *(version, now, os.urandom(16), crc, vcrc, sealed, body, content_hash(item)),
+                *(length, doc, item.metadata["score"], key),
+            ),
+        )
+        self._unindex(old)
+        if vector is not None:
+            self.db.execute("UPDATE vectors SET v = ? WHERE ord = ?", (vector, doc >> LENGTH_BITS))
+        self._index([(doc, _text(item, terms))])
 
     def update(self, key: tuple[tuple[str, ...], str], score: int) -> None:
         """Change one metadata field: read, change, write, in one transaction."""
@@ -128,9 +156,8 @@ class ByHand:
         record["metadata"]["score"] = score
         body = msgspec.json.encode(record)
         version = self.db.execute("UPDATE counter SET version = version + 1 RETURNING version").get
-        field = "f2" if self._topic_first else "f1"
         self.db.execute(
-            f"UPDATE items SET body = ?, crc = ?, version = ?, updated = ?, token = ?, {field} = ? WHERE key = ?",
+            f"UPDATE items SET body = ?, crc = ?, version = ?, updated = ?, token = ?, {self._score} = ? WHERE key = ?",
             (body, checksum(body), version, time.time_ns() // 1_000, os.urandom(16), score, raw),
         )
         self.db.execute("COMMIT")
@@ -147,16 +174,15 @@ class ByHand:
         self.db.execute("INSERT OR REPLACE INTO graves VALUES (?, ?, ?, ?)", grave)
         self.db.execute("COMMIT")
 
-    def _made(self, item: MemoryItem) -> tuple[MemoryItem, bytes, bytes, tuple[dict[str, int], int], bytes | None]:
-        vector = None if item.embedding is None else item.embedding.tobytes()
-        return item, encode_key(item.key), encode(item), self._analyser.counts(item.searchable), vector
-
     def _remove(self, key: bytes, old: tuple[int, str]) -> None:
         doc, tags = old
         self.db.execute("DELETE FROM items WHERE key = ?", (key,))
         for tag in msgspec.json.decode(tags):
             self.db.execute("DELETE FROM tags WHERE entry = ?", (b"%b\0%b" % (tag.encode(), key),))
         self.db.execute("DELETE FROM vectors WHERE ord = ?", (doc >> LENGTH_BITS,))
+        self._unindex(doc)
+
+    def _unindex(self, doc: int) -> None:
         self.db.execute("DELETE FROM texts WHERE ord = ?", (doc >> LENGTH_BITS,))
         if self.db.execute("DELETE FROM pending WHERE doc = ? RETURNING 1", (doc,)).get is None:
             self.db.execute("DELETE FROM words WHERE rowid = ?", (doc,))
@@ -186,6 +212,10 @@ class ByHand:
         if self._waiting >= PENDING:
             self.db.execute(_FLUSH)
             self._waiting = 0
+
+
+def _text(item: MemoryItem, terms: dict[str, int]) -> str:
+    return term_text(terms, item.namespace, item.user_id, item.agent_id, item.session_id)
 
 
 class Bare:

@@ -18,6 +18,8 @@ async def run(session: Session) -> None:
     options = session.options
     for backend in options.backends:
         for durability in DURABILITIES[backend]:
+            items = workload.records(0, min((1_000, *options.records)), options.vectors)
+            written = (workload.rewritten(items), items)
             stores = {size: await session.filled(backend, size, durability) for size in options.records}
             for puts, what in ((1, "64 callers, 90/10 get/put"), (0, "64 callers, get"), (10, "64 callers, put")):
                 if not puts and durability == "normal":
@@ -25,9 +27,8 @@ async def run(session: Session) -> None:
                 rates: dict[int, list[float]] = {size: [] for size in stores}
                 for number in range(options.rounds + 1):
                     for size, store in stores.items():
-                        fresh = workload.records(0, min(size, 1_000), options.vectors)
                         calls = options.calls * (2 if puts == 10 else 10)
-                        rates[size].append(await _rate(store, size, fresh, puts, calls, number))
+                        rates[size].append(await _rate(store, size, written[number % 2], puts, calls, number))
                 for size, found in rates.items():
                     session.add(
                         NAME, what, backend, "/s", found[1:], records=size, durability=durability if puts else ""

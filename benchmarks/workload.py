@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -136,6 +137,20 @@ def records(start: int, stop: int, vectors: bool = True) -> list[MemoryItem]:
         first = number * CHUNK
         found += itertools.islice(_chunk(number, vectors), max(0, start - first), min(CHUNK, stop - first))
     return found
+
+
+def rewritten(items: list[MemoryItem]) -> list[MemoryItem]:
+    """The same keys and owners with another text, score and vector: what an overwrite usually changes."""
+    others = [*items[1:], items[0]]
+    return [
+        msgspec.structs.replace(
+            item,
+            content=f"Since then: {other.content}",
+            metadata={**item.metadata, "score": other.metadata["score"]},
+            embedding=other.embedding,
+        )
+        for item, other in zip(items, others, strict=True)
+    ]
 
 
 def batches(start: int, stop: int, vectors: bool = True, size: int = 5_000) -> Iterator[list[MemoryItem]]:
