@@ -12,6 +12,7 @@ import apsw
 
 from memory.backends.sqlite import matching, reading, scanning, upkeep, verifying
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.schema import SYNCHRONOUS, connect, declared, prepare
 from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Worker
@@ -88,6 +89,7 @@ class SqliteStore(MemoryStore):
         self._direct: apsw.Connection | None = None
         self._give_up = 0.0
         self._match_seconds = 1.0
+        self._memo = Memo()
         self._reader: Worker | None = None
         self._keeper: Worker | None = None
         self._writer: Writer | None = None
@@ -222,9 +224,9 @@ class SqliteStore(MemoryStore):
         started = perf_counter()
         found = None
         if self._match_seconds < MATCH_INLINE_SECONDS:
-            found = self._at_once(matching.match, op, self._current_fields())
+            found = self._at_once(matching.match, op, self._current_fields(), self._memo)
         if found is None:
-            found = await self._read_in(matching.match, op, self._current_fields())
+            found = await self._read_in(matching.match, op, self._current_fields(), self._memo)
         self._match_seconds += (perf_counter() - started - self._match_seconds) / 8
         return await super()._match(op) if found is None else found
 

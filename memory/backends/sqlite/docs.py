@@ -89,13 +89,15 @@ def term_text(
     return " ".join(words)
 
 
-def occurrences(term: str, words: frozenset[str] | set[str]) -> int:
-    """The inverse for one document's words: how often it holds the term."""
-    if term not in words:
+def occurrences(term: str, padded: str) -> int:
+    """The inverse for one document: how often it holds the term. ``padded`` is its text between two spaces."""
+    if f" {term} " not in padded:
         return 0
-    count = 1
-    while count < PLAIN_TF and f"{term}~{count + 1}" in words:
+    if f" {term}~2 " not in padded:
+        return 1
+    count = 2
+    while count < PLAIN_TF and f" {term}~{count + 1} " in padded:
         count += 1
     if count == PLAIN_TF:
-        count += sum(1 << bit for bit in range(TF_BITS) if f"{term}~b{bit}" in words)
+        count += sum(1 << bit for bit in range(TF_BITS) if f" {term}~b{bit} " in padded)
     return count

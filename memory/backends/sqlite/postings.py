@@ -29,16 +29,64 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[np.int64]]
 
 MANY_EXPIRED = 2_000
+MOST_COUNTS = 10_000
+MOST_LISTS = 512
+COUNTED = 3_000
+"""A term is counted up to so many above what makes it common: for so many writes it need not be counted again."""
 FEW = 256
 """A list that is likely to be whole when it is asked for no more than this."""
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
+class Memo:
+    """What earlier searches learnt of the index: lists, for as long as nothing is written, and which terms are common.
+
+    A term that ``n`` documents held at one version of the store is held by at least ``n - w`` of them after ``w``
+    further writes, since a write takes at most one away: as long as that is enough, it is common, for certain.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._lists: dict[tuple[str, int, int, int], Array] = {}
+        self._version = -1
+
+    def is_common(self, asked: str, version: int, room: int) -> bool:
+        """Whether more than ``room`` documents hold what is asked for, as far as is known."""
+        known = self._counts.get(asked)
+        return known is not None and known[0] <= version and known[1] - (version - known[0]) > room
+
+    def last_count(self, asked: str) -> int | None:
+        """What was counted last, for a list that was not short."""
+        known = self._counts.get(asked)
+        return None if known is None else known[1]
+
+    def count(self, asked: str, version: int, count: int) -> None:
+        """So many documents hold what is asked for, at this version."""
+        if len(self._counts) >= MOST_COUNTS:
+            self._counts.clear()
+        self._counts[asked] = (version, count)
+
+    def get(self, version: int, question: tuple[str, int, int, int]) -> Array | None:
+        """A list of this version."""
+        return self._lists.get(question) if version == self._version else None
+
+    def put(self, version: int, question: tuple[str, int, int, int], docs: Array) -> None:
+        """Keep a list; those of another version are of no use any more."""
+        if version != self._version or len(self._lists) >= MOST_LISTS:
+            self._lists.clear()
+            self._version = version
+        if len(docs) <= 2 * CANDIDATES_PER_TERM:
+            self._lists[question] = docs
+
+
 class Postings:
     """Lists of doc numbers, ascending. Within one read transaction."""
 
-    def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None) -> None:
+    def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> None:
         import numpy
+
+        self.memo = memo
+        self.version: int = scalar(db, "SELECT version FROM counter")
 
         self.np = numpy
         self.db = db
@@ -56,14 +104,19 @@ class Postings:
 
     # --- from the index ------------------------------------------------------------------------
 
-    def _indexed(self, token: str, low: int, high: int, limit: int) -> Array:
-        found = scalar(
-            self.db,
-            "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? "
-            "ORDER BY rowid DESC LIMIT ?)",
-            (f'"{token}"{self.scope}', low, high, limit),
-        )
-        return self.nothing if found is None else self._parsed(found)
+    def _indexed(self, asked: str, low: int, high: int, limit: int) -> Array:
+        question = (asked, low, high, limit)
+        docs = self.memo.get(self.version, question)
+        if docs is None:
+            found = scalar(
+                self.db,
+                "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? "
+                "AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?)",
+                question,
+            )
+            docs = self.nothing if found is None else self._parsed(found)[::-1]
+            self.memo.put(self.version, question, docs)
+        return docs
 
     def _parsed(self, text: Any) -> Array:
         parsed: Array = self.np.fromstring(text, dtype=self.np.int64, sep=",")
@@ -72,11 +125,12 @@ class Postings:
     def list(self, token: str, low: int = _LOWEST, high: int = _HIGHEST, limit: int = -1) -> Array:
         """Documents in scope with a token within [low, high], the newest ``limit`` of them; without the expired
         where these are known."""
-        docs = self._indexed(token, low, high, limit)
+        docs = self._indexed(f'"{token}"{self.scope}', low, high, limit)
+        if len(docs) == limit:
+            low = int(docs.min())  # what waits below belongs after what the index still has
         waiting = [doc for doc, words in self.pending.items() if token in words and low <= doc <= high]
         if waiting:
-            docs = self.np.concatenate([docs, self.np.array(waiting, dtype=self.np.int64)])
-        docs = self.np.sort(docs)
+            docs = self.np.sort(self.np.concatenate([docs, self.np.array(waiting, dtype=self.np.int64)]))
         if self.expired is not None and len(self.expired):
             docs = docs[~self.np.isin(docs, self.expired, assume_unique=True)]
         return docs if limit < 0 else docs[-limit:]
@@ -111,13 +165,24 @@ class Postings:
             if more:
                 self._newest[term] = docs
             return None if more else docs
-        docs = self.list(term, limit=FEW)
-        if len(docs) < FEW - self.gone:
-            return docs
-        # Counting a long list is four times as fast as getting it.
-        room = CANDIDATES_PER_TERM + 1 + self.gone
-        asked = (f'"{term}"{self.scope}', room)
-        if scalar(self.db, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)", asked) == room:
+        asked = f'"{term}"{self.scope}'
+        room = CANDIDATES_PER_TERM + self.gone
+        if self.memo.is_common(asked, self.version, room):
+            return None
+        if (known := self.memo.last_count(asked)) is None:
+            docs = self.list(term, limit=FEW)
+            if len(docs) < FEW - self.gone:
+                return docs
+        elif known <= room:
+            docs = self.list(term, limit=room + 1)
+            if len(docs) <= CANDIDATES_PER_TERM:
+                return docs
+        # Counting a list is four times as fast as getting it.
+        count = scalar(
+            self.db, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)", (asked, COUNTED + room)
+        )
+        self.memo.count(asked, self.version, count)
+        if count > room:
             return None
         docs = self.list(term)
         return docs if len(docs) <= CANDIDATES_PER_TERM else None
@@ -206,17 +271,12 @@ class Postings:
         """Documents that hold any of the terms more than once: one question for all, as there are few."""
         tokens = [repeat_token(term, 2) for term in terms]
         either = " OR ".join(f'"{token}"' for token in tokens)
-        found = scalar(
-            self.db,
-            "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?)",
-            (f"({either}){self.scope}", low, high),
-        )
-        docs = self.nothing if found is None else self._parsed(found)
+        docs = self._indexed(f"({either}){self.scope}", low, high, -1)
         waiting = [doc for doc, words in self.pending.items() if not words.isdisjoint(tokens)]
         return self.np.union1d(docs, self.np.array(waiting, dtype=self.np.int64)) if waiting else docs
 
-    def texts(self, docs: Array) -> dict[int, frozenset[str]]:
-        """The tokens of documents."""
+    def texts(self, docs: Array) -> dict[int, str]:
+        """The tokens of documents, padded for `occurrences`."""
         if not len(docs):
             return {}
         found = fetch(
@@ -224,7 +284,7 @@ class Postings:
             "SELECT c.value, terms FROM carray(?) c CROSS JOIN texts ON ord = c.value >> 10",
             (numbers(docs.tolist()),),
         )
-        return {doc: frozenset(terms.split(" ")) for doc, terms in found}
+        return {doc: f" {terms} " for doc, terms in found}
 
     def repeats(self, term: str, found: Array, docs: Array, counts: Array) -> None:
         """Raise the counts of documents (of which ``found`` hold the term) that hold it more than once."""

@@ -263,7 +263,7 @@ def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
     db.execute("DROP TABLE words; DELETE FROM tags; DELETE FROM pending; DELETE FROM texts; DELETE FROM mixed")
     db.execute(TEXT_INDEX)
     db.execute("DELETE FROM vectors WHERE ord NOT IN (SELECT doc >> 10 FROM items WHERE vcrc IS NOT NULL)")
-    db.execute("UPDATE counter SET version = max(version, coalesce((SELECT max(version) FROM items), 0))")
+    db.execute("UPDATE counter SET version = 1 + max(version, coalesce((SELECT max(version) FROM items), 0))")
     db.execute(f"INSERT INTO mixed {_OUT_OF_ORDER}")
     fields = declared(db)
     after = -(2**63)
