@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memory.testing.__main__ import main, maker
+from memory.testing.__main__ import maker
 from memory.testing.machine import check
 
 

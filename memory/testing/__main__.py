@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{asked.backend} and the model disagree: {error}\n" + "\n".join(error.__notes__) + "\n")
             return 1
     seconds = time.perf_counter() - started
-    sys.stdout.write(f"{asked.backend}: {asked.examples} programs of {asked.steps} steps agree with the model ({seconds:.0f} s)\n")
+    sys.stdout.write(
+        f"{asked.backend}: {asked.examples} programs of {asked.steps} steps agree with the model ({seconds:.0f} s)\n"
+    )
     return 0
 
 

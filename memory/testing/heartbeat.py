@@ -73,4 +73,6 @@ async def assert_calm(
         if medians[-1] < limit:
             return medians[-1]
     shown = ", ".join(f"{gap * 1000:.1f}" for gap in medians)
-    raise AssertionError(f"the event loop was held for {shown} ms (medians of {rounds}); the limit is {limit * 1000:g} ms")
+    raise AssertionError(
+        f"the event loop was held for {shown} ms (medians of {rounds}); the limit is {limit * 1000:g} ms"
+    )

@@ -56,8 +56,16 @@ def patch_keeping_null(target: Any, patch: Any) -> Any:
     return merged
 
 
-patched("test_metadata_is_merged_and_null_removes", "null is stored instead of removing", (writes, "merge_patch", patch_keeping_null))
-patched("test_content_is_merged_as_rfc_7396_says", "a merge patch merges one level only", (writes, "merge_patch", shallow_patch))
+patched(
+    "test_metadata_is_merged_and_null_removes",
+    "null is stored instead of removing",
+    (writes, "merge_patch", patch_keeping_null),
+)
+patched(
+    "test_content_is_merged_as_rfc_7396_says",
+    "a merge patch merges one level only",
+    (writes, "merge_patch", shallow_patch),
+)
 
 _check = writes.Writes._check
 patched(
@@ -71,8 +79,16 @@ patched(
     "namespace= widens a view",
     (bound.Bound, "_narrow", lambda self, namespace, under: replace(self._scope, path=tuple(namespace), below=False) if namespace else self._scope),
 )  # fmt: skip
-patched("test_bad_arguments_are_refused_before_any_io", "limits go unchecked", (reads, "check_limit", lambda limit, most=1000: limit))
-patched("test_bad_arguments_are_refused_before_any_io", "versions go unchecked", (writes, "check_version", lambda version: -1 if version is None else version))
+patched(
+    "test_bad_arguments_are_refused_before_any_io",
+    "limits go unchecked",
+    (reads, "check_limit", lambda limit, most=1000: limit),
+)
+patched(
+    "test_bad_arguments_are_refused_before_any_io",
+    "versions go unchecked",
+    (writes, "check_version", lambda version: -1 if version is None else version),
+)
 
 
 def vague_error(op: Any, result: Any, settled: Any = settle._settle) -> Any:
@@ -89,17 +105,27 @@ async def first_page_only(self: Any, where: Any, *, namespace: Any = None, under
     return sum([await self.delete(item.id, namespace=item.namespace) for item in page])
 
 
-patched("test_delete_where_deletes_more_than_a_thousand", "deletion stops at 100", (writes.Writes, "delete_where", first_page_only))
+patched(
+    "test_delete_where_deletes_more_than_a_thousand",
+    "deletion stops at 100",
+    (writes.Writes, "delete_where", first_page_only),
+)
 
 
 async def one_by_one(self: Any, items: Any, **options: Any) -> Any:
     return [await self.put(item, **options) for item in items]
 
 
-patched("test_put_many_checks_every_item_before_any_is_written", "a batch is checked while it is written", (writes.Writes, "put_many", one_by_one))
+patched(
+    "test_put_many_checks_every_item_before_any_is_written",
+    "a batch is checked while it is written",
+    (writes.Writes, "put_many", one_by_one),
+)
 
 
-async def update_without_cas(self: Any, id: str, *, namespace: Any = None, content: Any = None, metadata: Any = None, **_: Any) -> Any:
+async def update_without_cas(
+    self: Any, id: str, *, namespace: Any = None, content: Any = None, metadata: Any = None, **_: Any
+) -> Any:
     import asyncio
 
     item = await self.get(id, namespace=namespace)
@@ -107,14 +133,24 @@ async def update_without_cas(self: Any, id: str, *, namespace: Any = None, conte
     return await self.put(replace(item, content={**item.content, **content}, metadata={**item.metadata, **metadata}))
 
 
-patched("test_no_update_is_lost_among_64_writers", "update reads, then writes", (writes.Writes, "update", update_without_cas))
+patched(
+    "test_no_update_is_lost_among_64_writers",
+    "update reads, then writes",
+    (writes.Writes, "update", update_without_cas),
+)
 
 
-async def keep_events_of_all(self: Any, event: Any, scope: Any, accept: Any, digest: Any, original: Any = watching.Watches._change) -> Any:
+async def keep_events_of_all(
+    self: Any, event: Any, scope: Any, accept: Any, digest: Any, original: Any = watching.Watches._change
+) -> Any:
     return await original(self, event, replace(scope, user_id=None), accept, digest)
 
 
-patched("test_a_view_watches_only_its_own", "a view's watch forgets the user", (watching.Watches, "_change", keep_events_of_all))
+patched(
+    "test_a_view_watches_only_its_own",
+    "a view's watch forgets the user",
+    (watching.Watches, "_change", keep_events_of_all),
+)
 patched(
     "test_whole_store_operations_are_refused_on_views",
     "a view can take a backup of everything",

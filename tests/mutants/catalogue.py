@@ -49,7 +49,11 @@ def caught(by: str, trap: str) -> Callable[[type], type]:
 
     def register(kind: type) -> type:
         def make(place: Path, **options: Any) -> MemoryStore:
-            return kind(**options) if issubclass(kind, InMemoryStore) else kind(place / "memory.db", synchronous="off", **options)
+            return (
+                kind(**options)
+                if issubclass(kind, InMemoryStore)
+                else kind(place / "memory.db", synchronous="off", **options)
+            )
 
         MUTANTS.append(Mutant(trap, by, make))
         return kind
@@ -145,7 +149,12 @@ class Naive(InMemoryStore):
 
     def value(self, op: Scan, pair: tuple[Row, MemoryItem]) -> Any:
         row, item = pair
-        names = {"created_at": row.created, "updated_at": row.updated, "accessed_at": row.accessed, "importance": item.importance}
+        names = {
+            "created_at": row.created,
+            "updated_at": row.updated,
+            "accessed_at": row.accessed,
+            "importance": item.importance,
+        }
         return names.get(op.order.field)
 
     def rank(self, op: Scan, place: Any, value: Any) -> Any:
@@ -154,7 +163,9 @@ class Naive(InMemoryStore):
         return (-value if op.order.descending else value, place)
 
     async def chosen(self, op: Any) -> Rows:
-        return [pair for pair in await everything(self, op.now) if self.inside(op, pair[1]) and self.accepts(op, pair[1])]
+        return [
+            pair for pair in await everything(self, op.now) if self.inside(op, pair[1]) and self.accepts(op, pair[1])
+        ]
 
     async def _scan(self, op: Scan) -> Page:
         rows = self.following(op, self.ranked(op, await self.chosen(op)))
@@ -175,6 +186,13 @@ class _Down:
 
     def __gt__(self, other: Any) -> bool:
         return bool(self.place < other.place)
+
+
+def mapped(value: Any, change: Any) -> Any:
+    """JSON with its scalars changed."""
+    if isinstance(value, dict):
+        return {name: mapped(part, change) for name, part in value.items()}
+    return [mapped(part, change) for part in value] if isinstance(value, list) else change(value)
 
 
 def every(ops: Iterable[Any], **changes: Any) -> list[Any]:

@@ -59,7 +59,9 @@ class _Peeking(InMemoryStore):
     def _expired(self, op: Any) -> Any:
         """The record under the key, if it has expired."""
         record = self._records.get(key_order(op.key))
-        return record if record is not None and record.row.expires is not None and record.row.expires <= op.now else None
+        return (
+            record if record is not None and record.row.expires is not None and record.row.expires <= op.now else None
+        )
 
 
 @caught("test_an_expired_item_is_absent_to_add", "an expired item refuses an add")
@@ -154,7 +156,9 @@ class SweepLeavesDigests(InMemoryStore):
         before = {digest: set(keys) for digest, keys in self._digests.items()}
         rows = dict(self._records)
         removed = await super()._sweep(now)
-        self._ghosts = {digest: rows[key] for digest, keys in before.items() for key in keys if key not in self._records}
+        self._ghosts = {
+            digest: rows[key] for digest, keys in before.items() for key in keys if key not in self._records
+        }
         return removed
 
     def _put(self, op: Any, key: Any, old: Any) -> Any:

@@ -54,7 +54,9 @@ class ForgetsDigests(SqliteStore):
         alter(self, "UPDATE items SET digest = zeroblob(16)")
 
 
-@caught("test_an_atomic_batch_is_written_whole_or_not_at_all", "lost savepoint on SQLite: half of an atomic batch stays")
+@caught(
+    "test_an_atomic_batch_is_written_whole_or_not_at_all", "lost savepoint on SQLite: half of an atomic batch stays"
+)
 class LostSavepointOnDisk(SqliteStore):
     async def _write(self, ops: Ops, atomic: bool) -> Any:
         results = await super()._write(ops, False)

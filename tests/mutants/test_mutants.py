@@ -11,7 +11,7 @@ import pytest
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.testing.contract import StoreContract, sentences
-from mutants import base, expiring, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
+from mutants import base, expiring, finding, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
 from mutants.catalogue import MUTANTS, Mutant, verdict
 
 pytestmark = pytest.mark.mutants
@@ -36,7 +36,9 @@ def test_every_mutant_is_caught(mutant: Mutant, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("sentence", sorted({mutant.caught_by for mutant in MUTANTS}))
-@pytest.mark.parametrize("make", [lambda place, **options: InMemoryStore(**options), healthy], ids=["in_memory", "sqlite"])
+@pytest.mark.parametrize(
+    "make", [lambda place, **options: InMemoryStore(**options), healthy], ids=["in_memory", "sqlite"]
+)
 def test_a_healthy_backend_passes_the_sentences_that_catch_mutants(sentence: str, make: Any) -> None:
     assert verdict(make, sentence, nullcontext()) is None
 

@@ -31,7 +31,9 @@ class VersionsAreTimes(InMemoryStore):
 @caught("test_an_identical_put_is_a_write_too", "an identical put is skipped")
 class NoOpWrites(InMemoryStore):
     def _put(self, op: Any, key: Any, old: Any) -> Any:
-        return Result(Status.DONE, old.row) if old is not None and old.row.body == op.body else super()._put(op, key, old)
+        return (
+            Result(Status.DONE, old.row) if old is not None and old.row.body == op.body else super()._put(op, key, old)
+        )
 
 
 @caught("test_put_is_refused_at_another_version", "compare-and-set ignores the version")
@@ -124,7 +126,9 @@ class OneForAll(InMemoryStore):
         return await super()._write(ops, True)
 
 
-@caught("test_put_and_add_refuse_a_key_outside_the_view_without_showing_it", "a view's put overwrites what lies outside")
+@caught(
+    "test_put_and_add_refuse_a_key_outside_the_view_without_showing_it", "a view's put overwrites what lies outside"
+)
 class PutIgnoresScope(InMemoryStore):
     async def _write(self, ops: Ops, atomic: bool) -> Any:
         return await super()._write([replace(op, scope=WHOLE) if type(op) is Put else op for op in ops], atomic)
@@ -221,7 +225,9 @@ class ImportMakesNew(InMemoryStore):
 class ImportForgetsCounts(InMemoryStore):
     async def _write(self, ops: Ops, atomic: bool) -> Any:
         ops = [
-            replace(op, keep=Kept(op.keep.updated, op.keep.accessed, 0)) if type(op) is Put and op.keep is not None else op
+            replace(op, keep=Kept(op.keep.updated, op.keep.accessed, 0))
+            if type(op) is Put and op.keep is not None
+            else op
             for op in ops
         ]
         return await super()._write(ops, atomic)
@@ -261,4 +267,3 @@ class HoldsTheLoop(InMemoryStore):
     async def _write(self, ops: Ops, atomic: bool) -> Any:
         time.sleep(0.03)
         return await super()._write(ops, atomic)
-

@@ -19,17 +19,19 @@ from __future__ import annotations
 from typing import cast
 
 from memory.store import MemoryStore
+from memory.testing.contract.cancelling import Calm, Cancelling
 from memory.testing.contract.dedup import Dedup
 from memory.testing.contract.expiry import Expiring, Sweeping
 from memory.testing.contract.feed import Feed
 from memory.testing.contract.filtering import Filtering
-from memory.testing.contract.lifecycle import Calm, Cancelling, Lifecycle
+from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.limits import Limits, LongTexts, Vectors
 from memory.testing.contract.names import Names, Payloads
+from memory.testing.contract.neighbouring import Neighbouring
 from memory.testing.contract.ordering import Ordering
 from memory.testing.contract.reading import Reading
 from memory.testing.contract.retrying import Retrying
-from memory.testing.contract.searching import Neighbouring, Searching
+from memory.testing.contract.searching import Searching
 from memory.testing.contract.suite import Bench, Make, Suite, Tap, needs, sentences
 from memory.testing.contract.transfer import Keeping, Transfer
 from memory.testing.contract.updating import Updating

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -240,18 +242,15 @@ class Sweeping(Suite):
         assert [hit.item.id for hit in await store.search("marmot")] == ["b"]
 
     async def test_the_sweeper_works_by_itself_when_asked(self, make: Make, clock: ManualClock) -> None:
-        store = make(feed=True, sweep_interval=0.01)
+        store: Any = make(feed=True, sweep_interval=0.01)
         needs(store, "feed")
         await store.open()
         await store.put(item("a"), ttl=5)
         watcher = store.watch()
-        change = None
-        import asyncio
-
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            task = group.create_task(anext(watcher))
-            await asyncio.sleep(0.1)
-            clock.advance(5)
+        task = asyncio.ensure_future(anext(watcher))
+        await asyncio.sleep(0.1)
+        clock.advance(5)
+        async with asyncio.timeout(10):
             change = await task
-        await watcher.aclose()  # type: ignore[attr-defined]
+        await watcher.aclose()
         assert (change.kind, change.key[1]) == ("delete", "a")

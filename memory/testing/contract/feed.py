@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ class Feed(Suite):
         found = await changes(store, token)
         assert [change.item for change in found] == [now, now, None, None]
 
-    async def test_a_watcher_is_woken_by_a_write(self, store: MemoryStore) -> None:
+    async def test_a_watcher_is_woken_by_a_write(self, store: Any) -> None:
         needs(store, "feed")
         token = await start(store)
         watcher = store.watch(resume=token)
@@ -85,9 +86,9 @@ class Feed(Suite):
         await store.put(item("a"))
         async with asyncio.timeout(10):
             assert (await task).key[1] == "a"
-        await watcher.aclose()  # type: ignore[attr-defined]
+        await watcher.aclose()
 
-    async def test_watching_begins_now(self, store: MemoryStore) -> None:
+    async def test_watching_begins_now(self, store: Any) -> None:
         needs(store, "feed")
         await store.put(item("before"))
         watcher = store.watch()
@@ -97,7 +98,7 @@ class Feed(Suite):
                 await store.put(item("after"))
                 await asyncio.wait({task}, timeout=0.01)
         assert (await task).key[1] == "after"
-        await watcher.aclose()  # type: ignore[attr-defined]
+        await watcher.aclose()
 
     async def test_every_token_resumes_right_after_its_change(self, store: MemoryStore) -> None:
         needs(store, "feed")
@@ -193,17 +194,18 @@ class Feed(Suite):
         assert all(change.item is None for change in left)
         assert brief(came) == [("put", "a")]
 
-    async def test_a_token_is_bound_to_its_question(self, store: MemoryStore) -> None:
+    async def test_a_token_is_bound_to_its_question(self, store: Any) -> None:
         needs(store, "feed")
         token = await start(store)
         ann = store.scoped(user_id="ann")
-        for watching in (
+        watchings: list[Callable[[], Any]] = [
             lambda: ann.watch(resume=token, timeout=0),
             lambda: store.watch({"kind": "note"}, resume=token, timeout=0),
             lambda: store.watch(under=("a",), resume=token, timeout=0),
             lambda: store.watch(resume="x" + token, timeout=0),
-            lambda: store.watch(resume=5, timeout=0),  # type: ignore[arg-type]
-        ):
+            lambda: store.watch(resume=5, timeout=0),
+        ]
+        for watching in watchings:
             with pytest.raises(InvalidCursor):
                 await anext(watching())
         cursor = (await store.list(limit=1)).cursor
@@ -273,11 +275,11 @@ class Feed(Suite):
         with pytest.raises(UnsupportedOperation):
             make(feed=True)
 
-    async def test_a_senseless_timeout_is_refused(self, store: MemoryStore) -> None:
+    async def test_a_senseless_timeout_is_refused(self, store: Any) -> None:
         needs(store, "feed")
         for bad in (-1, "1", float("nan")):
             with pytest.raises(InvalidItem):
-                await anext(store.watch(timeout=bad))  # type: ignore[arg-type]
+                await anext(store.watch(timeout=bad))
 
     async def test_the_feed_survives_close_and_open(self, make: Make) -> None:
         first = make()
@@ -295,7 +297,8 @@ class Feed(Suite):
         first = make()
         needs(first, "feed")
         needs(first, "shared")
-        one, other = await make(feed=True).open(), await make(feed=True).open()
+        one = await make(feed=True).open()
+        other: Any = await make(feed=True).open()
         watcher = other.watch()
         task = asyncio.ensure_future(anext(watcher))
         async with asyncio.timeout(20):
@@ -303,4 +306,4 @@ class Feed(Suite):
                 await one.put(item("elsewhere"))
                 await asyncio.wait({task}, timeout=0.02)
         assert (await task).key[1] == "elsewhere"
-        await watcher.aclose()  # type: ignore[attr-defined]
+        await watcher.aclose()

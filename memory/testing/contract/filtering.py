@@ -168,7 +168,24 @@ class Filtering(Suite):
         assert await ids(store, F.metadata["a.b"] == 1) == ["dot"]
 
     async def test_strange_names_are_names_like_any_other(self, store: MemoryStore) -> None:
-        names = ['"', "'", "$", "[0]", "*", "a b", "", "' OR 1=1 --", "é", "e\u0301", "#", "%", "a\0b", "\n", "__proto__", "0"]
+        names = [
+            '"',
+            "'",
+            "$",
+            "[0]",
+            "*",
+            "a b",
+            "",
+            "' OR 1=1 --",
+            "é",
+            "e\u0301",
+            "#",
+            "%",
+            "a\0b",
+            "\n",
+            "__proto__",
+            "0",
+        ]
         await store.put_many([item(str(i), metadata={name: "v"}) for i, name in enumerate(names)])
         for i, name in enumerate(names):
             if name:
@@ -176,7 +193,9 @@ class Filtering(Suite):
                 assert await ids(store, F.metadata[name].exists()) == [str(i)], name
 
     async def test_paths_lead_into_content_too(self, store: MemoryStore) -> None:
-        await store.put_many([item("a", {"city": {"name": "Oslo"}}), item("b", "Oslo"), item("c", ["Oslo"]), item("d", None)])
+        await store.put_many(
+            [item("a", {"city": {"name": "Oslo"}}), item("b", "Oslo"), item("c", ["Oslo"]), item("d", None)]
+        )
         assert await ids(store, {"content.city.name": "Oslo"}) == ["a"]
         assert await ids(store, {"content": "Oslo"}) == ["b"]
         assert await ids(store, {"content": {"$contains": "Oslo"}}) == ["c"]
@@ -184,7 +203,9 @@ class Filtering(Suite):
         assert await ids(store, {"content": {"$exists": True}}) == ["a", "b", "c", "d"]
 
     async def test_tags_and_namespace_behave_as_lists(self, store: MemoryStore) -> None:
-        await store.put_many([item("a", tags=("red", "blue")), item("b", tags=("blue",)), item("c", namespace=("x", "red"))])
+        await store.put_many(
+            [item("a", tags=("red", "blue")), item("b", tags=("blue",)), item("c", namespace=("x", "red"))]
+        )
         assert await ids(store, {"tags": {"$contains": "red"}}) == ["a"]
         assert await ids(store, {"tags": ["red", "blue"]}) == ["a"]
         assert await ids(store, {"tags": "blue"}) == []
@@ -195,7 +216,14 @@ class Filtering(Suite):
     async def test_every_field_can_be_asked_for(self, store: MemoryStore) -> None:
         one = await store.put(
             MemoryItem(
-                id="one", kind="episodic", content=1, text="t", user_id="ann", session_id="s", importance=0.75, tags=("x",)
+                id="one",
+                kind="episodic",
+                content=1,
+                text="t",
+                user_id="ann",
+                session_id="s",
+                importance=0.75,
+                tags=("x",),
             )
         )
         await store.put(item("two", kind="other", importance=0.25))
@@ -204,7 +232,7 @@ class Filtering(Suite):
             {"importance": 0.75}, {"importance": {"$gt": 0.5}}, {"version": one.version}, {"kind": {"$startswith": "ep"}},
             {"id": {"$in": ["one", "nobody"]}}, {"kind": {"$nin": ["other"]}}, {"user_id": {"$gte": "ann"}},
         ):  # fmt: skip
-            assert await ids(store, where) == ["one"], where  # type: ignore[arg-type]
+            assert await ids(store, where) == ["one"], where
         assert await ids(store, {"access_count": 0}) == ["one", "two"]
         await store.touch("one")
         assert await ids(store, {"access_count": {"$gte": 1}}) == ["one"]
@@ -230,7 +258,12 @@ class Filtering(Suite):
 
     async def test_and_or_and_not_nest(self, store: MemoryStore) -> None:
         await store.put_many([item(f"{i:02}", metadata={"n": i, "odd": bool(i % 2)}) for i in range(12)])
-        where = {"$or": [{"metadata.n": {"$lt": 3}}, {"$and": [{"metadata.odd": True}, {"$not": {"metadata.n": {"$lt": 9}}}]}]}
+        where = {
+            "$or": [
+                {"metadata.n": {"$lt": 3}},
+                {"$and": [{"metadata.odd": True}, {"$not": {"metadata.n": {"$lt": 9}}}]},
+            ]
+        }
         assert await ids(store, where) == ["00", "01", "02", "09", "11"]
         built = (F.metadata.n < 3) | ((F.metadata.odd == True) & ~(F.metadata.n < 9))  # noqa: E712
         assert await ids(store, built) == await ids(store, where)
@@ -269,7 +302,7 @@ class Filtering(Suite):
             ({"metadata.deep.er": {"$in": ["x", 1]}}, ["dot"]),
             ({"metadata.x": {"$startswith": "é"}}, ["9"]),
         ):
-            assert await ids(store, where) == expected, where  # type: ignore[arg-type]
+            assert await ids(store, where) == expected, where
 
     async def test_random_filters_agree_with_the_reference_evaluator(self, store: MemoryStore) -> None:
         chance = random.Random(20260101)
@@ -283,7 +316,8 @@ class Filtering(Suite):
             assert await ids(store, where, limit=7) == expected, where
             assert await store.count(where) == len(expected), where
 
-    async def test_a_filter_no_engine_can_read_is_refused_before_anything_is_read(self, store: MemoryStore) -> None:
+    async def test_a_filter_no_engine_can_read_is_refused_before_anything_is_read(self, store: Any) -> None:
+        where: Any
         for where in (
             {"metadata.x": {"$regex": "a"}}, {"nofield": 1}, {"$where": "1"}, {"metadata": {"x": {"$gt": 1}}},
             {"metadata.x": lambda x: x}, lambda item: True, "kind = 'note'", {"metadata.x": {1, 2}}, {"$or": []},
@@ -293,15 +327,26 @@ class Filtering(Suite):
         ):  # fmt: skip
             for call in (store.list, store.count, store.delete_where):
                 with pytest.raises(InvalidFilter):
-                    await call(where)  # type: ignore[operator]
+                    await call(where)
             with pytest.raises(InvalidFilter):
-                await store.search("word", where=where)  # type: ignore[arg-type]
+                await store.search("word", where=where)
             with pytest.raises(InvalidFilter):
-                await anext(store.stream(where))  # type: ignore[arg-type]
+                await anext(store.stream(where))
 
 
 SCALARS: list[Any] = [0, 1, 1.0, -1, 2.5, BIG, BIG + 1, True, False, None, "", "a", "ab", "b", "é", "1", "%", "a_"]
-PATHS = ["metadata.x", "metadata.y", "metadata.x.z", "content", "content.k", "kind", "user_id", "importance", "tags", "text"]
+PATHS = [
+    "metadata.x",
+    "metadata.y",
+    "metadata.x.z",
+    "content",
+    "content.k",
+    "kind",
+    "user_id",
+    "importance",
+    "tags",
+    "text",
+]
 
 
 def random_value(chance: random.Random, depth: int = 2) -> Any:

@@ -61,7 +61,7 @@ class Limits(Suite):
 
     async def test_a_bad_item_is_refused_before_any_io(self, make: Make) -> None:
         tap = Tap()
-        store = await make(layers=(tap,)).open()
+        store: Any = await make(layers=(tap,)).open()
         for fields in BAD_ITEMS:
             bad = MemoryItem(**{"id": "a", "content": "x", **fields})
             for call in (store.put, store.add):
@@ -73,9 +73,9 @@ class Limits(Suite):
             assert getattr(caught.value, "index", 1) == 1
         for nothing in (None, "text", {"content": 1}, 5, MemoryItem):
             with pytest.raises(InvalidItem):
-                await store.put(nothing)  # type: ignore[arg-type]
+                await store.put(nothing)
             with pytest.raises(InvalidItem):
-                await store.put_many([nothing])  # type: ignore[list-item]
+                await store.put_many([nothing])
         assert tap.calls == []
 
     async def test_what_is_just_within_the_limits_is_stored(self, store: MemoryStore) -> None:
@@ -86,7 +86,7 @@ class Limits(Suite):
             {"content": -(2**63)}, {"embedding": [3.4e38]}, {"content": " ".join(f"w{i}" for i in range(5_000))}, {"text": ""},
             {"namespace": ("x" * 255, "y" * 256)},
         ):  # fmt: skip
-            said = MemoryItem(**{"id": "a", "content": "x", **fields})  # type: ignore[arg-type]
+            said = MemoryItem(**{"id": "a", "content": "x", **fields})
             stored = await store.put(said)
             assert await store.get(said.id, namespace=said.namespace) == stored, fields
 
@@ -104,23 +104,23 @@ class Limits(Suite):
 
     async def test_bad_arguments_are_refused_before_any_io(self, make: Make) -> None:
         tap = Tap()
-        store = await make(layers=(tap,)).open()
+        store: Any = await make(layers=(tap,)).open()
         calls: list[Callable[[], Any]] = [
-            lambda: store.get(""), lambda: store.get("\0"), lambda: store.get(5), lambda: store.get("x" * 513), lambda: store.get(None),  # type: ignore[arg-type]
-            lambda: store.get("a", namespace=()), lambda: store.get("a", namespace=("",)), lambda: store.get("a", namespace=5),  # type: ignore[arg-type]
-            lambda: store.get_many(["a", ""]), lambda: store.get_many([1]), lambda: store.exists("\ud800"),  # type: ignore[list-item]
+            lambda: store.get(""), lambda: store.get("\0"), lambda: store.get(5), lambda: store.get("x" * 513), lambda: store.get(None),
+            lambda: store.get("a", namespace=()), lambda: store.get("a", namespace=("",)), lambda: store.get("a", namespace=5),
+            lambda: store.get_many(["a", ""]), lambda: store.get_many([1]), lambda: store.exists("\ud800"),
             lambda: store.delete(""), lambda: store.delete("a", if_version=0), lambda: store.delete("a", if_version=-1),
-            lambda: store.delete("a", if_version="1"), lambda: store.delete("a", if_version=True), lambda: store.delete_many([""]),  # type: ignore[arg-type]
-            lambda: store.put(item(), ttl=0), lambda: store.put(item(), ttl=-1), lambda: store.put(item(), ttl="5"),  # type: ignore[arg-type]
+            lambda: store.delete("a", if_version="1"), lambda: store.delete("a", if_version=True), lambda: store.delete_many([""]),
+            lambda: store.put(item(), ttl=0), lambda: store.put(item(), ttl=-1), lambda: store.put(item(), ttl="5"),
             lambda: store.put(item(), ttl=float("nan")), lambda: store.put(item(), ttl=float("inf")), lambda: store.put(item(), ttl=True),
-            lambda: store.put(item(), if_version=0), lambda: store.put(item(), if_version=1.5), lambda: store.put(item(), if_version=2**63),  # type: ignore[arg-type]
+            lambda: store.put(item(), if_version=0), lambda: store.put(item(), if_version=1.5), lambda: store.put(item(), if_version=2**63),
             lambda: store.touch(""), lambda: store.touch("a", ttl=-1), lambda: store.touch("a", if_version=0), lambda: store.touch("a", expires_at=NAIVE),
-            lambda: store.update("", content=1), lambda: store.update("a", metadata=5), lambda: store.update("a", if_version=0),  # type: ignore[arg-type]
-            lambda: store.list(limit=0), lambda: store.list(limit=1_001), lambda: store.list(limit="5"), lambda: store.list(limit=True),  # type: ignore[arg-type]
-            lambda: store.list(order="name"), lambda: store.list(order="--key"), lambda: store.list(order=""), lambda: store.list(order=5),  # type: ignore[arg-type]
+            lambda: store.update("", content=1), lambda: store.update("a", metadata=5), lambda: store.update("a", if_version=0),
+            lambda: store.list(limit=0), lambda: store.list(limit=1_001), lambda: store.list(limit="5"), lambda: store.list(limit=True),
+            lambda: store.list(order="name"), lambda: store.list(order="--key"), lambda: store.list(order=""), lambda: store.list(order=5),
             lambda: store.list(namespace=()), lambda: store.list(under=("",)), lambda: store.list(under=("a",) * 17), lambda: store.list(under="\0"),
-            lambda: store.count(namespace=5), lambda: store.namespaces(under=("\0",)), lambda: store.put_many([item()], ttl=-1),  # type: ignore[arg-type]
-            lambda: store.put_many([item()], dedup="x"), lambda: anext(store.stream(batch_size=0)), lambda: anext(store.stream(under=5)),  # type: ignore[arg-type]
+            lambda: store.count(namespace=5), lambda: store.namespaces(under=("\0",)), lambda: store.put_many([item()], ttl=-1),
+            lambda: store.put_many([item()], dedup="x"), lambda: anext(store.stream(batch_size=0)), lambda: anext(store.stream(under=5)),
             lambda: store.delete_where(None), lambda: store.delete_where({}), lambda: store.delete_where({"kind": "x"}, namespace=()),
         ]  # fmt: skip
         for number, call in enumerate(calls):
@@ -150,13 +150,13 @@ class Limits(Suite):
             await store.put(item())
             await store.search("text")
 
-    async def test_bad_scopes_are_refused(self, store: MemoryStore) -> None:
+    async def test_bad_scopes_are_refused(self, store: Any) -> None:
         for pins in (
             {"namespace": ()}, {"namespace": ("",)}, {"user_id": ""}, {"user_id": 5}, {"session_id": "\0"}, {"agent_id": "x" * 257},
             {"under": ("a\0",)}, {"source": {"x": object()}}, {"namespace": 5},
         ):  # fmt: skip
             with pytest.raises(InvalidItem):
-                store.scoped(**pins)  # type: ignore[arg-type]
+                store.scoped(**pins)
 
     async def test_a_refused_call_leaves_the_store_usable(self, store: MemoryStore) -> None:
         for bad in (item("\0"), item(importance=5), item(content="x" * 300_000)):
@@ -195,14 +195,19 @@ class Vectors(Suite):
 
     async def test_a_vector_is_stored_verbatim(self, store: MemoryStore) -> None:
         values = [0.1, -0.0, 1e-45, 3.4028234e38, -1.5, 2**-126, 0.0]
-        for said in (values, np.array(values, dtype=np.float64), np.array(values, dtype="<f4"), np.array(values, dtype=">f4")):
+        for said in (
+            values,
+            np.array(values, dtype=np.float64),
+            np.array(values, dtype="<f4"),
+            np.array(values, dtype=">f4"),
+        ):
             await store.put(item(embedding=said))
             found = await store.get("a")
             assert found is not None
             assert found.embedding.dtype == np.float32
             assert found.embedding.tobytes() == np.asarray(values, dtype="<f4").tobytes()
         (listed,) = (await store.list()).items
-        assert listed.embedding.tobytes() == found.embedding.tobytes()
+        assert listed.embedding.tobytes() == np.asarray(values, dtype="<f4").tobytes()
 
     async def test_a_caller_who_changes_its_vector_changes_nothing(self, store: MemoryStore) -> None:
         vector = np.array([1, 2, 3], dtype=np.float32)

@@ -69,7 +69,15 @@ class Names(Suite):
             assert sorted(one.content for one in await walk(store, under=path)) == below
 
     async def test_namespace_and_id_are_not_run_together(self, store: MemoryStore) -> None:
-        keys = [(("a",), "b:c"), (("a", "b"), "c"), (("a:b",), "c"), (("a",), "b/c"), (("a/b",), "c"), (("a",), "bc"), (("ab",), "c")]
+        keys = [
+            (("a",), "b:c"),
+            (("a", "b"), "c"),
+            (("a:b",), "c"),
+            (("a",), "b/c"),
+            (("a/b",), "c"),
+            (("a",), "bc"),
+            (("ab",), "c"),
+        ]
         await store.put_many([item(id, [list(path), id], namespace=path) for path, id in keys])
         for path, id in keys:
             found = await store.get(id, namespace=path)
@@ -83,11 +91,11 @@ class Names(Suite):
             await store.put(item(str(i), "marmot", user_id=name, session_id=names[-1 - i]))
         for i, name in enumerate(names):
             view = store.scoped(user_id=name)
-            assert await ids(view) == [str(i)], repr(name)  # type: ignore[arg-type]
+            assert await ids(view) == [str(i)], repr(name)
             assert await view.count() == 1
             assert [hit.item.id for hit in await view.search("marmot")] == [str(i)], repr(name)
             assert await ids(store, {"user_id": name}) == [str(i)]
-            assert await ids(store.scoped(session_id=name)) == [str(names.index(names[len(names) - 1 - i]))]  # type: ignore[arg-type]
+            assert await ids(store.scoped(session_id=name)) == [str(names.index(names[len(names) - 1 - i]))]
 
     async def test_tags_and_kinds_are_taken_literally(self, store: MemoryStore) -> None:
         names = list(dict.fromkeys(NAMES))
@@ -180,7 +188,19 @@ class Payloads(Suite):
         assert await ids(store, {"metadata" + ".d" * 20: "bottom"}) == ["a"]
 
     async def test_a_text_of_any_characters_is_searched_without_harm(self, store: MemoryStore) -> None:
-        strange = ["\0", "\u202e", "a\0b", "\ufeffword", "Z" + "\u0300" * 50, "\U000e0001", "\ufdfa" * 20, "'" * 100, "a" * 5_000, "🏳️‍🌈", "́"]
+        strange = [
+            "\0",
+            "\u202e",
+            "a\0b",
+            "\ufeffword",
+            "Z" + "\u0300" * 50,
+            "\U000e0001",
+            "\ufdfa" * 20,
+            "'" * 100,
+            "a" * 5_000,
+            "🏳️‍🌈",
+            "́",
+        ]
         await store.put_many([item(f"{i:02}", text + " marmot") for i, text in enumerate(strange)])
         assert len((await store.search("marmot", limit=50)).hits) == len(strange)
         for text in strange:

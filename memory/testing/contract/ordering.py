@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,18 @@ class Ordering(Suite):
         assert await ids(store) == sorted(IDS, key=str.encode)
 
     async def test_namespaces_order_segment_by_segment(self, store: MemoryStore) -> None:
-        paths = [("a",), ("a", "b"), ("a", "b", "c"), ("a\x01",), ("a!",), ("ab",), ("B",), ("é",), ("a", "\x01"), ("a", "é")]
+        paths = [
+            ("a",),
+            ("a", "b"),
+            ("a", "b", "c"),
+            ("a\x01",),
+            ("a!",),
+            ("ab",),
+            ("B",),
+            ("é",),
+            ("a", "\x01"),
+            ("a", "é"),
+        ]
         await store.put_many([item(id, namespace=path) for path in paths for id in ("y", "\x01", "z")])
         found = [one.key for one in await walk(store, limit=4)]
         assert found == sorted(found, key=key_order)
@@ -49,12 +61,14 @@ class Ordering(Suite):
         up = [one.key for one in await walk(store, limit=4)]
         assert [one.key for one in await walk(store, limit=4, order="-key")] == up[::-1]
 
-    async def test_every_order_sorts_by_its_field_with_ties_by_key(self, store: MemoryStore, clock: ManualClock) -> None:
+    async def test_every_order_sorts_by_its_field_with_ties_by_key(
+        self, store: MemoryStore, clock: ManualClock
+    ) -> None:
         await plant(store, clock)
         items = await walk(store)
         for field in ("created_at", "updated_at", "accessed_at", "importance"):
-            up = sorted(items, key=lambda one: (getattr(one, field), key_order(one.key)))  # noqa: B023 - used at once
-            down = sorted(up, key=lambda one: getattr(one, field), reverse=True)  # noqa: B023 - stable: ties stay
+            up = sorted(items, key=lambda one: (getattr(one, field), key_order(one.key)))
+            down = sorted(up, key=lambda one: getattr(one, field), reverse=True)
             for limit in (1, 2, 4, 100):
                 assert await walk(store, order=field, limit=limit) == up, (field, limit)
                 assert await walk(store, order=f"-{field}", limit=limit) == down, (field, limit)
@@ -68,7 +82,9 @@ class Ordering(Suite):
     async def test_an_order_with_a_filter_and_a_namespace_pages_fully(self, store: MemoryStore) -> None:
         await store.put_many(
             [
-                item(f"{i:02}", namespace=("x",) if i % 2 else ("x", "y"), importance=(i % 4) / 4, metadata={"n": i % 3})
+                item(
+                    f"{i:02}", namespace=("x",) if i % 2 else ("x", "y"), importance=(i % 4) / 4, metadata={"n": i % 3}
+                )
                 for i in range(40)
             ]
         )
@@ -158,7 +174,7 @@ class Ordering(Suite):
         assert page.cursor is not None
         assert (await store.list(limit=3, cursor=page.cursor)).cursor is None
 
-    async def test_a_cursor_is_bound_to_its_question(self, store: MemoryStore) -> None:
+    async def test_a_cursor_is_bound_to_its_question(self, store: Any) -> None:
         await store.put_many([item(id, namespace=("x",), user_id="ann", metadata={"n": 1}) for id in "abcd"])
         page = await store.list({"metadata.n": 1}, under=("x",), limit=2)
         assert page.cursor is not None
@@ -172,22 +188,22 @@ class Ordering(Suite):
             {"where": {"metadata.n": 1}, "under": ("x",), "order": "-key"},
         ):
             with pytest.raises(InvalidCursor):
-                await store.list(cursor=page.cursor, **options)  # type: ignore[arg-type]
+                await store.list(cursor=page.cursor, **options)
         with pytest.raises(InvalidCursor):
             await store.scoped(user_id="ann").list({"metadata.n": 1}, under=("x",), cursor=page.cursor)
         with pytest.raises(InvalidCursor):
             await store.search("text", cursor=page.cursor)
         assert [one.id for one in await store.list({"metadata.n": 1.0}, under="x", cursor=page.cursor)] == ["c", "d"]
 
-    async def test_a_damaged_cursor_is_refused(self, store: MemoryStore) -> None:
+    async def test_a_damaged_cursor_is_refused(self, store: Any) -> None:
         await store.put_many([item(id) for id in "abcd"])
         cursor = (await store.list(limit=2)).cursor
         assert cursor is not None
         for bad in ("", "x", "é", cursor[:-3], cursor[4:], cursor + "AAAA", "....", "null", "W10", 5, b"x"):
             with pytest.raises(InvalidCursor):
-                await store.list(cursor=bad)  # type: ignore[arg-type]
+                await store.list(cursor=bad)
             with pytest.raises(InvalidCursor):
-                await store.search("text", cursor=bad)  # type: ignore[arg-type]
+                await store.search("text", cursor=bad)
 
     async def test_cursors_survive_a_reopened_store(self, make: Make) -> None:
         store = await make().open()

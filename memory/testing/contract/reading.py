@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -109,11 +110,11 @@ class Reading(Suite):
                 await store.update(one.id, metadata={"seen": True})
         assert await store.count({"metadata.seen": True}) == 20
 
-    async def test_a_stream_left_early_leaves_the_store_usable(self, store: MemoryStore) -> None:
+    async def test_a_stream_left_early_leaves_the_store_usable(self, store: Any) -> None:
         await store.put_many([item(str(i)) for i in range(9)])
         stream = store.stream(batch_size=2)
         await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         await store.put(item("after"))
         assert await store.count() == 10
 
@@ -128,10 +129,24 @@ class Reading(Suite):
             {"metadata.none": None},
             {"id": {"$lt": "3"}},
         ):
-            assert await store.count(where) == len(await ids(store, where)), where  # type: ignore[arg-type]
+            assert await store.count(where) == len(await ids(store, where)), where
 
     async def test_floats_ints_and_booleans_keep_their_types(self, store: MemoryStore) -> None:
-        values = [1e18, -0.0, 0.1, 5e-324, 1.7976931348623157e308, 1.0, 1, True, False, None, 2**63 - 1, -(2**63), 2**53 + 1]
+        values = [
+            1e18,
+            -0.0,
+            0.1,
+            5e-324,
+            1.7976931348623157e308,
+            1.0,
+            1,
+            True,
+            False,
+            None,
+            2**63 - 1,
+            -(2**63),
+            2**53 + 1,
+        ]
         await store.put(item(content=values, metadata={"v": values}))
         found = await store.get("a")
         assert found is not None

@@ -16,13 +16,16 @@ from memory.errors import WrongLoop
 from memory.layers import Hook
 from memory.model import MemoryItem
 from memory.ops import Result, Status
-from memory.store import MemoryStore
+from memory.store import MemoryStore, View
 
 if TYPE_CHECKING:
     from memory.filters import Where
 
 Make = Callable[..., MemoryStore]
 """``make(**options)``: a store, not opened yet, on this test's place and clock; closed when the test ends."""
+
+
+Store = MemoryStore | View
 
 
 class Bench:
@@ -125,7 +128,7 @@ def sentences(suite: type[Suite]) -> list[str]:
     return sorted(name for name in dir(suite) if name.startswith("test_"))
 
 
-def needs(store: MemoryStore, capability: str) -> None:
+def needs(store: Store, capability: str) -> None:
     """Skip the sentence where the backend does not declare the capability."""
     if not getattr(whole(store).capabilities, capability):
         pytest.skip(f"{whole(store).name} does not declare {capability}")
@@ -136,7 +139,7 @@ def item(id: str = "a", content: Any = "text", **fields: Any) -> MemoryItem:
     return MemoryItem(id=id, content=content, **fields)
 
 
-async def walk(store: MemoryStore, where: Where = None, *, limit: int = 100, **options: Any) -> list[MemoryItem]:
+async def walk(store: Store, where: Where = None, *, limit: int = 100, **options: Any) -> list[MemoryItem]:
     """All items of a list, page by page; every page but the last must be full."""
     found: list[MemoryItem] = []
     cursor: str | None = None
@@ -149,7 +152,7 @@ async def walk(store: MemoryStore, where: Where = None, *, limit: int = 100, **o
         cursor = page.cursor
 
 
-async def ids(store: MemoryStore, where: Where = None, **options: Any) -> list[str]:
+async def ids(store: Store, where: Where = None, **options: Any) -> list[str]:
     """The ids of a list, in its order."""
     return [found.id for found in await walk(store, where, **options)]
 
@@ -209,7 +212,7 @@ class Tap:
         return watched
 
 
-def whole(store: MemoryStore) -> MemoryStore:
+def whole(store: Store) -> MemoryStore:
     """The store itself, where a view or a twin hides it: for its options and capabilities."""
     return cast("MemoryStore", getattr(store, "_store", store))
 

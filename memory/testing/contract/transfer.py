@@ -24,7 +24,10 @@ async def plant(store: MemoryStore, clock: ManualClock) -> list[MemoryItem]:
     await store.put_many(
         [
             item("plain"),
-            item("a\0b".replace("\0", "_"), {"n": [1, 1.0, -0.0, 1e18, 2**53 + 1, None, True], "s": "NUL \0 é e\u0301 \n"}),
+            item(
+                "a\0b".replace("\0", "_"),
+                {"n": [1, 1.0, -0.0, 1e18, 2**53 + 1, None, True], "s": "NUL \0 é e\u0301 \n"},
+            ),
             item("vec", "v", embedding=[0.1, -0.0, 3e38], namespace=("x", "y"), tags=("t", "t"), importance=1 / 3),
             item("old", "o", created_at=datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), user_id="ann"),
         ]
@@ -32,7 +35,9 @@ async def plant(store: MemoryStore, clock: ManualClock) -> list[MemoryItem]:
     clock.advance(60)
     await store.put(item("temp", "will expire"), ttl=10_000)
     await store.touch("old")
-    await store.update("plain", metadata={"é": {"deep": ["x"]}}, agent_id="suite", session_id="s", kind="episodic", text="t")
+    await store.update(
+        "plain", metadata={"é": {"deep": ["x"]}}, agent_id="suite", session_id="s", kind="episodic", text="t"
+    )
     return await walk(store)
 
 
@@ -74,7 +79,9 @@ class Transfer(Suite):
         text = await asyncio.to_thread((place / "all.jsonl").read_text, "utf-8")
         assert [MemoryItem.from_dict(json.loads(line)) for line in text.splitlines()] == items
 
-    async def test_an_export_can_be_filtered_and_scoped(self, store: MemoryStore, clock: ManualClock, place: Path) -> None:
+    async def test_an_export_can_be_filtered_and_scoped(
+        self, store: MemoryStore, clock: ManualClock, place: Path
+    ) -> None:
         await plant(store, clock)
         assert await store.export_jsonl(place / "f.jsonl", {"user_id": "ann"}) == 1
         assert await store.export_jsonl(place / "f.jsonl", under=("x",)) == 1
@@ -96,7 +103,9 @@ class Transfer(Suite):
 
     async def test_an_import_replaces_items_of_the_same_key(self, store: MemoryStore, place: Path) -> None:
         first = await store.put(item("a", "old"))
-        await write(place / "i.jsonl", {"id": "a", "content": "new", "access_count": 7, "created_at": "2020-01-01T00:00:00Z"})
+        await write(
+            place / "i.jsonl", {"id": "a", "content": "new", "access_count": 7, "created_at": "2020-01-01T00:00:00Z"}
+        )
         await store.import_jsonl(place / "i.jsonl")
         found = await store.get("a")
         assert found is not None
@@ -123,7 +132,7 @@ class Transfer(Suite):
             await write(place / "i.jsonl", *good, bad, {"content": 1})
             with pytest.raises(InvalidItem) as caught:
                 await store.import_jsonl(place / "i.jsonl")
-            assert list(caught.value.lines) == [701], bad  # type: ignore[attr-defined]
+            assert list(vars(caught.value)["lines"]) == [701], bad
             assert "701" in str(caught.value)
         assert "write" not in tap.calls
         assert await store.count() == 0
@@ -137,10 +146,10 @@ class Transfer(Suite):
         assert "kind" in report.refused[6], "the name that was probably meant"
         assert await store.count() == 597
 
-    async def test_an_unknown_answer_to_errors_is_refused(self, store: MemoryStore, place: Path) -> None:
+    async def test_an_unknown_answer_to_errors_is_refused(self, store: Any, place: Path) -> None:
         await write(place / "i.jsonl", {"content": 1})
         with pytest.raises(InvalidItem):
-            await store.import_jsonl(place / "i.jsonl", on_error="ignore")  # type: ignore[arg-type]
+            await store.import_jsonl(place / "i.jsonl", on_error="ignore")
         assert await store.count() == 0
 
     async def test_a_missing_file_is_named(self, store: MemoryStore, place: Path) -> None:
@@ -173,7 +182,9 @@ class Transfer(Suite):
         assert (first["embedder"], first["embedding"]) == ("some-model", line["embedding"])
         assert MemoryItem.from_dict(second).embedding.tolist() == [1.0, 2.5]
 
-    async def test_what_was_imported_is_searched_filtered_and_deduplicated(self, store: MemoryStore, place: Path) -> None:
+    async def test_what_was_imported_is_searched_filtered_and_deduplicated(
+        self, store: MemoryStore, place: Path
+    ) -> None:
         await write(place / "i.jsonl", {"id": "a", "content": "marmot whistle", "metadata": {"n": 5}})
         await store.import_jsonl(place / "i.jsonl")
         assert [hit.item.id for hit in await store.search("whistles")] == ["a"]
@@ -193,7 +204,9 @@ class Transfer(Suite):
 class Keeping(Suite):
     """Backup, restore, verify, repair, stats, health."""
 
-    async def test_a_backup_restores_every_item_with_its_times(self, make: Make, clock: ManualClock, place: Path) -> None:
+    async def test_a_backup_restores_every_item_with_its_times(
+        self, make: Make, clock: ManualClock, place: Path
+    ) -> None:
         store = await make().open()
         items = await plant(store, clock)
         await store.delete("vec", namespace=("x", "y"))
@@ -231,7 +244,11 @@ class Keeping(Suite):
         await store.backup(place / "b")
         data = await asyncio.to_thread((place / "b").read_bytes)
         await store.delete_where(None, under=())
-        for name, wrong in (("cut", data[: len(data) // 2]), ("text", b"not a backup at all"), ("json", b'{"id": 5}\n')):
+        for name, wrong in (
+            ("cut", data[: len(data) // 2]),
+            ("text", b"not a backup at all"),
+            ("json", b'{"id": 5}\n'),
+        ):
             await asyncio.to_thread((place / name).write_bytes, wrong)
             with pytest.raises((InvalidItem, CorruptData, MemoryStoreError)):
                 await store.restore(place / name)

@@ -42,7 +42,7 @@ class Pins(msgspec.Struct, frozen=True):
         )
 
 
-class Refused(Exception):  # noqa: N818 - a verdict, named for the error that the store has to raise
+class Refused(Exception):
     """The model refuses: ``error`` is the name of the error class the store has to raise."""
 
     def __init__(self, error: str, actual: int | None = None) -> None:
@@ -77,7 +77,13 @@ class Model:
         return record if record is not None and pins.holds(record) else None
 
     def put(
-        self, pins: Pins, item: MemoryItem, *, expect: int | None = None, expires: int | None = None, dedup: bool = False
+        self,
+        pins: Pins,
+        item: MemoryItem,
+        *,
+        expect: int | None = None,
+        expires: int | None = None,
+        dedup: bool = False,
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """(the record as it has to be stored, live twins, the first of which is returned instead); nothing is changed.
 
@@ -138,12 +144,12 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, bool) or isinstance(b, bool) or a is None or b is None:
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):
-        return a == b
+        return bool(a == b)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
-    return type(a) is type(b) and a == b
+    return type(a) is type(b) and bool(a == b)
 
 
 def at(record: dict[str, Any], path: str) -> Any:
@@ -162,7 +168,9 @@ def at(record: dict[str, Any], path: str) -> Any:
 def compare(op: str, value: Any, operand: Any) -> bool:
     """One operator on one value."""
     if op == "eq":
-        return (value is MISSING or value is None) if operand is None else (value is not MISSING and equal(value, operand))
+        return (
+            (value is MISSING or value is None) if operand is None else (value is not MISSING and equal(value, operand))
+        )
     if op == "ne":
         return not compare("eq", value, operand)
     if op == "in":
@@ -170,7 +178,7 @@ def compare(op: str, value: Any, operand: Any) -> bool:
     if op == "nin":
         return not compare("in", value, operand)
     if op == "exists":
-        return (value is not MISSING) == operand
+        return (value is not MISSING) is bool(operand)
     if op == "contains":
         return isinstance(value, list | tuple) and any(compare("eq", one, operand) for one in value)
     if op == "startswith":
@@ -179,7 +187,13 @@ def compare(op: str, value: Any, operand: Any) -> bool:
     both_texts = isinstance(value, str) and isinstance(operand, str)
     if not both_numbers and not both_texts:
         return False
-    return {"gt": value > operand, "gte": value >= operand, "lt": value < operand, "lte": value <= operand}[op]
+    verdicts: dict[str, bool] = {
+        "gt": value > operand,
+        "gte": value >= operand,
+        "lt": value < operand,
+        "lte": value <= operand,
+    }
+    return verdicts[op]
 
 
 def matches(where: dict[str, Any], record: dict[str, Any]) -> bool:

@@ -35,7 +35,11 @@ def search(model: Model, pins: Pins, where: Any, query: str, neighbours: int) ->
         windows = []
         for place in best(scores):
             here = keys[place]
-            near = [key_bytes(r) for r in line if (r["namespace"], r["session_id"]) == (here["namespace"], here["session_id"])]
+            near = [
+                key_bytes(r)
+                for r in line
+                if (r["namespace"], r["session_id"]) == (here["namespace"], here["session_id"])
+            ]
             middle, reach = near.index(place), 2 * neighbours
             windows.append((place, near[max(0, middle - reach) : middle][::-1], near[middle + 1 : middle + 1 + reach]))
         shared = share(own, windows, neighbours)

@@ -34,9 +34,13 @@ def micros(moment: datetime | None) -> int | None:
 def agree(found: MemoryItem, record: dict[str, Any]) -> None:
     """Fail where an item differs from the model's record."""
     for name in (*BODY, "access_count", "version"):
-        assert getattr(found, name) == record[name], f"{name}: {getattr(found, name)!r}, the model says {record[name]!r}"
+        assert getattr(found, name) == record[name], (
+            f"{name}: {getattr(found, name)!r}, the model says {record[name]!r}"
+        )
     for name in TIMES:
-        assert micros(getattr(found, name)) == record[name], f"{name}: {getattr(found, name)}, the model says {record[name]}"
+        assert micros(getattr(found, name)) == record[name], (
+            f"{name}: {getattr(found, name)}, the model says {record[name]}"
+        )
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -55,7 +59,8 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self) -> MemoryStore:
         """An open store on this program's place."""
         store = self.make(self.place, clock=self.clock, sweep_interval=None)
-        return self.run(store.open())
+        self.run(store.open())
+        return store
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine."""
@@ -124,7 +129,12 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.took(self.run(call), record, twins)
 
-    @rule(pins=strategies.views, batch=st.lists(strategies.items(), min_size=1, max_size=5), dedup=st.booleans(), ttl=strategies.ttls)
+    @rule(
+        pins=strategies.views,
+        batch=st.lists(strategies.items(), min_size=1, max_size=5),
+        dedup=st.booleans(),
+        ttl=strategies.ttls,
+    )
     def put_many(self, pins: Pins, batch: list[MemoryItem], dedup: bool, ttl: int | None) -> None:
         """A batch, its duplicates in order."""
         view = self.view(pins)
@@ -171,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
         elif wanted not in (None, old["version"]):
             self.refused(Refused("VersionConflict", old["version"]), call)
         else:
-            record = {**old, **given, "updated_at": self.model.now}
+            record: dict[str, Any] = {**old, **given, "updated_at": self.model.now}
             for name in ("content", "metadata"):
                 record[name] = merged(old[name], given[name]) if name in given else old[name]
             self.took(self.run(call), record, [])
@@ -184,7 +194,8 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def touch(self, pins: Pins, key: Key, expiry: str, which: str) -> None:
         """Count an access, move the expiry."""
-        asked: dict[str, Any] = {"never": {"expires_at": None}, "soon": {"ttl": 5}}.get(expiry, {})
+        choices: dict[str, dict[str, Any]] = {"keep": {}, "never": {"expires_at": None}, "soon": {"ttl": 5}}
+        asked = choices[expiry]
         wanted = self.version_of(key, which)
         call = self.view(pins).touch(key[1], namespace=key[0], if_version=wanted, **asked)
         old = self.model.visible(pins, key)

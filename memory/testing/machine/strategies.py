@@ -29,13 +29,25 @@ views = st.sampled_from(VIEWS)
 keys = st.sampled_from(KEYS)
 scalars = st.sampled_from(SCALARS)
 texts = st.lists(st.sampled_from(WORDS), min_size=0, max_size=6).map(" ".join)
-values = st.one_of(scalars, st.lists(scalars, max_size=2), st.dictionaries(st.sampled_from(["k", "z"]), scalars, max_size=2))
+values = st.one_of(
+    scalars, st.lists(scalars, max_size=2), st.dictionaries(st.sampled_from(["k", "z"]), scalars, max_size=2)
+)
 contents = st.one_of(texts, values)
 metadata = st.dictionaries(st.sampled_from(["x", "y"]), values, max_size=2)
 patches = st.dictionaries(st.sampled_from(["x", "y", "k"]), values, max_size=2)
 ttls = st.sampled_from([None, None, None, 1, 5, 50])
 orders = st.sampled_from(
-    ["key", "-key", "created_at", "-created_at", "updated_at", "-updated_at", "accessed_at", "importance", "-importance"]
+    [
+        "key",
+        "-key",
+        "created_at",
+        "-created_at",
+        "updated_at",
+        "-updated_at",
+        "accessed_at",
+        "importance",
+        "-importance",
+    ]
 )
 tags = st.sampled_from([(), ("red",), ("red", "blue")])
 kinds = st.sampled_from(["note", "fact"])
@@ -67,10 +79,22 @@ def _operators(value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
     return st.one_of(one, one, many, exists, prefix).map(lambda pair: dict([pair]))
 
 
-_PLACES = ["metadata.x", "metadata.y", "metadata.x.k", "content", "content.z", "user_id", "text", "importance", "tags", "kind", "id"]
-leaves = st.tuples(st.sampled_from(_PLACES), _operators(st.one_of(values, st.sampled_from(["note", "ann", "red"])))).map(
-    lambda pair: dict([pair])
-)
+_PLACES = [
+    "metadata.x",
+    "metadata.y",
+    "metadata.x.k",
+    "content",
+    "content.z",
+    "user_id",
+    "text",
+    "importance",
+    "tags",
+    "kind",
+    "id",
+]
+leaves = st.tuples(
+    st.sampled_from(_PLACES), _operators(st.one_of(values, st.sampled_from(["note", "ann", "red"])))
+).map(lambda pair: dict([pair]))
 filters = st.one_of(
     st.none(),
     st.recursive(

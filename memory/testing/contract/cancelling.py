@@ -1,0 +1,147 @@
+"""Sentences about cancellation at any await, and about never holding the loop."""
+# ruff: noqa: D102 - the name of a sentence is its documentation
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+from memory.errors import MemoryStoreError
+from memory.store import MemoryStore
+from memory.testing.contract.lifecycle import every_call, prepare
+from memory.testing.contract.suite import Make, Suite, ids, item
+from memory.testing.heartbeat import assert_calm
+
+
+class Cancelling(Suite):
+    """Cancel any call at any await: the store stays usable and nothing is left behind."""
+
+    async def test_a_call_cancelled_at_any_await_leaves_the_store_usable(self, make: Make, place: Path) -> None:
+        first = make()
+        store = await make(feed=first.capabilities.feed).open()
+        await prepare(store, place)
+        calls = every_call(store, place)
+        threads = threading.active_count()
+        for name, call in calls.items():
+            for steps in range(31):
+                task = asyncio.ensure_future(call())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                finished = task.done()
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    pass
+                except MemoryStoreError:
+                    assert name in ("update", "add"), name  # the restore of another round took what it needs
+                async with asyncio.timeout(20):
+                    stored = await store.put(item("witness", steps))
+                    assert await store.get("witness") == stored, (name, steps)
+                if name == "restore":
+                    await store.put(item("u"))
+                if finished:
+                    break
+        async with asyncio.timeout(20):
+            assert (await store.verify()).ok
+            await store.search("marmot")
+            await store.close()
+        names = await asyncio.to_thread(lambda: [path.name for path in place.iterdir()])
+        assert [name for name in names if name.endswith(".part")] == [], "no half-written file is left"
+        assert threading.active_count() <= threads + 8, "only helpers of asyncio.to_thread may be left"
+
+    async def test_a_cancelled_batch_leaves_each_item_whole(self, store: MemoryStore) -> None:
+        for steps in range(0, 40, 3):
+            task = asyncio.ensure_future(
+                store.put_many([item(f"{i:03}", steps, metadata={"s": steps}) for i in range(100)])
+            )
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            for one in (await store.list(limit=200)).items:
+                assert one.metadata["s"] == one.content
+
+    async def test_a_cancelled_open_can_be_repeated(self, make: Make) -> None:
+        for steps in range(12):
+            store = make()
+            task = asyncio.ensure_future(store.open())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            async with asyncio.timeout(20):
+                await store.open()
+                await store.put(item())
+                assert await store.exists("a")
+                await store.close()
+
+    async def test_a_cancelled_close_can_be_repeated(self, make: Make) -> None:
+        for steps in range(8):
+            store = await make().open()
+            await store.put(item())
+            task = asyncio.ensure_future(store.close())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            async with asyncio.timeout(20):
+                await store.close()
+                await store.open()
+                await store.put(item())
+                await store.close()
+
+    async def test_one_cancelled_caller_does_not_hurt_the_others(self, store: MemoryStore) -> None:
+        tasks = [asyncio.ensure_future(store.put(item(f"{i:03}"))) for i in range(60)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for i, task in enumerate(tasks):
+            if i % 3:
+                assert (await task).id == f"{i:03}"
+        found = await ids(store)
+        assert {f"{i:03}" for i in range(60) if i % 3} <= set(found)
+
+
+class Calm(Suite):
+    """Nothing holds the loop longer than 10 ms."""
+
+    async def test_no_phase_holds_the_loop(self, make: Make, place: Path) -> None:
+        store = await make().open()
+        text = "the marmot whistles at an eagle over the alpine meadow while the river sleeps under snow " * 3
+        await store.search(text)  # loads what is loaded once
+        await store.put(item("warm", text))
+        turn = 0
+
+        async def work() -> None:
+            nonlocal turn
+            turn += 1
+            await store.put_many(
+                [item(f"{turn}-{i:04}", f"{text} {i}", metadata={"n": i, "s": text}) for i in range(600)]
+            )
+            await store.search("marmot whistle river 17", limit=50, neighbours=1)
+            await store.list({"metadata.n": {"$gte": 300}, "metadata.s": {"$startswith": "no"}}, order="-importance")
+            await store.list(limit=1_000)
+            await store.count({"metadata.s": {"$ne": "x"}})
+            await store.export_jsonl(place / f"{turn}.jsonl")
+            await store.import_jsonl(place / f"{turn}.jsonl")
+            await store.verify()
+            await store.delete_where({"metadata.n": {"$exists": True}})
+            await store.namespaces()
+
+        await assert_calm(work)
+
+    async def test_a_large_record_does_not_hold_the_loop(self, make: Make) -> None:
+        store = await make().open()
+        text = " ".join(f"word{i % 4_000}" for i in range(24_000))
+
+        async def work() -> None:
+            await store.put(item("big", text))
+            await store.search("word17")
+            await store.get("big")
+            await store.update("big", metadata={"x": 1})
+
+        await work()
+        await assert_calm(work)
