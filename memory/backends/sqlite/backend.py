@@ -13,10 +13,11 @@ import apsw
 from memory.backends.sqlite import matching, reading, scanning, upkeep, verifying
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.postings import Memo
+from memory.backends.sqlite.room import reserve_log
 from memory.backends.sqlite.schema import SYNCHRONOUS, connect, declared, prepare
 from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Worker
-from memory.backends.sqlite.writer import Writer
+from memory.backends.sqlite.writer import Writer, empty_log
 from memory.errors import Closed, InvalidSetting
 from memory.ops import (
     Around,
@@ -136,20 +137,21 @@ class SqliteStore(MemoryStore):
 
     def _connect_writer(self) -> apsw.Connection:
         db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=24_576)
+        reserve_log(self._file)
         db.execute(f"PRAGMA synchronous = {self.synchronous}; PRAGMA wal_autocheckpoint = 4000")
         return db
 
     async def _close(self) -> None:
         workers = [worker for worker in (self._reader, self._keeper) if worker is not None]
-        if self._writer is not None:
-            workers.insert(0, self._writer.worker)
+        writing = None if self._writer is None else self._writer.worker
+        if writing is not None:
+            workers.insert(0, writing)
         self._writer = self._reader = self._keeper = None
         direct, self._direct = self._direct, None
         if direct is not None:
             direct.close(True)
-        for worker in workers:
-            worker.stop()
-        for worker in workers:
+        for worker in reversed(workers):
+            worker.stop(last=empty_log if worker is writing else None)
             await worker.stopped()
 
     def _wake_watchers(self) -> None:

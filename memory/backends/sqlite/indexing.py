@@ -7,10 +7,11 @@ import msgspec
 
 from memory.backends.sqlite.statements import fetch, many, numbers, scalar
 
-DIRECT = 64
+DIRECT = 32
 """With this many new texts in a group they go to the text index at once; fewer wait in ``pending``."""
-PENDING = 256
-"""So many waiting texts are moved to the index together. One text alone costs FTS5 100 µs, in a batch 5."""
+PENDING = 64
+"""So many waiting texts are moved to the index together. One text alone costs FTS5 100 µs, in a batch 5;
+each that waits costs a search 2 µs."""
 
 
 def unindex(db: apsw.Connection, docs: list[int]) -> None:

@@ -135,9 +135,11 @@ class _Search:
         np = self.np
         listed = [docs for docs in listed if len(docs)]
         if len(listed) <= 1:
-            return listed[0] if listed else np.empty(0, dtype=np.int64)
+            only: Array = listed[0] if listed else np.empty(0, dtype=np.int64)
+            return only
         docs: Array = np.sort(np.concatenate(listed))  # np.unique hashes first, at twice the cost
-        return docs[np.concatenate(([True], docs[1:] != docs[:-1]))]
+        docs = docs[np.concatenate(([True], docs[1:] != docs[:-1]))]
+        return docs
 
     def _scores(self, scorer: Scorer, counts: Array, docs: Array) -> Any:
         """Scorer.score over arrays: the same operations in the same order, so the same bits."""

@@ -197,7 +197,7 @@ def _record(row: tuple[Any, ...]) -> Record:
     if seal(*row[:15]) != row[15]:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])
-    return Record(*row[:15], *row[16:_STATE_WIDTH], list(row[_STATE_WIDTH:]))
+    return Record(*row[:15], *row[16:_STATE_WIDTH], columns=list(row[_STATE_WIDTH:]))
 
 
 def decide_all(db: apsw.Connection, plan: Plan, units: Sequence[Unit]) -> list[list[Result]]:

@@ -49,6 +49,8 @@ class Memo:
         self._counts: dict[str, tuple[int, int]] = {}
         self._lists: dict[tuple[str, int, int, int], Array] = {}
         self._version = -1
+        self._waiting: dict[int, frozenset[str]] = {}
+        self._waiting_version = -1
 
     def is_common(self, asked: str, version: int, room: int) -> bool:
         """Whether more than ``room`` documents hold what is asked for, as far as is known."""
@@ -65,6 +67,14 @@ class Memo:
         if len(self._counts) >= MOST_COUNTS:
             self._counts.clear()
         self._counts[asked] = (version, count)
+
+    def waiting(self, version: int) -> dict[int, frozenset[str]] | None:
+        """The texts that wait for the index, at this version."""
+        return self._waiting if self._waiting_version == version else None
+
+    def wait(self, version: int, waiting: dict[int, frozenset[str]]) -> None:
+        """Keep the texts that wait for the index."""
+        self._waiting, self._waiting_version = waiting, version
 
     def get(self, version: int, question: tuple[str, int, int, int]) -> Array | None:
         """A list of this version."""
@@ -122,7 +132,7 @@ class Postings:
         parsed: Array = self.np.fromstring(text, dtype=self.np.int64, sep=",")
         return parsed
 
-    def list(self, token: str, low: int = _LOWEST, high: int = _HIGHEST, limit: int = -1) -> Array:
+    def holding(self, token: str, low: int = _LOWEST, high: int = _HIGHEST, limit: int = -1) -> Array:
         """Documents in scope with a token within [low, high], the newest ``limit`` of them; without the expired
         where these are known."""
         docs = self._indexed(f'"{token}"{self.scope}', low, high, limit)
@@ -137,13 +147,14 @@ class Postings:
 
     def _waiting(self) -> dict[int, frozenset[str]]:
         """Texts that are not in the index yet: doc -> its tokens. Few."""
-        waiting = {}
-        found = fetch(self.db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
-        for doc, text in found:
-            words = frozenset(str(text).split(" "))
-            if words.issuperset(self.tokens):
-                waiting[int(doc)] = words
-        return waiting
+        waiting = self.memo.waiting(self.version)
+        if waiting is None:
+            found = fetch(self.db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
+            waiting = {int(doc): frozenset(str(text).split(" ")) for doc, text in found}
+            self.memo.wait(self.version, waiting)
+        if not self.tokens:
+            return waiting
+        return {doc: words for doc, words in waiting.items() if words.issuperset(self.tokens)}
 
     def _expired(self) -> Array | None:
         """Documents of expired records that nobody has swept yet; None when they are many."""
@@ -170,11 +181,11 @@ class Postings:
         if self.memo.is_common(asked, self.version, room):
             return None
         if (known := self.memo.last_count(asked)) is None:
-            docs = self.list(term, limit=FEW)
+            docs = self.holding(term, limit=FEW)
             if len(docs) < FEW - self.gone:
                 return docs
         elif known <= room:
-            docs = self.list(term, limit=room + 1)
+            docs = self.holding(term, limit=room + 1)
             if len(docs) <= CANDIDATES_PER_TERM:
                 return docs
         # Counting a list is four times as fast as getting it.
@@ -184,21 +195,21 @@ class Postings:
         self.memo.count(asked, self.version, count)
         if count > room:
             return None
-        docs = self.list(term)
+        docs = self.holding(term)
         return docs if len(docs) <= CANDIDATES_PER_TERM else None
 
     def newest(self, term: str) -> Array:
         """Of a term with more than 1,000 matches the newest 1,000, by creation (ties by key)."""
         if term in self._newest:
             return self._newest[term]
-        docs = self.list(term, limit=CANDIDATES_PER_TERM + 1 + self.gone)
+        docs = self.holding(term, limit=CANDIDATES_PER_TERM + 1 + self.gone)
         return self._cut(docs, term)
 
     def _cut(self, docs: Array, term: str | None) -> Array:
         """The newest 1,000 of documents that are a term's newest (``term`` None: all that pass the filter) and more."""
         np = self.np
         bucket = int(docs[-CANDIDATES_PER_TERM]) >> BUCKET_SHIFT
-        unordered = docs[docs < 0] if term is None or not self._has_unordered() else self.list(term, high=-1)
+        unordered = docs[docs < 0] if term is None or not self._has_unordered() else self.holding(term, high=-1)
         if not len(unordered) and (
             int(docs[-CANDIDATES_PER_TERM - 1]) >> BUCKET_SHIFT != bucket
             or scalar(self.db, "SELECT 1 FROM mixed WHERE bucket = ?", (bucket,)) is None
@@ -206,7 +217,7 @@ class Postings:
             return docs[-CANDIDATES_PER_TERM:]
         # The cut goes through a bucket whose order only the records know.
         low, high = bucket << BUCKET_SHIFT, ((bucket + 1) << BUCKET_SHIFT) - 1
-        inside = docs[(docs >= low) & (docs <= high)] if term is None else self.list(term, low, high)
+        inside = docs[(docs >= low) & (docs <= high)] if term is None else self.holding(term, low, high)
         above = docs[docs > high]
         undecided = np.unique(np.concatenate([unordered, inside]))
         if len(unordered):
@@ -230,7 +241,7 @@ class Postings:
         gone = 0 if self.expired is None else len(self.expired)
         while True:
             # As many more as can be expired, so that a list shorter than the step is the last one.
-            docs = self.list(term, high=high, limit=step + gone)
+            docs = self.holding(term, high=high, limit=step + gone)
             if len(docs):
                 passed = self._satisfying(docs)
                 kept.append(passed)
@@ -241,7 +252,7 @@ class Postings:
             if total > CANDIDATES_PER_TERM:
                 # On to the end of the bucket that the cut goes through, and what has no order.
                 low = int(docs[0]) >> BUCKET_SHIFT << BUCKET_SHIFT
-                rest = self.list(term, low, high), self.list(term, high=min(-1, high, low - 1))
+                rest = self.holding(term, low, high), self.holding(term, high=min(-1, high, low - 1))
                 kept += [self._satisfying(part) for part in rest if len(part)]
                 break
             step *= 2
@@ -258,11 +269,14 @@ class Postings:
             f"CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value WHERE {condition}",
             (numbers(docs.tolist()), *params),
         )
-        return self.nothing if found is None else self.np.sort(self._parsed(found))
+        if found is None:
+            return self.nothing
+        docs_found: Array = self.np.sort(self._parsed(found))
+        return docs_found
 
     def within(self, term: str, docs: Array) -> Array:
         """Those of some documents that hold a term."""
-        held = self.list(term, int(docs[0]), int(docs[-1]))
+        held = self.holding(term, int(docs[0]), int(docs[-1]))
         return self.np.intersect1d(held, docs, assume_unique=True)
 
     # --- counts and lengths --------------------------------------------------------------------
@@ -290,12 +304,12 @@ class Postings:
         """Raise the counts of documents (of which ``found`` hold the term) that hold it more than once."""
         low, high = int(found[0]), int(found[-1])
         for n in range(2, PLAIN_TF + 1):
-            again = self.list(repeat_token(term, n), low, high)
+            again = self.holding(repeat_token(term, n), low, high)
             if not len(again):
                 return
             self._add(docs, counts, again, 1)
         for bit in range(TF_BITS):
-            again = self.list(bit_token(term, bit), low, high)
+            again = self.holding(bit_token(term, bit), low, high)
             if len(again):
                 self._add(docs, counts, again, 1 << bit)
 
@@ -316,7 +330,7 @@ class Postings:
                     "SELECT items.doc, items.length FROM carray(?) c CROSS JOIN items INDEXED BY items_doc "
                     "ON items.doc = c.value",
                     (numbers(long),),
-                )  # type: ignore[arg-type]
+                )
             )
             lengths[lengths == LONG] = [known.get(doc, LONG) for doc in long]
         return lengths

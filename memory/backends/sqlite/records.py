@@ -87,7 +87,7 @@ def is_whole(found: tuple[Any, ...]) -> bool:
     """Whether a record as selected by FULL_SQL or BARE_SQL is what was written."""
     body, vector = found[0], found[17]
     try:
-        return (
+        return bool(
             zlib.crc32(body) == found[14]
             and zlib.crc32(_pack(found[1:16])) == found[16]
             and (vector == 0 or (None if vector is None else zlib.crc32(vector)) == found[15])

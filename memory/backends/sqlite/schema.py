@@ -26,8 +26,13 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.logcheck import unreachable_commits
+from memory.backends.sqlite.room import grow_in_chunks
 from memory.backends.sqlite.statements import fetch, scalar
 from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
+from memory.telemetry import get_logger
+
+_log = get_logger("sqlite")
 
 APPLICATION_ID = 0x4D454D31
 """'MEM1' in the file's header: what makes it ours."""
@@ -100,6 +105,7 @@ def connect(
         db.execute(f"PRAGMA temp_store = memory; PRAGMA cache_size = -{cache_kib}; PRAGMA cell_size_check = on")
         if read_only:
             db.execute("PRAGMA query_only = on")
+        grow_in_chunks(db)
     except BaseException:
         db.close()
         raise
@@ -137,12 +143,34 @@ def prepare(
         db.execute(f"PRAGMA synchronous = {synchronous}")
         if version != SCHEMA_VERSION:
             _create(db, path, identity)
+            _log.info("created", path=path)
+        else:
+            _check_log(db, path, patience)
         _suit(db, path, identity, index, feed)
     except ENGINE_ERRORS as error:
         raise translate(error, path, db) from error
     finally:
         if db is not None:
             db.close(True)
+
+
+def _check_log(db: apsw.Connection, path: str, patience: float) -> None:
+    # Should closing be the last use of the file, it must not empty the log, and with it the evidence.
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    db.set_busy_timeout(0)
+    try:
+        lost = unreachable_commits(db, path)
+    except apsw.BusyError:
+        lost = 0  # another process is writing, so it has read the log
+    finally:
+        db.set_busy_timeout(round(patience * 1000))
+    if lost > 1:
+        raise CorruptData(
+            f"the log {path}-wal is damaged: {lost} commits behind the damage cannot be read. Restore a backup, or "
+            "delete the log to go on without them",
+            path=path,
+            lost=lost,
+        )
 
 
 def _look_at(path: str) -> None:

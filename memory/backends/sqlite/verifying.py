@@ -158,7 +158,10 @@ def _expect(
     if length != row[20]:
         problems.append(Problem("derived columns", item.key, "the length of its text is wrong"))
     text = term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id) if counts else None
-    if text != row[24]:
+    # As sets: in which order the words of a dict's values were said, the body does not know.
+    if (text is None) != (row[24] is None) or (
+        text is not None and sorted(text.split(" ")) != sorted(row[24].split(" "))
+    ):
         problems.append(Problem("stored terms", item.key, "they disagree with the text"))
     if text is None:
         return

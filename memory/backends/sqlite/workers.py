@@ -59,6 +59,7 @@ class Worker:
         self._jobs: SimpleQueue[Job | Callable[[], None] | None] = SimpleQueue()
         self._now: Job | None = None
         self._stopped = False
+        self._last: Callable[[apsw.Connection], None] | None = None
         self._pid = os.getpid()
         self.db: apsw.Connection | None = None
         self.thread = threading.Thread(target=self._work, name=f"memory-{name}", daemon=True)
@@ -98,6 +99,8 @@ class Worker:
                 self._do(job)
                 self._now = None
             del job  # an idle thread keeps nobody's data alive
+        if self._last is not None and self.db is not None:
+            self._last(self.db)
         self.discard()
 
     def _do(self, job: Job) -> None:
@@ -133,10 +136,11 @@ class Worker:
                 self.db.close(True)
             self.db = None
 
-    def stop(self, *, hurry: bool = False) -> None:
-        """Finish what is queued (with ``hurry``: interrupt it) and end the thread. Does not wait."""
+    def stop(self, *, hurry: bool = False, last: Callable[[apsw.Connection], None] | None = None) -> None:
+        """Finish what is queued (with ``hurry``: interrupt it), call ``last`` and end the thread. Does not wait."""
         if not self._stopped:
             self._stopped = True
+            self._last = last
             self._jobs.put(None)
         if hurry and self.thread.is_alive():
             self._interrupt()

@@ -12,11 +12,15 @@ import apsw
 from memory.backends.sqlite.applying import apply_plan
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
+from memory.backends.sqlite.room import reserve
 from memory.backends.sqlite.schema import declared
 from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
+from memory.telemetry import get_logger
+
+_log = get_logger("sqlite")
 
 GROUP_OPS = 2_000
 GROUP_BYTES = 4 * 1024 * 1024
@@ -106,6 +110,7 @@ class Writer:
             try:
                 outcome = self._commit(self.worker.connected(), group)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
+                _log.warning("write failed", path=self._path, writes=len(group), error=error)
                 failure = translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
                 if not isinstance(error, apsw.BusyError):
                     self.worker.discard()  # nobody knows its state; the next group gets a new one
@@ -146,12 +151,17 @@ class Writer:
             if is_full(error, db):
                 return self._make_room(db, group)
             return self._piecewise(db, group)
+        return self._finish(db, group, outcome)
+
+    def _finish(self, db: apsw.Connection, group: list[_Request], outcome: list[list[Result]]) -> list[list[Result]]:
         try:
             db.execute("COMMIT")
         except apsw.Error as error:
             if is_full(error, db):
                 _roll_back(db)
                 return self._make_room(db, group)
+            if isinstance(error, apsw.BusyError):
+                raise  # it is rolled back, and nothing has happened
             return self._unknown(group)
         return outcome
 
@@ -168,6 +178,8 @@ class Writer:
         plan = make_plan(db, units, self.fields)
         outcome = decide_all(db, plan, units)
         apply_plan(db, plan)
+        if any(type(one.op) is Put for unit in units for one in unit.ops):
+            reserve(db, self._path)
         return outcome
 
     def _piecewise(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
@@ -187,18 +199,12 @@ class Writer:
                     results += self._failed(unit, error, db)
                 db.execute("RELEASE item")
             outcome.append(results)
-        try:
-            db.execute("COMMIT")
-        except apsw.Error as error:
-            if is_full(error, db):
-                _roll_back(db)
-                return self._make_room(db, group)
-            return self._unknown(group)
-        return outcome
+        return self._finish(db, group, outcome)
 
     def _make_room(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
         """The disk is full: empty the log into the file, then write one item at a time, so that what fits, and every
         delete, still gets through."""
+        _log.warning("disk full: writing one by one", path=self._path, writes=len(group))
         outcome: list[list[Result]] = []
         for request in group:
             results: list[Result] = []
@@ -232,6 +238,7 @@ class Writer:
     def _unknown(self, group: list[_Request]) -> list[list[Result]]:
         """The commit failed in a way that leaves it open whether it happened. After a failed fsync nothing may be
         tried again on this connection: a second fsync would report success for bytes the kernel has dropped."""
+        _log.warning("outcome unknown: the commit failed", path=self._path, writes=len(group))
         self.worker.discard()
         return [[Result(Status.UNKNOWN) for _ in request.unit.ops] for request in group]
 
@@ -244,3 +251,10 @@ def _roll_back(db: apsw.Connection) -> None:
 def _checkpoint(db: apsw.Connection) -> None:
     with contextlib.suppress(apsw.Error):  # then there is no room at all
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+
+
+def empty_log(db: apsw.Connection) -> None:
+    """Before the last connection closes: move the log into the file here, where it does not hold the interpreter."""
+    with contextlib.suppress(apsw.Error):
+        db.set_busy_timeout(0)
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -1,0 +1,47 @@
+"""Room set aside, so that on a full disk deletes still work.
+
+A delete needs room too: its pages go to the log first. So the file is always a little longer than its pages (a group
+with puts commits only when it is), which lets a checkpoint finish whatever happens; then the log starts again in
+blocks it has. And the log has some from the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+import apsw
+
+_CHUNK = 256 * 1024
+_MARGIN_PAGES = 64
+_LOG_BYTES = 256 * 1024
+
+
+def grow_in_chunks(db: apsw.Connection) -> None:
+    """Let the file grow and shrink in whole chunks. On every connection that may checkpoint."""
+    size = ctypes.c_int(_CHUNK)
+    db.file_control("main", apsw.SQLITE_FCNTL_CHUNK_SIZE, ctypes.addressof(size))
+
+
+def reserve(db: apsw.Connection, path: str) -> None:
+    """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError, IOError."""
+    wanted = (db.pragma("page_count") + _MARGIN_PAGES) * db.pragma("page_size")
+    if os.stat(path).st_size < wanted:  # noqa: PTH116 - once a commit
+        size = ctypes.c_int64(wanted)
+        db.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
+
+
+def reserve_log(path: str) -> None:
+    """Give the log its first blocks, where there are any. Recovery stops at a frame of zeros."""
+    with contextlib.suppress(OSError):
+        if Path(f"{path}-wal").stat().st_size >= _LOG_BYTES:
+            return
+    # No lock of SQLite's lies on the log, so opening and closing it drops none.
+    with contextlib.suppress(OSError):
+        handle = os.open(f"{path}-wal", os.O_WRONLY)
+        try:
+            os.posix_fallocate(handle, 0, _LOG_BYTES)
+        finally:
+            os.close(handle)
