@@ -242,9 +242,8 @@ class Sweeping(Suite):
         assert [hit.item.id for hit in await store.search("marmot")] == ["b"]
 
     async def test_the_sweeper_works_by_itself_when_asked(self, make: Make, clock: ManualClock) -> None:
-        store: Any = make(feed=True, sweep_interval=0.01)
-        needs(store, "feed")
-        await store.open()
+        needs(make(), "feed")
+        store: Any = await make(feed=True, sweep_interval=0.01).open()
         await store.put(item("a"), ttl=5)
         watcher = store.watch()
         task = asyncio.ensure_future(anext(watcher))
