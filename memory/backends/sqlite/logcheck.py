@@ -26,8 +26,9 @@ def unreachable_commits(db: apsw.Connection, path: str) -> int:
         other.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         db.execute("BEGIN IMMEDIATE")
         try:
+            other.pragma("schema_version")  # so that it has opened the log
             reached = other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-            return _commits_behind(path, max(0, reached), db.pragma("page_size"))
+            return 0 if reached < 0 else _commits_behind(path, reached, db.pragma("page_size"))
         finally:
             db.execute("ROLLBACK")
     finally:

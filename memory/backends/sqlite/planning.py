@@ -177,7 +177,7 @@ def _blobs(values: Iterable[bytes]) -> Any:
 
 
 _STATE = f"{STAMP_SQL}, items.doc >> 10, items.length, items.token, items.digest, items.tags"
-_STATE_WIDTH = 21
+_STATE_WIDTH = 21  # with the seal, which a Record has no field for
 
 
 def _find(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str, ...], int]) -> dict[bytes, Record]:
@@ -197,7 +197,9 @@ def _record(row: tuple[Any, ...]) -> Record:
     if seal(*row[:15]) != row[15]:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])
-    return Record(*row[:15], *row[16:_STATE_WIDTH], columns=list(row[_STATE_WIDTH:]))
+    record = Record(*row[:15], *row[16:_STATE_WIDTH])
+    record.columns = list(row[_STATE_WIDTH:])
+    return record
 
 
 def decide_all(db: apsw.Connection, plan: Plan, units: Sequence[Unit]) -> list[list[Result]]:

@@ -26,11 +26,15 @@ def grow_in_chunks(db: apsw.Connection) -> None:
 
 
 def reserve(db: apsw.Connection, path: str) -> None:
-    """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError, IOError."""
+    """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError."""
     wanted = (db.pragma("page_count") + _MARGIN_PAGES) * db.pragma("page_size")
     if os.stat(path).st_size < wanted:  # noqa: PTH116 - once a commit
         size = ctypes.c_int64(wanted)
-        db.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
+        try:
+            db.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
+        except apsw.IOError as error:
+            # posix_fallocate says why in its result, which SQLite drops.
+            raise apsw.FullError("the file cannot grow") from error
 
 
 def reserve_log(path: str) -> None:
