@@ -24,7 +24,7 @@ class Sqlite:
 
 
 class TestInMemory(InMemory, StoreContract):
-    pass
+    calm = True
 
 
 class TestInMemoryThroughTwins(InMemory, TwinsContract):
@@ -36,7 +36,7 @@ class TestInMemoryThroughAView(InMemory, ViewContract):
 
 
 class TestSqlite(Sqlite, StoreContract):
-    pass
+    calm = True
 
 
 class TestSqliteThroughTwins(Sqlite, TwinsContract):

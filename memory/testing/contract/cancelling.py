@@ -10,7 +10,7 @@ from pathlib import Path
 from memory.errors import MemoryStoreError
 from memory.store import MemoryStore
 from memory.testing.contract.lifecycle import every_call, prepare
-from memory.testing.contract.suite import Make, Suite, ids, item
+from memory.testing.contract.suite import Make, Suite, busy, ids, item
 from memory.testing.heartbeat import assert_calm
 
 
@@ -110,6 +110,7 @@ class Cancelling(Suite):
 class Calm(Suite):
     """Nothing holds the loop longer than 10 ms."""
 
+    @busy
     async def test_no_phase_holds_the_loop(self, make: Make, place: Path) -> None:
         store = await make().open()
         text = "the marmot whistles at an eagle over the alpine meadow while the river sleeps under snow " * 3
@@ -135,6 +136,7 @@ class Calm(Suite):
 
         await assert_calm(work)
 
+    @busy
     async def test_a_large_record_does_not_hold_the_loop(self, make: Make) -> None:
         store = await make().open()
         text = " ".join(f"word{i % 4_000}" for i in range(24_000))

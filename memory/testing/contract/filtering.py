@@ -14,7 +14,7 @@ from memory.errors import InvalidFilter
 from memory.filters import F, evaluate, parse
 from memory.model import MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, ids, item
+from memory.testing.contract.suite import Make, Suite, busy, ids, item
 
 BIG = 2**53
 
@@ -304,6 +304,7 @@ class Filtering(Suite):
         ):
             assert await ids(store, where) == expected, where
 
+    @busy
     async def test_random_filters_agree_with_the_reference_evaluator(self, store: MemoryStore) -> None:
         chance = random.Random(20260101)
         await store.put_many([random_item(chance, i) for i in range(60)])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +20,7 @@ from memory.layers import Hook
 from memory.model import MemoryItem
 from memory.ops import Result, Status
 from memory.store import MemoryStore, View
+from memory.testing.heartbeat import LIMIT_SECONDS, Heartbeat
 
 if TYPE_CHECKING:
     from memory.filters import Where
@@ -26,6 +30,7 @@ Make = Callable[..., MemoryStore]
 
 
 Store = MemoryStore | View
+Sentence = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Bench:
@@ -38,6 +43,8 @@ class Bench:
     def make(self, **options: Any) -> MemoryStore:
         """See ``Make``."""
         options = {"clock": self.clock, "sweep_interval": None, **options}
+        if self.suite.calm:
+            options["layers"] = (breathing, *options.get("layers", ()))
         store = self.suite.wrap(self.suite.make_store(self.place, **options))
         self._made.append(store)
         return store
@@ -58,15 +65,24 @@ class Bench:
                 pass  # the loop that owned it has ended, and its connections with it
         await self.suite.discard(self.place)
 
+    @classmethod
+    def of(cls, suite: Suite) -> Bench:
+        """A bench with a clock of its own, in a place to be set."""
+        return cls(suite, Path(), ManualClock())
+
+    async def fixtures(self, sentence: Callable[..., Any]) -> dict[str, Any]:
+        """The arguments that a sentence asks for."""
+        wanted = inspect.signature(sentence).parameters
+        offered: dict[str, Any] = {"make": self.make, "clock": self.clock, "place": self.place}
+        if "store" in wanted:
+            offered["store"] = await self.store()
+        return {name: offered[name] for name in wanted if name != "self"}
+
     async def run(self, name: str) -> None:
         """Run the sentence of this name on fresh stores."""
         sentence = getattr(self.suite, name)
-        offered: dict[str, Any] = {"make": self.make, "clock": self.clock, "place": self.place}
         try:
-            wanted = inspect.signature(sentence).parameters
-            if "store" in wanted:
-                offered["store"] = await self.store()
-            await sentence(**{name: offered[name] for name in wanted})
+            await sentence(**await self.fixtures(sentence))
         finally:
             await self.close()
 
@@ -75,6 +91,16 @@ class Suite:
     """Base of every part. A backend's test class says how a store is made; the rest can stay as it is."""
 
     pytestmark = pytest.mark.asyncio
+    calm = False
+    """True in a subclass: its sentences run beside a heartbeat, and fail where the store holds the loop for 10 ms."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__dict__.get("calm"):
+            for name in sentences(cls):
+                sentence = getattr(cls, name)
+                if not hasattr(sentence, "busy"):
+                    setattr(cls, name, beside_a_heartbeat(name, sentence))
 
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         """A store, not opened yet. ``place`` is an empty directory of this test: the same place means the same data.
@@ -121,6 +147,50 @@ class Suite:
     async def store(self, bench: Bench) -> MemoryStore:
         """An open store."""
         return await bench.store()
+
+
+def breathing(name: str, hook: Hook) -> Hook:
+    """A layer that lets other tasks run after each operation: what is measured is the store's, not the sentence's."""
+
+    async def breathe(*args: Any) -> Any:
+        result = await hook(*args)
+        await asyncio.sleep(0)
+        return result
+
+    return breathe
+
+
+def busy(sentence: Sentence) -> Sentence:
+    """Marks a sentence whose own work, not the store's, holds the loop (or that measures by itself)."""
+    sentence.busy = True  # type: ignore[attr-defined]
+    return sentence
+
+
+def beside_a_heartbeat(name: str, sentence: Sentence, tries: int = 5) -> Sentence:
+    """The sentence beside a heartbeat. A silence may be the machine's: it counts when it comes back in every try."""
+
+    @functools.wraps(sentence)
+    async def run(self: Suite, *args: Any, **named: Any) -> None:
+        async with Heartbeat() as heart:
+            await sentence(self, *args, **named)
+        worst = [heart.worst]
+        while worst[-1] >= LIMIT_SECONDS and len(worst) < tries:
+            plain = Bench.of(self)
+            with tempfile.TemporaryDirectory() as folder:
+                plain.place = Path(folder)
+                offered = await plain.fixtures(sentence)
+                gc.collect()
+                await asyncio.sleep(0)
+                try:
+                    async with Heartbeat() as heart:
+                        await sentence(self, **offered)
+                finally:
+                    await plain.close()
+            worst.append(heart.worst)
+        shown = ", ".join(f"{silence * 1000:.1f}" for silence in worst)
+        assert worst[-1] < LIMIT_SECONDS, f"{name}: the event loop was held for {shown} ms"
+
+    return run
 
 
 def sentences(suite: type[Suite]) -> list[str]:
