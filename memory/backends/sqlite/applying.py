@@ -15,7 +15,7 @@ from memory.ops import Put
 
 _ITEM_COLUMNS = (
     "key, path, doc, version, created, updated, accessed, count, expires, kind, user, agent, session, importance, "
-    "embedder, length, digest, token, tags, crc, vcrc, seal, body"
+    "embedder, length, digest, token, tags, crc, vcrc, seal, fseal, body"
 )
 
 
@@ -88,7 +88,7 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record]) -> None:
             (
                 *(r.key, one.path, doc, r.version, r.created, r.updated, r.accessed, r.count, r.expires),
                 *(r.kind, r.user, r.agent, r.session, r.importance, r.embedder, r.length, r.digest, r.token, r.tags),
-                *(r.crc, r.vcrc, r.seal(), one.op.body),
+                *(r.crc, r.vcrc, r.seal(), one.fseal, one.op.body),
                 *one.columns,
             )
         )

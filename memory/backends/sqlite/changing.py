@@ -65,9 +65,12 @@ def _differences(before: Record, after: Record, names: list[str]) -> tuple[tuple
         columns += ["length", "doc"]
         values += [after.length, doc_of(after)]
     for name, old, value in zip(names, before.columns, one.columns, strict=True):
-        if old != value:
+        if old != value or type(old) is not type(value):
             columns.append(name)
             values.append(value)
+    if columns[-1].startswith("f"):
+        columns.append("fseal")
+        values.append(one.fseal)
     return tuple(columns), (*values, after.key)
 
 

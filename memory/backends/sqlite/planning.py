@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.docs import term_text
-from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, seal, to_row
+from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
@@ -41,6 +41,7 @@ class Prepared(msgspec.Struct, gc=False):
     """What the text index gets; None for a text without terms."""
     columns: list[Any] = []
     """The values of the declared fields."""
+    fseal: int | None = None
 
 
 def prepared(op: Write, fields: dict[tuple[str, ...], int]) -> Prepared:
@@ -51,6 +52,7 @@ def prepared(op: Write, fields: dict[tuple[str, ...], int]) -> Prepared:
     if type(op) is not Put:
         return Prepared(op, key)
     item = op.item
+    columns = [column_value(item.metadata, parts[1:]) for parts in fields]
     return Prepared(
         op,
         key,
@@ -60,7 +62,8 @@ def prepared(op: Write, fields: dict[tuple[str, ...], int]) -> Prepared:
         msgspec.json.encode(item.tags).decode() if item.tags else None,
         [b"%b\0%b" % (tag.encode(), key) for tag in item.tags],
         term_text(op.terms, path, item.user_id, item.agent_id, item.session_id) if op.terms else None,
-        [column_value(item.metadata, parts[1:]) for parts in fields],
+        columns,
+        field_seal(key, columns),
     )
 
 

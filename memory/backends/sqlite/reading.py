@@ -15,9 +15,10 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
-from memory.backends.sqlite.records import FULL_SQL, encode_key, to_row, to_row_within
+from memory.backends.sqlite.records import FULL_SQL, encode_key, field_seal, to_row, to_row_within
 from memory.backends.sqlite.statements import first
 from memory.filters import And, Compare, Filter
+from memory.filters import fields as filter_paths
 from memory.model import Key
 from memory.ops import Count, Page, Read, Row, Scan, Scope
 
@@ -170,6 +171,12 @@ def key_condition(
 
 
 def to_page(found: Sequence[tuple[Any, ...]], op: Scan, *, exact: bool) -> Page:
-    """The rows of a page. What an index said of a filter is asked again of the record, in case it is damaged."""
-    rows = [to_row_within(row, op.scope) for row in found]
-    return Page(rows, exact=exact and op.where is None, more=len(rows) >= op.limit)
+    """The rows of a page. Exact only where what the condition was asked of is sealed with the record: SQLite reads a
+    column from the index where it can, so a damaged entry does not agree with its record's seal. Tags are apart,
+    and declared fields have a seal of their own (columns 18 and on, where the condition asks for them)."""
+    rows = [to_row_within(row[:18], op.scope) for row in found]
+    if exact and op.where is not None:
+        exact = ("tags",) not in filter_paths(op.where) and all(
+            len(row) == 18 or field_seal(row[1], row[19:]) == row[18] for row in found
+        )
+    return Page(rows, exact=exact, more=len(rows) >= op.limit)

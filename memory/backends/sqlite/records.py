@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -69,6 +70,11 @@ def seal(*columns: Any) -> int:
     A changed byte in any of these columns, in the body or in the vector is found when the row is read.
     """
     return zlib.crc32(_pack(columns))
+
+
+def field_seal(key: bytes, values: Sequence[Any]) -> int | None:
+    """CRC-32 over the columns of the declared fields, which are in no other seal; None where none is declared."""
+    return zlib.crc32(_pack((key, *values))) if values else None
 
 
 def damaged(key: bytes) -> CorruptData:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import apsw
+import msgspec
 
 from memory.backends.sqlite.compiling import NEVER, Sql
 from memory.backends.sqlite.reading import (
@@ -23,6 +24,7 @@ from memory.backends.sqlite.reading import (
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, encode_key, key_range, to_row_within
 from memory.backends.sqlite.statements import fetch, scalar
 from memory.errors import CorruptData
+from memory.filters import fields as filter_paths
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Row, Scan
 
@@ -37,6 +39,13 @@ def touches_bodies(op: Scan | Count, fields: Fields) -> bool:
     return op.where is not None and "items.body" in conditions(op, fields)[0].text
 
 
+class _Ask(msgspec.Struct):
+    """A scan and what it selects."""
+
+    op: Scan
+    columns: str
+
+
 def scan(db: apsw.Connection, op: Scan, fields: Fields) -> Page:
     """One page. Raises CorruptData."""
     residual, exact = conditions(op, fields)
@@ -44,30 +53,39 @@ def scan(db: apsw.Connection, op: Scan, fields: Fields) -> Page:
         return Page([], exact=True, more=False)
     choices = drivers(op.scope, op.where, fields)
     tags = tag_drivers(op.where)
+    ask = _Ask(op, _columns(op, fields))
     if op.order.field == "key":
-        found = _by_key(db, op, residual, choices, tags)
+        found = _by_key(db, ask, residual, choices, tags)
     else:
-        found = _by_value(db, op, residual, choices, tags)
+        found = _by_value(db, ask, residual, choices, tags)
     return to_page(found, op, exact=exact)
 
 
+def _columns(op: Scan, fields: Fields) -> str:
+    """What to select: the record, and the declared fields with their seal where the filter asks for one."""
+    columns = FULL_SQL if op.vectors else BARE_SQL
+    if fields and op.where is not None and not filter_paths(op.where).isdisjoint(fields):
+        columns += ", items.fseal" + "".join(f", items.f{number}" for number in fields.values())
+    return columns
+
+
 def _select(
-    db: apsw.Connection, op: Scan, index: str, parts: list[Sql | None], order: str, limit: int | None = None
+    db: apsw.Connection, ask: _Ask, index: str, parts: list[Sql | None], order: str, limit: int | None = None
 ) -> Found:
     condition = all_of([part for part in parts if part is not None])
-    columns = FULL_SQL if op.vectors else BARE_SQL
+    columns = ask.columns
     return fetch(
         db,
         f"SELECT {columns} FROM items INDEXED BY {index} WHERE {condition.text} ORDER BY {order} LIMIT ?",  # noqa: S608 - templates; all values bound
-        (*condition.params, op.limit if limit is None else limit),
+        (*condition.params, ask.op.limit if limit is None else limit),
     )
 
 
-def _by_key(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
-    after = None if op.after is None else encode_key((op.after.namespace, op.after.id))
-    span = key_range(op.scope)
-    narrow = key_condition(span, after, descending=op.order.descending)
-    order = "items.key DESC" if op.order.descending else "items.key"
+def _by_key(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
+    after = None if ask.op.after is None else encode_key((ask.op.after.namespace, ask.op.after.id))
+    span = key_range(ask.op.scope)
+    narrow = key_condition(span, after, descending=ask.op.order.descending)
+    order = "items.key DESC" if ask.op.order.descending else "items.key"
     if len(choices) + len(tags) > 1 or any(not choice.sorted_by_key for choice in choices):
         best, few = _fewest(db, choices, tags, span)
         if not few:
@@ -77,13 +95,13 @@ def _by_key(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver],
     else:
         best = choices[0] if choices else tags[0] if tags else None
     if isinstance(best, str):
-        entries = "tags.entry DESC" if op.order.descending else "tags.entry"
-        return _tagged(db, op, best, [residual], after=after, order=entries)
+        entries = "tags.entry DESC" if ask.op.order.descending else "tags.entry"
+        return _tagged(db, ask, best, [residual], after=after, order=entries)
     if best is None:
-        return _select(db, op, "items_key", [narrow, residual], order)
+        return _select(db, ask, "items_key", [narrow, residual], order)
     if best.sorted_by_key:
-        return _select(db, op, best.index, [best.condition, narrow, residual], order)
-    return _select(db, op, best.index, [best.condition, _unindexed(narrow), residual], order)
+        return _select(db, ask, best.index, [best.condition, narrow, residual], order)
+    return _select(db, ask, best.index, [best.condition, _unindexed(narrow), residual], order)
 
 
 def _unindexed(condition: Sql | None) -> Sql | None:
@@ -125,78 +143,78 @@ def _tag_span(tag: str, span: tuple[bytes, bytes] | None) -> tuple[bytes, bytes]
 
 
 def _tagged(
-    db: apsw.Connection, op: Scan, tag: str, parts: list[Sql | None], *, after: bytes | None, order: str
+    db: apsw.Connection, ask: _Ask, tag: str, parts: list[Sql | None], *, after: bytes | None, order: str
 ) -> Found:
-    low, high = _tag_span(tag, key_range(op.scope))
+    low, high = _tag_span(tag, key_range(ask.op.scope))
     name = tag.encode() + b"\0"
     above = ">="
-    if after is not None and op.order.descending and name + after < high:
+    if after is not None and ask.op.order.descending and name + after < high:
         high = name + after
-    elif after is not None and not op.order.descending and name + after >= low:
+    elif after is not None and not ask.op.order.descending and name + after >= low:
         low, above = name + after, ">"
     condition = all_of([part for part in parts if part is not None])
-    columns = FULL_SQL if op.vectors else BARE_SQL
+    columns = ask.columns
     return fetch(
         db,
         f"SELECT {columns} FROM tags CROSS JOIN items INDEXED BY items_key ON items.key = substr(tags.entry, ?) "  # noqa: S608 - templates
         f"WHERE tags.entry {above} ? AND tags.entry < ? AND {condition.text} ORDER BY {order} LIMIT ?",
-        (len(name) + 1, low, high, *condition.params, op.limit),
+        (len(name) + 1, low, high, *condition.params, ask.op.limit),
     )
 
 
 # --- other orders ------------------------------------------------------------------------------
 
 
-def _by_value(db: apsw.Connection, op: Scan, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
-    column = _COLUMNS[op.order.field]
-    span = key_condition(key_range(op.scope))
-    beyond = "<" if op.order.descending else ">"
-    order = f"items.{column}{' DESC' if op.order.descending else ''}, items.key"
-    best, few = _fewest(db, choices, tags, key_range(op.scope)) if choices or tags or span else (None, False)
+def _by_value(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
+    column = _COLUMNS[ask.op.order.field]
+    span = key_condition(key_range(ask.op.scope))
+    beyond = "<" if ask.op.order.descending else ">"
+    order = f"items.{column}{' DESC' if ask.op.order.descending else ''}, items.key"
+    best, few = _fewest(db, choices, tags, key_range(ask.op.scope)) if choices or tags or span else (None, False)
     if few and best is not None:
         after = None
-        if op.after is not None:
-            key = encode_key((op.after.namespace, op.after.id))
+        if ask.op.after is not None:
+            key = encode_key((ask.op.after.namespace, ask.op.after.id))
             after = Sql(
                 f"(+items.{column} {beyond} ? OR (+items.{column} = ? AND +items.key > ?))",
-                (op.after.value, op.after.value, key),
+                (ask.op.after.value, ask.op.after.value, key),
             )
         if isinstance(best, str):
-            return _tagged(db, op, best, [residual, after], after=None, order=order)
+            return _tagged(db, ask, best, [residual, after], after=None, order=order)
         narrow = span if best.sorted_by_key else _unindexed(span)
-        return _select(db, op, best.index, [best.condition, narrow, after, residual], order)
+        return _select(db, ask, best.index, [best.condition, narrow, after, residual], order)
     parts = [_unindexed(span), residual]
-    if op.after is None:
-        return _beyond(db, op, parts, None, op.limit)
+    if ask.op.after is None:
+        return _beyond(db, ask, parts, None, ask.op.limit)
     # First the rest of those with the same value, then those beyond it: two seeks, no skipping.
-    key = encode_key((op.after.namespace, op.after.id))
-    found = _tied(db, op, parts, op.after.value, key)
-    if len(found) < op.limit:
-        found += _beyond(db, op, parts, op.after.value, op.limit - len(found))
+    key = encode_key((ask.op.after.namespace, ask.op.after.id))
+    found = _tied(db, ask, parts, ask.op.after.value, key)
+    if len(found) < ask.op.limit:
+        found += _beyond(db, ask, parts, ask.op.after.value, ask.op.limit - len(found))
     return found
 
 
-def _tied(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, key: bytes) -> Found:
+def _tied(db: apsw.Connection, ask: _Ask, parts: list[Sql | None], value: Any, key: bytes) -> Found:
     """The records of one value after a key, in key order."""
-    column = _COLUMNS[op.order.field]
+    column = _COLUMNS[ask.op.order.field]
     same = Sql(f"items.{column} = ? AND items.key > ?", (value, key))
     order = "items.key"
     if column == "created":
-        return _select(db, op, "items_created", [same, *parts], order)
+        return _select(db, ask, "items_created", [same, *parts], order)
     if column == "importance":
         if value == 0.5:
             default = Sql("items.importance = 0.5 AND items.key > ?", (key,))
-            return _select(db, op, "items_key", [default, *parts], order)
-        return _select(db, op, "items_importance", [Sql("items.importance <> 0.5"), same, *parts], order)
-    apart = _select(db, op, f"items_{column}", [Sql(f"items.{column} <> items.created"), same, *parts], order)
+            return _select(db, ask, "items_key", [default, *parts], order)
+        return _select(db, ask, "items_importance", [Sql("items.importance <> 0.5"), same, *parts], order)
+    apart = _select(db, ask, f"items_{column}", [Sql(f"items.{column} <> items.created"), same, *parts], order)
     fresh = Sql(f"items.{column} = items.created AND items.created = ? AND items.key > ?", (value, key))
-    together = _select(db, op, "items_created", [fresh, *parts], order)
-    return sorted(apart + together, key=lambda row: row[1])[: op.limit]
+    together = _select(db, ask, "items_created", [fresh, *parts], order)
+    return sorted(apart + together, key=lambda row: row[1])[: ask.op.limit]
 
 
-def _beyond(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, limit: int) -> Found:
+def _beyond(db: apsw.Connection, ask: _Ask, parts: list[Sql | None], value: Any, limit: int) -> Found:
     """The records beyond a value (all, when it is None), in order."""
-    column, descending = _COLUMNS[op.order.field], op.order.descending
+    column, descending = _COLUMNS[ask.op.order.field], ask.op.order.descending
     beyond, direction = ("<", " DESC") if descending else (">", "")
     order = f"items.{column}{direction}, items.key"
 
@@ -204,24 +222,24 @@ def _beyond(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, 
         return None if value is None else Sql(f"items.{name} {beyond} ?", (value,))
 
     if column == "created":
-        return _select(db, op, "items_created", [past(column), *parts], order, limit)
+        return _select(db, ask, "items_created", [past(column), *parts], order, limit)
     if column == "importance":
-        return _by_importance(db, op, parts, value, limit)
+        return _by_importance(db, ask, parts, value, limit)
     # A record that is as it was created is not in the index of this column, but in that of `created`.
     apart = _select(
-        db, op, f"items_{column}", [Sql(f"items.{column} <> items.created"), past(column), *parts], order, limit
+        db, ask, f"items_{column}", [Sql(f"items.{column} <> items.created"), past(column), *parts], order, limit
     )
     fresh = Sql(f"items.{column} = items.created")
     together = _select(
-        db, op, "items_created", [fresh, past("created"), *parts], f"items.created{direction}, items.key", limit
+        db, ask, "items_created", [fresh, past("created"), *parts], f"items.created{direction}, items.key", limit
     )
-    place, sign = _PLACE[op.order.field], -1 if descending else 1
+    place, sign = _PLACE[ask.op.order.field], -1 if descending else 1
     return sorted(apart + together, key=lambda row: (sign * row[place], row[1]))[:limit]
 
 
-def _by_importance(db: apsw.Connection, op: Scan, parts: list[Sql | None], value: Any, limit: int) -> Found:
+def _by_importance(db: apsw.Connection, ask: _Ask, parts: list[Sql | None], value: Any, limit: int) -> Found:
     """Three stretches: above the default, the default (which its index leaves out) by key, below it."""
-    descending = op.order.descending
+    descending = ask.op.order.descending
     beyond = "<" if descending else ">"
     past = None if value is None else Sql(f"items.importance {beyond} ?", (value,))
     order = f"items.importance{' DESC' if descending else ''}, items.key"
@@ -234,10 +252,10 @@ def _by_importance(db: apsw.Connection, op: Scan, parts: list[Sql | None], value
             continue
         if stretch == "=":
             default = Sql("items.importance = 0.5")
-            found += _select(db, op, "items_key", [default, *parts], "items.key", limit - len(found))
+            found += _select(db, ask, "items_key", [default, *parts], "items.key", limit - len(found))
         else:
             side = Sql(f"items.importance <> 0.5 AND items.importance {stretch} 0.5")
-            found += _select(db, op, "items_importance", [side, past, *parts], order, limit - len(found))
+            found += _select(db, ask, "items_importance", [side, past, *parts], order, limit - len(found))
     return found
 
 

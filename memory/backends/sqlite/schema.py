@@ -27,6 +27,7 @@ import msgspec
 
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.logcheck import unreachable_commits
+from memory.backends.sqlite.records import field_seal
 from memory.backends.sqlite.room import grow_in_chunks
 from memory.backends.sqlite.statements import fetch, scalar
 from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
@@ -49,7 +50,8 @@ CREATE TABLE items(
     count INTEGER NOT NULL, expires INTEGER,
     kind TEXT NOT NULL, user TEXT, agent TEXT, session TEXT, importance REAL NOT NULL, embedder TEXT,
     length INTEGER NOT NULL, digest BLOB NOT NULL, token BLOB NOT NULL, tags TEXT,
-    crc INTEGER NOT NULL, vcrc INTEGER, seal INTEGER NOT NULL, body BLOB NOT NULL);
+    crc INTEGER NOT NULL, vcrc INTEGER, seal INTEGER NOT NULL, fseal INTEGER,
+    body BLOB NOT NULL);
 CREATE UNIQUE INDEX items_key ON items(key);
 CREATE UNIQUE INDEX items_doc ON items(doc);
 CREATE INDEX items_kind ON items(kind, key);
@@ -294,14 +296,21 @@ def _declare(db: apsw.Connection, field: str) -> None:
         raise InvalidSetting(f"this file has {MAX_FIELDS} declared metadata fields; no more fit", setting="index")
     db.execute(f"ALTER TABLE items ADD COLUMN f{number}")
     db.execute("INSERT INTO fields VALUES (?, ?)", (number, field))
-    parts = msgspec.json.decode(field, type=list[str])
+    every = declared(db)
 
     def project(*values: Any) -> Any:
-        return projected(values[0], parts)
+        return projected(values[0], msgspec.json.decode(field, type=list[str]))
+
+    def sealed(*values: Any) -> Any:
+        return field_seal(values[0], values[1:])
 
     db.create_scalar_function("projected", project, 1, deterministic=True)
+    db.create_scalar_function("sealed", sealed, -1, deterministic=True)
+    columns = ", ".join(f"f{n}" for n in every.values())
     db.execute(f"UPDATE items SET f{number} = projected(body)")  # noqa: S608 - a number
+    db.execute(f"UPDATE items SET fseal = sealed(key, {columns})")  # noqa: S608 - numbers
     db.create_scalar_function("projected", None, 1)
+    db.create_scalar_function("sealed", None, -1)
     db.execute(f"CREATE INDEX items_f{number} ON items(f{number}, key) WHERE f{number} IS NOT NULL")
     db.execute("UPDATE counter SET layout = layout + 1")
 

@@ -10,7 +10,7 @@ import msgspec
 from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
 from memory.backends.sqlite.faults import ENGINE_ERRORS
-from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, is_whole, to_row
+from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, field_seal, is_whole, to_row
 from memory.backends.sqlite.schema import TEXT_INDEX, column_value, declared
 from memory.backends.sqlite.statements import blobs, fetch, many, scalar
 from memory.backends.sqlite.workers import Breather
@@ -31,7 +31,7 @@ _OUT_OF_ORDER = (
 """The buckets of doc numbers whose records are not numbered in the order of the candidate rule."""
 _EXTRA = (
     "items.rowid, items.doc, items.length, items.digest, items.tags, items.path, "
-    "(SELECT terms FROM texts WHERE ord = items.doc >> 10)"
+    "(SELECT terms FROM texts WHERE ord = items.doc >> 10), items.fseal"
 )
 
 
@@ -139,7 +139,8 @@ def _check(row: tuple[Any, ...], fields: dict[tuple[str, ...], int], problems: l
     if (
         wanted != (row[1], row[8], row[9], row[10], row[11], row[12])
         or (path_bytes(item.namespace), tags, content_hash(item)) != (row[23], row[22], row[21])
-        or derived != list(row[25:])
+        or row[25] != field_seal(row[1], derived)
+        or derived != list(row[26:])
         or row[19] != with_length(row[19] >> LENGTH_BITS, row[20])
     ):
         problems.append(Problem("derived columns", key, "they disagree with the record"))
@@ -291,10 +292,19 @@ def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
             doc = with_length(row[19] >> LENGTH_BITS, length)
             tags = msgspec.json.encode(item.tags).decode() if item.tags else None
             values = [column_value(item.metadata, parts[1:]) for parts in fields]
-            columns = "".join(f", f{number} = ?" for number in fields.values())
+            columns = ", fseal = ?" + "".join(f", f{number} = ?" for number in fields.values())
             db.execute(
                 f"UPDATE items SET path = ?, doc = ?, length = ?, digest = ?, tags = ?{columns} WHERE rowid = ?",  # noqa: S608 - numbers
-                (path_bytes(item.namespace), doc, length, content_hash(item), tags, *values, row[18]),
+                (
+                    path_bytes(item.namespace),
+                    doc,
+                    length,
+                    content_hash(item),
+                    tags,
+                    field_seal(row[1], values),
+                    *values,
+                    row[18],
+                ),
             )
             entries += tag_entries(row[1], tags)
             if counts:
