@@ -89,7 +89,7 @@ def record_main(make: Factory, settings: Settings, mode: str, path: Path, target
     writing = False
     recorder = Recorder(path.parent, lambda: mode == "failing" and writing and rng.random() < 0.1)
     vfs = RecordingVFS(_VFS, recorder)
-    synchronous = "full" if mode == "failing" else mode
+    synchronous = _setting(mode)
 
     def now() -> int:
         return recorder.position() * _TICKS + len(lines)
@@ -106,6 +106,10 @@ def record_main(make: Factory, settings: Settings, mode: str, path: Path, target
     asyncio.run(live())
     vfs.unregister()
     target.write_bytes(msgspec.msgpack.encode(Recording(recorder.log, lines)))
+
+
+def _setting(mode: str) -> str:
+    return "full" if mode == "failing" else mode
 
 
 def images(disk: Disk, rng: random.Random, variants: int) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -175,7 +179,9 @@ class Replay:
         try:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-            async with self.make(folder / "memory.db", synchronous="off", **self.settings.options) as store:
+            async with self.make(
+                folder / "memory.db", synchronous=_setting(self.mode), **self.settings.options
+            ) as store:
                 return await examine(store, thorough=thorough)
         except Exception as error:
             return Findings(violations=[Violation(UNEXPECTED, "reopening", repr(error))])
