@@ -14,7 +14,7 @@ from memory.backends.sqlite import matching, reading, scanning, upkeep, verifyin
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
-from memory.backends.sqlite.schema import SYNCHRONOUS, connect, declared, prepare
+from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
 from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer, empty_log
@@ -125,12 +125,7 @@ class SqliteStore(MemoryStore):
             self._file = os.path.abspath(self.path)  # noqa: PTH100 - resolves no links, as SQLite does not
             prepare(
                 self._file,
-                synchronous=self.synchronous,
-                identity=self._identity,
-                index=self.index,
-                feed=self.feed,
-                patience=self.busy_timeout,
-                vfs=self.vfs,
+                Wanted(self.synchronous, self._identity, self.index, self.feed, self.busy_timeout, self.vfs),
             )
             self._prepared = True
         return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=16_384, read_only=True)
@@ -208,11 +203,12 @@ class SqliteStore(MemoryStore):
 
     async def _scan(self, op: Scan) -> Page:
         fields = self._current_fields()
-        if op.limit <= INLINE_ROWS and not scanning.touches_bodies(op, fields):
-            page = self._at_once(scanning.scan, op, fields)
+        said = reading.conditions(op, fields)
+        if op.limit <= INLINE_ROWS and "items.body" not in said[0].text:
+            page = self._at_once(scanning.scan, op, fields, said)
             if page is not None:
                 return page
-        return await self._read_in(scanning.scan, op, fields)
+        return await self._read_in(scanning.scan, op, fields, said)
 
     async def _count(self, op: Count) -> int | None:
         return await self._read_in(scanning.count, op, self._current_fields())

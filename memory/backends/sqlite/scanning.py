@@ -34,11 +34,6 @@ _COLUMNS = {"created_at": "created", "updated_at": "updated", "accessed_at": "ac
 _PLACE = {"created_at": 3, "updated_at": 4, "accessed_at": 5, "importance": 12}
 
 
-def touches_bodies(op: Scan | Count, fields: Fields) -> bool:
-    """Whether a condition looks into the bodies, which is no work for the loop."""
-    return op.where is not None and "items.body" in conditions(op, fields)[0].text
-
-
 class _Ask(msgspec.Struct):
     """A scan and what it selects."""
 
@@ -46,9 +41,9 @@ class _Ask(msgspec.Struct):
     columns: str
 
 
-def scan(db: apsw.Connection, op: Scan, fields: Fields) -> Page:
-    """One page. Raises CorruptData."""
-    residual, exact = conditions(op, fields)
+def scan(db: apsw.Connection, op: Scan, fields: Fields, said: tuple[Sql, bool]) -> Page:
+    """One page; ``said`` is `conditions` of it. Raises CorruptData."""
+    residual, exact = said
     if residual is NEVER:
         return Page([], exact=True, more=False)
     choices = drivers(op.scope, op.where, fields)

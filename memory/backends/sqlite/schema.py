@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.logcheck import unreachable_commits
 from memory.backends.sqlite.records import field_seal
 from memory.backends.sqlite.room import grow_in_chunks
@@ -114,25 +115,43 @@ def connect(
     return db
 
 
-def prepare(
-    path: str,
-    *,
-    synchronous: str,
-    identity: str,
-    index: Sequence[tuple[str, ...]],
-    feed: bool,
-    patience: float,
-    vfs: str | None,
-) -> None:
+class Wanted(msgspec.Struct, frozen=True):
+    """What a store expects of its file."""
+
+    synchronous: str
+    identity: str
+    index: tuple[tuple[str, ...], ...]
+    feed: bool
+    busy_timeout: float
+    vfs: str | None
+
+
+def prepare(path: str, wanted: Wanted) -> None:
     """Make the file ours if it is new, upgrade it if it is old, and see that it suits this store.
 
     Blocking; runs in a worker. Raises BackendUnavailable (locked, read-only, foreign, newer, not SQLite),
     CorruptData, StorageFull, InvalidSetting (another analyser).
     """
+    patient_until = time.monotonic() + wanted.busy_timeout
+    while True:
+        try:
+            _prepare(path, wanted)
+        except (apsw.BusyError, apsw.LockedError, apsw.ProtocolError) as error:
+            # Several processes make the same new file: SQLite does not wait for the change to a log by itself.
+            if time.monotonic() > patient_until:
+                raise translate(error, path) from error
+            time.sleep(0.02)
+        except apsw.Error as error:
+            raise translate(error, path) from error
+        else:
+            return
+
+
+def _prepare(path: str, wanted: Wanted) -> None:
     _look_at(path)
     db: apsw.Connection | None = None
     try:
-        db = connect(path, busy_timeout=patience, vfs=vfs, create=True)
+        db = connect(path, busy_timeout=wanted.busy_timeout, vfs=wanted.vfs, create=True)
         if db.readonly("main"):
             raise apsw.ReadOnlyError()
         application, version = (db.pragma(name) for name in ("application_id", "user_version"))
@@ -142,13 +161,22 @@ def prepare(
                 f"{path} cannot use write-ahead logging; keep it on a local disk, not a network share", path=path
             )
         # Creation is on disk before anybody is told that the store is open.
-        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute(f"PRAGMA synchronous = {wanted.synchronous}")
         if version != SCHEMA_VERSION:
-            _create(db, path, identity)
+            _create(db, path, wanted.identity)
             _log.info("created", path=path)
-        else:
-            _check_log(db, path, patience)
-        _suit(db, path, identity, index, feed)
+        strict = SYNCHRONOUS[wanted.synchronous] == "power"
+        relaxed = scalar(db, "SELECT value FROM meta WHERE name = 'relaxed'") is not None
+        if strict and not relaxed and version == SCHEMA_VERSION:
+            _check_log(db, path, wanted.busy_timeout)
+        if not strict and not relaxed:
+            # From now on a power failure may leave any part of the log, and that is no damage.
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('relaxed', 1)")
+        _suit(db, path, wanted)
+    except apsw.Error as error:
+        if is_full(error, db):
+            raise translate(error, path, db) from error
+        raise
     except ENGINE_ERRORS as error:
         raise translate(error, path, db) from error
     finally:
@@ -253,7 +281,8 @@ def _create(db: apsw.Connection, path: str, identity: str) -> None:
         raise
 
 
-def _suit(db: apsw.Connection, path: str, identity: str, index: Sequence[tuple[str, ...]], feed: bool) -> None:
+def _suit(db: apsw.Connection, path: str, wanted_of: Wanted) -> None:
+    identity, index, feed = wanted_of.identity, wanted_of.index, wanted_of.feed
     known = scalar(db, "SELECT value FROM meta WHERE name = 'analyser'")
     if not isinstance(known, str):
         raise CorruptData(f"{path} has lost its settings. Restore a backup", path=path)
