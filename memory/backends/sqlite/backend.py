@@ -107,7 +107,14 @@ class SqliteStore(MemoryStore):
         self._prepared = False
         self._reader = Worker("sqlite-reader", self._connect_reader)
         self._seen = await self._run(self._reader, self._get_ready)
-        self._writer = Writer(self._file, self._connect_writer, self._wake_watchers, dict(self._fields))
+        self._writer = Writer(
+            self._file,
+            self._connect_writer,
+            self._wake_watchers,
+            dict(self._fields),
+            quick=self.durability == "process",
+            busy_timeout=self.busy_timeout,
+        )
 
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
@@ -133,7 +140,7 @@ class SqliteStore(MemoryStore):
     def _connect_writer(self) -> apsw.Connection:
         db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=24_576)
         reserve_log(self._file)
-        db.execute(f"PRAGMA synchronous = {self.synchronous}; PRAGMA wal_autocheckpoint = 4000")
+        db.execute(f"PRAGMA synchronous = {self.synchronous}")
         return db
 
     async def _close(self) -> None:

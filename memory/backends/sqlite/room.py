@@ -25,16 +25,35 @@ def grow_in_chunks(db: apsw.Connection) -> None:
     db.file_control("main", apsw.SQLITE_FCNTL_CHUNK_SIZE, ctypes.addressof(size))
 
 
-def reserve(db: apsw.Connection, path: str) -> None:
-    """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError."""
-    wanted = (db.pragma("page_count") + _MARGIN_PAGES) * db.pragma("page_size")
-    if os.stat(path).st_size < wanted:  # noqa: PTH116 - once a commit
-        size = ctypes.c_int64(wanted)
-        try:
-            db.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
-        except apsw.IOError as error:
-            # posix_fallocate says why in its result, which SQLite drops.
-            raise apsw.FullError("the file cannot grow") from error
+class Reserve:
+    """How far the file is known to be allocated."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._allocated = 0
+
+    def forget(self) -> None:
+        """A checkpoint may have cut the file."""
+        self._allocated = 0
+
+    def missing(self, db: apsw.Connection) -> int:
+        """The size that the file should have before the commit of a group with puts; 0 when it is known to have it."""
+        wanted = (db.pragma("page_count") + _MARGIN_PAGES) * db.pragma("page_size")
+        return wanted if wanted > self._allocated else 0
+
+    def ensure(self, db: apsw.Connection) -> None:
+        """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError. Blocking."""
+        wanted = self.missing(db)
+        if not wanted:
+            return
+        if os.stat(self._path).st_size < wanted:  # noqa: PTH116 - called often
+            size = ctypes.c_int64(wanted)
+            try:
+                db.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
+            except apsw.IOError as error:
+                # posix_fallocate says why in its result, which SQLite drops.
+                raise apsw.FullError("the file cannot grow") from error
+        self._allocated = os.stat(self._path).st_size  # noqa: PTH116 - called often
 
 
 def reserve_log(path: str) -> None:

@@ -61,6 +61,8 @@ class Worker:
         self._stopped = False
         self._last: Callable[[apsw.Connection], None] | None = None
         self._pid = os.getpid()
+        self.turn = threading.Lock()
+        """Held by whoever uses the connection."""
         self.db: apsw.Connection | None = None
         self.thread = threading.Thread(target=self._work, name=f"memory-{name}", daemon=True)
         self.thread.start()
@@ -108,7 +110,8 @@ class Worker:
         failure: BaseException | None = None
         for _ in range(3):
             try:
-                value = job.run(self.connected(), *job.args)
+                with self.turn:
+                    value = job.run(self.connected(), *job.args)
                 failure = None
             except apsw.InterruptError as error:
                 failure = error

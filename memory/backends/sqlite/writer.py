@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,7 @@ import apsw
 from memory.backends.sqlite.applying import apply_plan
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
-from memory.backends.sqlite.room import reserve
+from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
 from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Job, Worker
@@ -27,6 +28,11 @@ GROUP_BYTES = 4 * 1024 * 1024
 Fields = dict[tuple[str, ...], int]
 SLICE = 64
 """Writes prepared on the loop in one go: well under a millisecond."""
+QUICK_OPS = 2
+QUICK_BYTES = 32 * 1024
+QUICK_SECONDS = 0.005
+CHECKPOINT_PAGES = 4_000
+"""So long a log is moved into the file, by the thread: 16 MiB."""
 MAX_WAITING = 100_000
 """Writes that may wait; beyond it callers get Overloaded instead of growing the queue."""
 
@@ -53,7 +59,14 @@ class Writer:
     """Takes writes on the loop, hands them to its thread in groups, answers each caller."""
 
     def __init__(
-        self, path: str, connect: Callable[[], apsw.Connection], wake: Callable[[], None], fields: Fields
+        self,
+        path: str,
+        connect: Callable[[], apsw.Connection],
+        wake: Callable[[], None],
+        fields: Fields,
+        *,
+        quick: bool,
+        busy_timeout: float,
     ) -> None:
         self._path = path
         self._wake = wake
@@ -63,7 +76,11 @@ class Writer:
         self._layout = -1
         self.fields = fields
         self._ordered = asyncio.Lock()
-        self.worker = Worker("sqlite-writer", connect)
+        self._quick_from = 0.0 if quick else float("inf")
+        self._patience = busy_timeout
+        self._reserve = Reserve(path)
+        self._log_pages = 0
+        self.worker = Worker("sqlite-writer", lambda: self.opened(connect()))
 
     async def write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         """Apply writes; returns when they are committed. A cancelled call is withdrawn if it has not begun."""
@@ -101,23 +118,80 @@ class Writer:
 
     def _kick(self) -> None:
         self._kicked = False
-        self.worker.post(self._drain)
+        if not (time.perf_counter() > self._quick_from and self._at_once()):
+            self.worker.post(self._drain)
+
+    def _at_once(self) -> bool:
+        """On the loop: commit one or two small writes here and now, when nothing else is under way and a commit waits
+        for no disk. The two thread switches that this spares cost as much as the write. False: left to the thread."""
+        db = self.worker.db
+        if db is None or len(self._waiting) > QUICK_OPS or not self.worker.turn.acquire(blocking=False):
+            return False
+        started = time.perf_counter()
+        group = list(self._waiting)
+        try:
+            if any(request.size > QUICK_BYTES or len(request.unit.ops) > QUICK_OPS for request in group):
+                return False
+            db.set_busy_timeout(0)
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                outcome = self._apply(db, [request.unit for request in group], quick=True)
+            except (*ENGINE_ERRORS, MemoryStoreError, _NotQuickError):
+                _roll_back(db)
+                return False  # the thread tries again, and deals with what is wrong
+            finally:
+                db.set_busy_timeout(round(self._patience * 1000))
+            self._waiting.clear()
+            self._deliver(group, self._finish(db, group, outcome))
+        finally:
+            self.worker.turn.release()
+            now = time.perf_counter()
+            if now - started > QUICK_SECONDS:
+                self._quick_from = now + 1.0  # a disk that makes writes wait after all
+        if self._log_pages >= CHECKPOINT_PAGES:
+            self.worker.post(self._checkpoint_if_long)
+        return True
 
     # --- in the thread -------------------------------------------------------------------------
 
+    def opened(self, db: apsw.Connection) -> apsw.Connection:
+        """Tell a new connection of the worker to leave checkpoints to `_checkpoint_if_long`."""
+
+        def count(_db: apsw.Connection, _name: str, pages: int) -> int:
+            self._log_pages = pages
+            return apsw.SQLITE_OK
+
+        db.set_wal_hook(count)
+        return db
+
     def _drain(self) -> None:
-        while group := self._next_group():
-            try:
-                outcome = self._commit(self.worker.connected(), group)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
-                _log.warning("write failed", path=self._path, writes=len(group), error=error)
-                failure = translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
-                if not isinstance(error, apsw.BusyError):
-                    self.worker.discard()  # nobody knows its state; the next group gets a new one
-                for request in group:
-                    request.job.settle(None, failure)
-            else:
-                self._settle(group, outcome)
+        while self._waiting:
+            with self.worker.turn:
+                group = self._next_group()
+                if not group:
+                    break
+                try:
+                    outcome = self._commit(self.worker.connected(), group)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
+                    _log.warning("write failed", path=self._path, writes=len(group), error=error)
+                    failure = (
+                        translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
+                    )
+                    if not isinstance(error, apsw.BusyError):
+                        self.worker.discard()  # nobody knows its state; the next group gets a new one
+                    for request in group:
+                        request.job.settle(None, failure)
+                else:
+                    self._settle(group, outcome)
+            self._checkpoint_if_long()
+
+    def _checkpoint_if_long(self) -> None:
+        if self._log_pages < CHECKPOINT_PAGES:
+            return
+        self._log_pages = 0
+        with self.worker.turn, contextlib.suppress(apsw.Error):  # the next group finds out what is wrong
+            self.worker.connected().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._reserve.forget()
 
     def _next_group(self) -> list[_Request]:
         group: list[_Request] = []
@@ -131,16 +205,14 @@ class Writer:
         return group
 
     def _settle(self, group: list[_Request], outcome: list[list[Result]]) -> None:
-        loop = group[0].job.loop
-
-        def deliver() -> None:
-            for request, results in zip(group, outcome, strict=True):
-                if not request.job.future.done():
-                    request.job.future.set_result(results)
-            self._wake()
-
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
-            loop.call_soon_threadsafe(deliver)
+            group[0].job.loop.call_soon_threadsafe(self._deliver, group, outcome)
+
+    def _deliver(self, group: list[_Request], outcome: list[list[Result]]) -> None:
+        for request, results in zip(group, outcome, strict=True):
+            if not request.job.future.done():
+                request.job.future.set_result(results)
+        self._wake()
 
     def _commit(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
         db.execute("BEGIN IMMEDIATE")  # waits for other processes, up to the busy timeout
@@ -165,7 +237,7 @@ class Writer:
             return self._unknown(group)
         return outcome
 
-    def _apply(self, db: apsw.Connection, units: Sequence[Unit]) -> list[list[Result]]:
+    def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
         layout = scalar(db, "SELECT layout FROM counter")
         if layout != self._layout:
             # Another process has declared a field: what was prepared before knows nothing of it.
@@ -179,7 +251,10 @@ class Writer:
         outcome = decide_all(db, plan, units)
         apply_plan(db, plan)
         if any(type(one.op) is Put for unit in units for one in unit.ops):
-            reserve(db, self._path)
+            if not quick:
+                self._reserve.ensure(db)
+            elif self._reserve.missing(db):
+                raise _NotQuickError
         return outcome
 
     def _piecewise(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
@@ -216,16 +291,22 @@ class Writer:
     def _one(self, db: apsw.Connection, unit: Unit) -> list[Result]:
         failure: BaseException | None = None
         for _ in range(2):
+            committing = False
             try:
                 db.execute("BEGIN IMMEDIATE")
                 results = self._apply(db, [unit])[0]
+                committing = True
                 db.execute("COMMIT")
             except (*ENGINE_ERRORS, MemoryStoreError) as error:
-                _roll_back(db)
                 failure = error
-                if not is_full(error, db):
+                full = is_full(error, db)
+                if committing and not full and not isinstance(error, apsw.BusyError):
+                    return [Result(Status.UNKNOWN) for _ in unit.ops]
+                _roll_back(db)
+                if not full:
                     break
                 _checkpoint(db)
+                self._reserve.forget()
             else:
                 return results
         assert failure is not None
@@ -241,6 +322,10 @@ class Writer:
         _log.warning("outcome unknown: the commit failed", path=self._path, writes=len(group))
         self.worker.discard()
         return [[Result(Status.UNKNOWN) for _ in request.unit.ops] for request in group]
+
+
+class _NotQuickError(Exception):
+    """The file has to grow first, which is no work for the loop."""
 
 
 def _roll_back(db: apsw.Connection) -> None:
