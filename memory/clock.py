@@ -23,7 +23,9 @@ def system_clock() -> int:
 
 def to_micros(moment: object, field: str = "time") -> int:
     """An aware datetime as microseconds since the epoch, exactly. Raises InvalidItem for a naive one."""
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+    if type(moment) is datetime and moment.tzinfo is UTC:
+        pass  # the common case, decided cheaply
+    elif not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidItem(f"{field} must be an aware datetime, e.g. datetime.now(UTC); got {moment!r}", field=field)
     return (moment - EPOCH) // _MICROSECOND
 

@@ -270,9 +270,7 @@ def check_embedding(value: Any) -> np.ndarray:
             f"embedding must be 1-d with 1 to {MAX_DIMENSION} numbers, not shape {array.shape}", field="embedding"
         )
     # A finite square sum proves all of them finite, at a third of the cost; an overflow proves nothing.
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = float(array.dot(array))
-    if not math.isfinite(squares) and not np.isfinite(array).all():
+    if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
         raise InvalidItem("embedding holds NaN or Infinity (as float32)", field="embedding")
     return array
 
@@ -302,6 +300,29 @@ def check_tags(tags: Any) -> tuple[str, ...]:
     return tuple([check_name(tag, "tag") for tag in tags])
 
 
+def _has_plain_names(item: MemoryItem) -> bool:
+    """Whether all names but the namespace are short, plain and in place: the common case, decided in one go."""
+    tags = item.tags
+    if type(tags) is not tuple or len(tags) > MAX_TAGS:
+        return False
+    owner = [name for name in (item.user_id, item.agent_id, item.session_id) if name is not None]
+    for name in (item.id, item.kind, *owner, *tags):
+        if not (type(name) is str and 0 < len(name) <= MAX_NAME_BYTES and name.isascii() and "\0" not in name):
+            return False
+    return True
+
+
+def _check_names(item: MemoryItem, changes: dict[str, Any]) -> None:
+    """Every name in detail; what has to be made plain goes into ``changes``. Raises InvalidItem."""
+    changes["id"] = check_id(item.id)
+    changes["kind"] = check_name(item.kind, "kind")
+    for field in ("user_id", "agent_id", "session_id"):
+        value = getattr(item, field)
+        if value is not None:
+            changes[field] = check_name(value, field)
+    changes["tags"] = check_tags(item.tags)
+
+
 def check_item(item: Any) -> MemoryItem:
     """The item with every limit checked that needs no encoding, and names made plain. Raises InvalidItem.
 
@@ -311,26 +332,11 @@ def check_item(item: Any) -> MemoryItem:
     if type(item) is not MemoryItem:
         raise InvalidItem(f"expected a MemoryItem, not {type(item).__name__}; wrap it: MemoryItem(content=...)")
     changes: dict[str, Any] = {}
-    for field, value in (
-        ("id", item.id),
-        ("kind", item.kind),
-        ("user_id", item.user_id),
-        ("agent_id", item.agent_id),
-        ("session_id", item.session_id),
-    ):
-        # The common case of a short plain name is decided here; check_name says what is wrong with others.
-        if type(value) is str and 0 < len(value) <= MAX_NAME_BYTES and value.isascii() and "\0" not in value:
-            continue
-        if value is None and field not in ("id", "kind"):
-            continue
-        plain = check_id(value) if field == "id" else check_name(value, field)
-        if plain is not value:
-            changes[field] = plain
+    if not _has_plain_names(item):
+        _check_names(item, changes)
     namespace = item.namespace
     if namespace is not DEFAULT_NAMESPACE and (checked := check_namespace(namespace)) != namespace:
         changes["namespace"] = checked
-    if item.tags != ():
-        changes["tags"] = check_tags(item.tags)
     importance = item.importance
     if type(importance) is not float:
         if type(importance) is not int:
