@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     one = add("kill", "SIGKILL writing processes at random moments, reopen, compare")
     one.add_argument("--rounds", type=int, default=1_000, help="each kills one to four processes (default 1000)")
     one.add_argument("--longest", type=float, default=0.2, help="seconds of writing before the kill, at most")
+    one.add_argument("--fresh", type=int, default=25, help="rounds on one file before the next is made (default 25)")
     one.add_argument("--keep", help="copy the files of a round with violations to this folder")
     one.add_argument("--directory", help="where the files lie (default: the system's temporary folder)")
     two = add("powerloss", "record a workload, cut the power at every prefix of it, reopen, compare")
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
             kill.Settings(
                 rounds=arguments.rounds,
                 longest=arguments.longest,
+                fresh=arguments.fresh,
                 keep=arguments.keep,
                 directory=arguments.directory,
                 **shared,
