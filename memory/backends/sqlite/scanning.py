@@ -306,7 +306,7 @@ def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str
         db,
         "WITH RECURSIVE n(p) AS ("  # noqa: S608 - templates
         " SELECT (SELECT path FROM items INDEXED BY items_key WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1)"
-        " UNION ALL SELECT (SELECT path FROM items INDEXED BY items_key"
+        " UNION SELECT (SELECT path FROM items INDEXED BY items_key"
         "  WHERE key >= CAST(n.p || x'0001' AS BLOB) AND key < ?2 ORDER BY key LIMIT 1) FROM n WHERE n.p IS NOT NULL) "
         "SELECT p FROM n WHERE p IS NOT NULL AND EXISTS (SELECT 1 FROM items INDEXED BY items_key"
         " WHERE key >= CAST(p || x'0000' AS BLOB) AND key < CAST(p || x'0001' AS BLOB) "

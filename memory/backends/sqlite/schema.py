@@ -108,7 +108,8 @@ def connect(
         db.execute(f"PRAGMA temp_store = memory; PRAGMA cache_size = -{cache_kib}; PRAGMA cell_size_check = on")
         if read_only:
             db.execute("PRAGMA query_only = on")
-        grow_in_chunks(db)
+        if not create:  # a file in the making would begin with zeros
+            grow_in_chunks(db)
     except BaseException:
         db.close()
         raise
@@ -234,7 +235,8 @@ def _look_at(path: str) -> None:
     if found.st_size:
         with file.open("rb") as stream:
             head = stream.read(16)
-        if head != b"SQLite format 3\0":
+        # Beside a journal SQLite decides: it may be a creation that was cut short, to be rolled back.
+        if head != b"SQLite format 3\0" and not Path(f"{path}-journal").exists():
             raise BackendUnavailable(
                 f"{path} is not a SQLite database; name another file, or restore a backup if this was one", path=path
             )
