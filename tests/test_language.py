@@ -35,7 +35,8 @@ SCALARS = st.one_of(
 JSON = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3),
     ),
     max_leaves=12,
 )
@@ -55,7 +56,9 @@ def items(draw: Any) -> MemoryItem:
         tags=tuple(draw(st.lists(NAMES, max_size=3))),
         user_id=draw(st.none() | NAMES),
         importance=draw(st.floats(0, 1)),
-        embedding=draw(st.none() | st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=4)),
+        embedding=draw(
+            st.none() | st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=4)
+        ),
         created_at=draw(TIMES),
         expires_at=draw(st.none() | TIMES),
         access_count=draw(st.integers(0, 2**63 - 1)),
@@ -125,7 +128,9 @@ def test_names_that_are_str_subclasses_become_plain() -> None:
     class Kind(StrEnum):
         FACT = "fact"
 
-    item = check_item(MemoryItem(content=1, id=Kind.FACT, kind=Kind.FACT, tags=[Kind.FACT], namespace=[Kind.FACT], user_id=Kind.FACT))
+    item = check_item(
+        MemoryItem(content=1, id=Kind.FACT, kind=Kind.FACT, tags=[Kind.FACT], namespace=[Kind.FACT], user_id=Kind.FACT)
+    )
     for value in (item.id, item.kind, item.tags[0], item.namespace[0], item.user_id):
         assert type(value) is str
         assert value == "fact"
@@ -169,11 +174,22 @@ def test_the_same_content_has_the_same_bytes_whatever_the_order_of_its_keys() ->
 
 def test_a_body_is_small_json_that_other_tools_read() -> None:
     body = encode(MemoryItem(id="a", content="é\0\n"))
-    assert body == b'{"v":1,"id":"a","namespace":["default"],"kind":"note","content":"\xc3\xa9\\u0000\\n","importance":0.5}'
+    assert (
+        body
+        == b'{"v":1,"id":"a","namespace":["default"],"kind":"note","content":"\xc3\xa9\\u0000\\n","importance":0.5}'
+    )
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"v": 1}', b"\xff", b'{"v": 2, "id": "a", "namespace": ["n"], "kind": "k", "content": 1, "importance": 0.5}']
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"v": 1}',
+        b"\xff",
+        b'{"v": 2, "id": "a", "namespace": ["n"], "kind": "k", "content": 1, "importance": 0.5}',
+    ],
 )
 def test_bytes_that_are_no_body_of_this_version_are_corrupt(body: bytes) -> None:
     with pytest.raises(CorruptData):
@@ -321,8 +337,23 @@ def test_every_error_is_in_the_tree_and_documented_and_shadows_no_builtin() -> N
         assert error.__doc__
         assert not hasattr(builtins, error.__name__)
     named = {
-        *("InvalidItem", "InvalidFilter", "InvalidCursor", "NotFound", "AlreadyExists", "VersionConflict", "EmbeddingMismatch"),
-        *("UnsupportedOperation", "BackendUnavailable", "Overloaded", "DeadlineExceeded", "UnknownOutcome", "StorageFull"),
+        *(
+            "InvalidItem",
+            "InvalidFilter",
+            "InvalidCursor",
+            "NotFound",
+            "AlreadyExists",
+            "VersionConflict",
+            "EmbeddingMismatch",
+        ),
+        *(
+            "UnsupportedOperation",
+            "BackendUnavailable",
+            "Overloaded",
+            "DeadlineExceeded",
+            "UnknownOutcome",
+            "StorageFull",
+        ),
         *("CorruptData", "ResumeExpired", "WrongLoop", "Closed"),
     }
     assert named <= {error.__name__ for error in found}

@@ -83,6 +83,7 @@ async def test_damaged_records_are_found_by_the_plain_verify() -> None:
         store._records.values()[1].row.body = b'{"v": 1, "broken'
         report = await store.verify()
         assert (report.ok, report.checked, len(report.problems)) == (False, 3, 1)
-        store._records.values()[1].row.body = b'{"v": 99, "id": "b", "namespace": ["default"], "kind": "n", "content": 1, "importance": 0.5}'
+        store._records.values()[
+            1
+        ].row.body = b'{"v": 99, "id": "b", "namespace": ["default"], "kind": "n", "content": 1, "importance": 0.5}'
         assert "99" in (await store.verify()).problems[0].detail
-

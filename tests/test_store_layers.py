@@ -53,7 +53,7 @@ def slow(names: set[str], seconds: float = 0.2, *, before: bool = False) -> Any:
 async def test_a_read_past_its_deadline_says_so(make: Make) -> None:
     async with make(layers=(deadline(0.02), slow({"read", "scan"}))) as store:
         await store.put(item())
-        for call in (lambda: store.get("a"), lambda: store.list(), lambda: store.update("a", metadata={"x": 1})):
+        for call in (lambda: store.get("a"), store.list, lambda: store.update("a", metadata={"x": 1})):
             with pytest.raises(DeadlineExceeded) as caught:
                 await call()
             assert caught.value.seconds == 0.02  # type: ignore[attr-defined]
@@ -100,7 +100,10 @@ async def test_an_observer_hears_of_every_operation_and_error(make: Make) -> Non
         await store.search("text")
         await store.namespaces()
     names = [name for name, _, _ in heard]
-    assert [name for name in names if name in ("write", "read", "scan", "count", "match", "namespaces")][:2] == ["write", "read"]
+    assert [name for name in names if name in ("write", "read", "scan", "count", "match", "namespaces")][:2] == [
+        "write",
+        "read",
+    ]
     assert {"write", "read", "scan", "count", "match", "namespaces"} <= set(names)
     assert all(seconds >= 0 and error is None for _, seconds, error in heard)
 
@@ -297,12 +300,17 @@ print("ready", flush=True)
 {body}
 print("done", flush=True)
 """
-    child = subprocess.Popen([sys.executable, "-W", "error::ResourceWarning", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     started = time.monotonic()
     try:
-        out, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=20)
     finally:
         child.kill()
     seconds = time.monotonic() - started

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine.add_argument("--backend", default="in_memory", help="in_memory, sqlite or module:Class (default in_memory)")
     machine.add_argument("--examples", type=int, default=1_000, help="programs to try (default 1000)")
     machine.add_argument("--steps", type=int, default=50, help="steps of each program (default 50)")
+    machine.add_argument("--no-shrink", action="store_true", help="show the first program found, not the shortest")
     asked = top.parse_args(arguments)
 
     from memory.testing.machine import check
@@ -48,7 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="memory-machine-") as folder:
         try:
-            check(maker(asked.backend), Path(folder), examples=asked.examples, steps=asked.steps)
+            check(
+                maker(asked.backend),
+                Path(folder),
+                examples=asked.examples,
+                steps=asked.steps,
+                shrink=not asked.no_shrink,
+            )
         except AssertionError as error:
             sys.stderr.write(f"{asked.backend} and the model disagree: {error}\n" + "\n".join(error.__notes__) + "\n")
             return 1

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from memory.store import MemoryStore
@@ -30,11 +30,12 @@ MakeAt = Callable[..., MemoryStore]
 
 
 def check(
-    make: MakeAt, place: Path, *, examples: int | None = None, steps: int | None = None, verbose: bool = False
+    make: MakeAt, place: Path, *, examples: int | None = None, steps: int | None = None, shrink: bool = True
 ) -> None:
     """Run the machine over stores made by ``make``, each in a new folder below ``place``.
 
-    Raises AssertionError with the shortest program found that the store and the model disagree about.
+    Raises AssertionError with the shortest program found that the store and the model disagree about; with
+    ``shrink=False`` with the first one found.
     """
     asked = examples or int(os.environ.get("MEMORY_MACHINE_EXAMPLES", "0"))
     chosen = settings(
@@ -44,17 +45,14 @@ def check(
         derandomize=not asked,
         database=None,
         print_blob=False,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.verbose if verbose else Verbosity.normal,
     )
     runs: list[Any] = []
 
     def start() -> StoreMachine:
         runs.append(None)
-        folder = place / f"run-{len(runs)}"
-        folder.mkdir()
-        return StoreMachine(make, folder)
+        return StoreMachine(make, place / f"run-{len(runs)}")
 
     run_state_machine_as_test(start, settings=chosen)  # type: ignore[arg-type]  # any callable will do
 

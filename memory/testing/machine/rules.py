@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from memory.clock import EPOCH, ManualClock
 from memory.errors import BatchError, MemoryStoreError, VersionConflict
@@ -43,27 +44,36 @@ def agree(found: MemoryItem, record: dict[str, Any]) -> None:
         )
 
 
+def item_fields(item: MemoryItem) -> dict[str, Any]:
+    """An item's own fields, as a record has them."""
+    return {name: getattr(item, name) for name in BODY}
+
+
 class StoreMachine(RuleBasedStateMachine):
     """One random program: two tenants, their views, a clock, and the whole store."""
 
     def __init__(self, make: Callable[..., MemoryStore], place: Path) -> None:
         super().__init__()
         self.make, self.place = make, place
-        self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
         self.model = Model()
         self.model.now = self.clock()
         self.cursors: list[tuple[Pins, Any, str, dict[str, Any], str]] = []
-        self.store = self.open()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.store: MemoryStore = make(place, clock=self.clock, sweep_interval=None)
 
-    def open(self) -> MemoryStore:
-        """An open store on this program's place."""
-        store = self.make(self.place, clock=self.clock, sweep_interval=None)
-        self.run(store.open())
-        return store
+    @initialize(batch=strategies.batches)
+    def begin(self, batch: list[MemoryItem]) -> None:
+        """Open, and write what the program begins with."""
+        self.place.mkdir(parents=True)
+        self.loop = asyncio.new_event_loop()
+        self.run(self.store.open())
+        for item, stored in zip(batch, self.run(self.store.put_many(batch)), strict=True):
+            self.took(stored, *self.model.put(Pins(), item))
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine."""
+        assert self.loop is not None
         return self.loop.run_until_complete(call)
 
     def view(self, pins: Pins) -> Any:
@@ -72,6 +82,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Close and forget."""
+        if self.loop is None:
+            return
         self.run(self.store.close())
         self.loop.close()
         shutil.rmtree(self.place, ignore_errors=True)
@@ -106,17 +118,37 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- writing -------------------------------------------------------------------------------
 
-    @rule(
-        pins=strategies.views,
-        item=strategies.items(),
-        ttl=strategies.ttls,
-        expect=st.sampled_from(["any", "any", "any", "current", "old", "absent"]),
-        dedup=st.booleans(),
-    )
-    def put(self, pins: Pins, item: MemoryItem, ttl: int | None, expect: str, dedup: bool) -> None:
-        """Put, compare-and-set, add, with and without dedup."""
+    @rule(place=strategies.placed(), ttl=strategies.ttls)
+    def put(self, place: tuple[Pins, MemoryItem], ttl: int | None) -> None:
+        """Write, new or in place of what is there."""
+        self._write(place, ttl=ttl)
+
+    @rule(place=strategies.placed(), ttl=strategies.ttls, dedup=st.booleans())
+    def add(self, place: tuple[Pins, MemoryItem], ttl: int | None, dedup: bool) -> None:
+        """Write only what is new."""
+        self._write(place, ttl=ttl, wanted=0, dedup=dedup)
+
+    @rule(place=strategies.placed(), which=st.sampled_from(["current", "current", "old"]))
+    def compare_and_set(self, place: tuple[Pins, MemoryItem], which: str) -> None:
+        """Write only over a version."""
+        self._write(place, wanted=self.version_of(place[1].key, which))
+
+    @rule(place=strategies.placed(), data=st.data())
+    def put_dedup(self, place: tuple[Pins, MemoryItem], data: st.DataObject) -> None:
+        """Write unless the content is there, which it often is."""
+        pins, item = place
+        seen = self.model.seen(pins)
+        if seen:
+            twin = data.draw(st.sampled_from([item_fields(item), *seen]))
+            names = ("namespace", "kind", "content", "user_id", "session_id")
+            item = msgspec.structs.replace(item, **{name: twin[name] for name in names})
+        self._write((pins, item), dedup=True)
+
+    def _write(
+        self, place: tuple[Pins, MemoryItem], *, ttl: int | None = None, wanted: int | None = None, dedup: bool = False
+    ) -> None:
+        pins, item = place
         view, how = self.view(pins), "content" if dedup else None
-        wanted = 0 if expect == "absent" else self.version_of(item.key, expect)
         expires = None if ttl is None else self.model.now + ttl * SECOND
         if wanted == 0:
             call = view.add(item, ttl=ttl, dedup=how)
@@ -225,12 +257,11 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.run(call) is True
             del self.model.records[key]
 
-    @rule(pins=strategies.views, where=strategies.filters)
+    @rule(pins=strategies.views, where=strategies.narrow)
     def delete_where(self, pins: Pins, where: Any) -> None:
         """Delete what a filter finds in a view."""
         doomed = self.model.seen(pins, where)
-        under = () if not where else None
-        assert self.run(self.view(pins).delete_where(where, under=under)) == len(doomed)
+        assert self.run(self.view(pins).delete_where(where)) == len(doomed)
         for record in doomed:
             del self.model.records[record["namespace"], record["id"]]
 
@@ -240,6 +271,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.model.now = self.clock()
 
+    @precondition(lambda self: self.model.expired())
     @rule()
     def sweep(self) -> None:
         """Reclaim what has expired."""
@@ -253,7 +285,8 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Close, and open another store on the same data."""
         self.run(self.store.close())
-        self.store = self.open()
+        self.store = self.make(self.place, clock=self.clock, sweep_interval=None)
+        self.run(self.store.open())
 
     # --- reading -------------------------------------------------------------------------------
 

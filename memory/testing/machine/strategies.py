@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from memory.model import MemoryItem
@@ -17,6 +18,8 @@ WORDS = ["marmot", "whistle", "marmots", "grass", "river", "the"]
 SCALARS: list[Any] = [None, True, False, 0, 1, 1.0, -0.0, 2**53, 2**53 + 1, 1.5, "", "a", "ab", "é"]
 
 VIEWS = [
+    Pins(),
+    Pins(),
     Pins(),
     Pins(user_id="ann"),
     Pins(user_id="bob"),
@@ -71,6 +74,21 @@ def items(draw: st.DrawFn) -> MemoryItem:
     )
 
 
+@st.composite
+def placed(draw: st.DrawFn) -> tuple[Pins, MemoryItem]:
+    """A view, and an item that mostly lies inside it."""
+    pins, item = draw(views), draw(items())
+    if draw(st.integers(0, 4)):
+        path = item.namespace if pins.holds_path(item.namespace) else pins.path
+        mine = {name: getattr(pins, name) or getattr(item, name) for name in ("user_id", "session_id")}
+        item = msgspec.structs.replace(item, namespace=path, **mine)
+    return pins, item
+
+
+batches = st.lists(items(), min_size=4, max_size=12, unique_by=lambda item: item.key)
+"""What a program begins with."""
+
+
 def _operators(value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     one = st.tuples(st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$contains"]), value)
     many = st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(value, max_size=3))
@@ -95,15 +113,18 @@ _PLACES = [
 leaves = st.tuples(
     st.sampled_from(_PLACES), _operators(st.one_of(values, st.sampled_from(["note", "ann", "red"])))
 ).map(lambda pair: dict([pair]))
-filters = st.one_of(
-    st.none(),
-    st.recursive(
-        leaves,
-        lambda inner: st.one_of(
-            st.fixed_dictionaries({"$not": inner}),
-            st.fixed_dictionaries({"$and": st.lists(inner, min_size=1, max_size=3)}),
-            st.fixed_dictionaries({"$or": st.lists(inner, min_size=1, max_size=3)}),
-        ),
-        max_leaves=4,
+nested = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.fixed_dictionaries({"$not": inner}),
+        st.fixed_dictionaries({"$and": st.lists(inner, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"$or": st.lists(inner, min_size=1, max_size=3)}),
     ),
+    max_leaves=4,
 )
+filters = st.one_of(st.none(), leaves, nested)
+narrow = st.one_of(
+    keys.map(lambda key: {"id": {"$eq": key[1]}}),
+    st.fixed_dictionaries({"$and": st.tuples(leaves, leaves, leaves).map(list)}),
+)
+"""Filters that find few items, for what deletes them."""
