@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from heapq import nsmallest
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
@@ -15,9 +14,9 @@ from typing import Any, ClassVar
 import msgspec
 from sortedcontainers import SortedDict
 
-from memory.codec import decode
+from memory.backends.in_memory.terms import Record, SortKey, TermIndex
 from memory.filters import Filter, predicate
-from memory.model import MemoryItem, key_order, path_bytes
+from memory.model import key_order, path_bytes
 from memory.ops import (
     ABSENT,
     ANY,
@@ -45,31 +44,11 @@ from memory.ops import (
 )
 from memory.search.text import Matcher
 from memory.store import Capabilities, MemoryStore
-from memory.store.base import SLICE_SECONDS
 from memory.store.fallbacks import best_candidates, key_of
 from memory.store.types import Durability
 
-SortKey = tuple[bytes, bytes]
-Analyse = Callable[[str], Awaitable[tuple[dict[str, int], int]]]
 STEP = 64
 GRAVE_MICROS = 86_400_000_000
-
-
-class _Record(msgspec.Struct, gc=False):
-    """A row with what its writes and indexes need."""
-
-    row: Row
-    owner: Owner
-    token: bytes
-    digest: bytes
-    item: MemoryItem | None = None
-    """Decoded at the first filter that looks at it; never handed out, so nobody can change it."""
-
-    def decoded(self) -> MemoryItem:
-        item = self.item
-        if item is None:
-            item = self.item = decode(self.row)
-        return item
 
 
 class InMemoryStore(MemoryStore):
@@ -86,13 +65,13 @@ class InMemoryStore(MemoryStore):
         return "none"
 
     async def _open(self) -> None:
-        self._records: SortedDict[SortKey, _Record] = SortedDict()
+        self._records: SortedDict[SortKey, Record] = SortedDict()
         self._graves: dict[SortKey, tuple[int, bytes, int]] = {}
         self._digests: dict[bytes, set[SortKey]] = {}
         self._events: list[Event] = []
         self._last_event = 0
         self._version = 0
-        self._terms = _TermIndex()
+        self._terms = TermIndex()
 
     async def _close(self) -> None:
         if not hasattr(self, "_terms"):
@@ -162,7 +141,7 @@ class InMemoryStore(MemoryStore):
                 count=old.row.count + op.accesses,
                 expires=op.expires if op.set_expiry else old.row.expires,
             )
-            self._records[key] = _Record(row, old.owner, op.token, old.digest)
+            self._records[key] = Record(row, old.owner, op.token, old.digest)
             self._log(op, removed=False, owner=old.owner, was=old.owner)
             return Result(Status.DONE, row)
         self._place(key, None)
@@ -170,7 +149,7 @@ class InMemoryStore(MemoryStore):
         self._log(op, removed=True, owner=None, was=old.owner)
         return Result(Status.DONE, msgspec.structs.replace(old.row, version=self._version))
 
-    def _repeat(self, op: Write, key: SortKey, record: _Record | None) -> Result | None:
+    def _repeat(self, op: Write, key: SortKey, record: Record | None) -> Result | None:
         """What a repeat of a write finds: its own first result, an undecidable state, or None: it may be applied."""
         version, token = (0, b"") if record is None else (record.row.version, record.token)
         if record is None and key in self._graves:
@@ -179,7 +158,7 @@ class InMemoryStore(MemoryStore):
             return Result(Status.DONE, None if record is None else record.row)
         return Result(Status.UNKNOWN) if version > (op.floor or 0) else None
 
-    def _put(self, op: Put, key: SortKey, old: _Record | None) -> Result:
+    def _put(self, op: Put, key: SortKey, old: Record | None) -> Result:
         if op.dedup:
             for twin in sorted(self._digests.get(op.digest, ())):
                 row = self._records[twin].row
@@ -202,12 +181,12 @@ class InMemoryStore(MemoryStore):
         elif old is not None:
             row.created, row.accessed, row.count = old.row.created, old.row.accessed, old.row.count
         owner = (item.user_id, item.agent_id, item.session_id)
-        self._place(key, _Record(row, owner, op.token, op.digest))
+        self._place(key, Record(row, owner, op.token, op.digest))
         if self.feed:
             self._log(op, removed=False, owner=owner, was=None if old is None else old.owner)
         return Result(Status.DONE, row)
 
-    def _place(self, key: SortKey, record: _Record | None) -> None:
+    def _place(self, key: SortKey, record: Record | None) -> None:
         """Put a record (or nothing) under a key, and keep the digests and the list of terms to index in step."""
         before = self._records.get(key)
         if before is not None and (record is None or record.digest != before.digest):
@@ -262,7 +241,7 @@ class InMemoryStore(MemoryStore):
                 rows.append(None)
         return rows
 
-    async def _walk(self, scope: Scope, after: SortKey | None) -> AsyncIterator[list[tuple[SortKey, _Record]]]:
+    async def _walk(self, scope: Scope, after: SortKey | None) -> AsyncIterator[list[tuple[SortKey, Record]]]:
         """Records in the scope's namespaces in key order, a step at a time, other tasks running in between."""
         path = path_bytes(scope.path)
         start, inclusive = ((path, b""), True) if after is None else (after, False)
@@ -279,7 +258,7 @@ class InMemoryStore(MemoryStore):
 
     async def _matching(
         self, scope: Scope, where: Filter | None, now: int, after: SortKey | None = None
-    ) -> AsyncIterator[list[tuple[SortKey, _Record]]]:
+    ) -> AsyncIterator[list[tuple[SortKey, Record]]]:
         """Live records in scope that satisfy the filter, a step at a time."""
         accept = predicate(where)
         async for records in self._walk(scope, after):
@@ -310,7 +289,7 @@ class InMemoryStore(MemoryStore):
         start = None
         if op.after is not None:
             start = (sign * (op.after.value or 0), key_order((op.after.namespace, op.after.id)))
-        best: list[tuple[float, SortKey, _Record]] = []
+        best: list[tuple[float, SortKey, Record]] = []
         async for records in self._matching(op.scope, op.where, op.now):
             fresh = [(sign * value(record), key, record) for key, record in records]
             fresh = [entry for entry in fresh if start is None or entry[:2] > start]
@@ -373,45 +352,9 @@ class InMemoryStore(MemoryStore):
         return {"records": len(self._records)}
 
 
-_VALUES: dict[str, Callable[[_Record], float]] = {
+_VALUES: dict[str, Callable[[Record], float]] = {
     "created_at": lambda record: record.row.created,
     "updated_at": lambda record: record.row.updated,
     "accessed_at": lambda record: record.row.accessed,
     "importance": lambda record: record.decoded().importance,
 }
-
-
-class _TermIndex:
-    """Term -> keys, brought up to date when a search wants it."""
-
-    def __init__(self) -> None:
-        self.stale: set[SortKey] = set()
-        self.counts: dict[SortKey, tuple[dict[str, int], int]] = {}
-        self.keys: dict[str, set[SortKey]] = {}
-        self._lock = asyncio.Lock()
-
-    async def refresh(self, records: Mapping[SortKey, _Record], analyse: Analyse) -> None:
-        """Index what was written since. Other tasks run in between; what they write waits for the next search."""
-        async with self._lock:
-            started = time.perf_counter()
-            for key in list(self.stale):
-                if time.perf_counter() - started > SLICE_SECONDS:
-                    await asyncio.sleep(0)
-                    started = time.perf_counter()
-                self.stale.discard(key)
-                for term in self.counts.pop(key, ({}, 0))[0]:
-                    self.keys[term].discard(key)
-                record = records.get(key)
-                if record is None:
-                    continue
-                counts = await analyse(record.decoded().searchable)
-                if records.get(key) is not record:
-                    self.stale.add(key)  # written again while a long text was analysed
-                    continue
-                self.counts[key] = counts
-                for term in counts[0]:
-                    self.keys.setdefault(term, set()).add(key)
-
-    def holding(self, terms: Sequence[str]) -> list[SortKey]:
-        """Keys of the records that hold any of the terms."""
-        return list(set().union(*(self.keys.get(term, ()) for term in terms)))
