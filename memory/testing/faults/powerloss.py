@@ -23,6 +23,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 
 from memory.testing.faults.disk import Disk, Dropped, Event, Recorder, RecordingVFS
@@ -99,9 +100,11 @@ def record_main(make: Factory, settings: Settings, mode: str, path: Path, target
         for session in range(settings.sessions):
             async with make(path, synchronous=synchronous, vfs=_VFS, **settings.options) as store:
                 writer = Writer(store, lines.append, writer=session + 1, slot=0, seed=settings.seed + session, now=now)
-                writing = True
-                await writer.run(3, max(1, settings.operations // settings.sessions // 3))
-                writing = False
+                for _ in range(2):
+                    writing = True
+                    await writer.run(3, max(1, settings.operations // settings.sessions // 6))
+                    writing = False
+                    _checkpoint(path, synchronous)
 
     asyncio.run(live())
     vfs.unregister()
@@ -110,6 +113,14 @@ def record_main(make: Factory, settings: Settings, mode: str, path: Path, target
 
 def _setting(mode: str) -> str:
     return "full" if mode == "failing" else mode
+
+
+def _checkpoint(path: Path, synchronous: str) -> None:
+    """Bring the log into the file, as another process would, so that the next writes begin the log anew."""
+    db = apsw.Connection(str(path), vfs=_VFS)
+    db.execute(f"PRAGMA synchronous={synchronous}").fetchall()
+    db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    db.close()
 
 
 def images(disk: Disk, rng: random.Random, variants: int) -> Iterator[tuple[str, dict[str, bytes]]]:
