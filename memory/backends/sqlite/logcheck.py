@@ -6,6 +6,7 @@ most one unfinished commit there; more commits of the same generation behind the
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def unreachable_commits(db: apsw.Connection, path: str) -> int:
 
 
 def _commits_behind(path: str, reached: int, page_size: int) -> int:
+    """The most commits behind the end that follow each other without a gap.
+
+    Each frame's checksum goes on from that of the frame before. Writes that failed or were rolled back leave frames of
+    this generation too, also with a commit; but the next writer starts again at the same place, so a commit is followed by
+    a frame that goes on from it only if it had been acknowledged.
+    """
     try:
         log = Path(f"{path}-wal").open("rb")
     except FileNotFoundError:
@@ -48,23 +55,34 @@ def _commits_behind(path: str, reached: int, page_size: int) -> int:
         if not _is_sound(header):
             # 32 bytes are one sector, so this is no torn write. The first frame knows the generation.
             salts = log.read(16)[8:]
-        found, number = 0, reached
-        while True:
-            log.seek(_HEADER + number * (_FRAME + page_size))
-            frame = log.read(_FRAME)
-            if len(frame) < _FRAME:
-                return found
-            found += frame[8:16] == salts and any(frame[4:8])
-            number += 1
+        order = ">" if header[:4] == _MAGIC[1] else "<"
+        most = run = 0
+        before = b""
+        log.seek(_HEADER + reached * (_FRAME + page_size))
+        while len(frame := log.read(_FRAME)) == _FRAME:
+            if frame[8:16] != salts:  # of an earlier generation: the usual case, not worth reading
+                run, before = 0, b""
+                log.seek(page_size, os.SEEK_CUR)
+                continue
+            page = log.read(page_size)
+            if not run or len(page) < page_size or _checksum(order, before, frame[:8] + page) != frame[16:24]:
+                run = 0
+            run += any(frame[4:8])
+            most, before = max(most, run), frame[16:24]
+        return most
 
 
 def _is_sound(header: bytes) -> bool:
     if header[:4] not in _MAGIC:
         return False
-    order = "<" if header[:4] == _MAGIC[0] else ">"
-    one = two = 0
-    words = struct.unpack(order + "6I", header[:24])
+    return _checksum("<" if header[:4] == _MAGIC[0] else ">", bytes(8), header[:24]) == header[24:32]
+
+
+def _checksum(order: str, before: bytes, data: bytes) -> bytes:
+    """The log's own checksum (sqlite.org/fileformat2.html#checksum_algorithm), going on from the one before."""
+    one, two = struct.unpack(">2I", before)
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for a, b in zip(words[::2], words[1::2], strict=True):
         one = (one + a + two) & 0xFFFFFFFF
         two = (two + b + one) & 0xFFFFFFFF
-    return struct.pack(">2I", one, two) == header[24:32]
+    return struct.pack(">2I", one, two)

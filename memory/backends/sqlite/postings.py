@@ -228,7 +228,8 @@ class Postings:
             "ORDER BY items.created DESC, items.key LIMIT ?",
             (numbers(undecided.tolist()), CANDIDATES_PER_TERM - len(above)),
         )
-        return np.sort(np.concatenate([np.array([doc for (doc,) in ranked], dtype=np.int64), above]))
+        chosen: Array = np.sort(np.concatenate([np.array([doc for (doc,) in ranked], dtype=np.int64), above]))
+        return chosen
 
     def _has_unordered(self) -> bool:
         return int(scalar(self.db, "SELECT min(doc) FROM items") or 0) < 0

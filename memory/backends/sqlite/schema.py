@@ -235,8 +235,8 @@ def _look_at(path: str) -> None:
     if found.st_size:
         with file.open("rb") as stream:
             head = stream.read(16)
-        # Beside a journal SQLite decides: it may be a creation that was cut short, to be rolled back.
-        if head != b"SQLite format 3\0" and not Path(f"{path}-journal").exists():
+        # Zeros, or a journal beside it: a creation that is under way or was cut short, which SQLite takes care of.
+        if head != b"SQLite format 3\0" and any(head) and not Path(f"{path}-journal").exists():
             raise BackendUnavailable(
                 f"{path} is not a SQLite database; name another file, or restore a backup if this was one", path=path
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import math
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ import apsw
 from memory.errors import Closed
 
 T = TypeVar("T")
+_NAME = "memory-"
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
@@ -64,7 +66,7 @@ class Worker:
         self.turn = threading.Lock()
         """Held by whoever uses the connection."""
         self.db: apsw.Connection | None = None
-        self.thread = threading.Thread(target=self._work, name=f"memory-{name}", daemon=True)
+        self.thread = threading.Thread(target=self._work, name=f"{_NAME}{name}", daemon=True)
         self.thread.start()
         _workers.add(self)
 
@@ -170,7 +172,9 @@ class Breather:
     __slots__ = ("_next",)
 
     def __init__(self) -> None:
-        self._next = time.perf_counter() + 0.0005
+        # On the loop itself there is nobody to let run.
+        in_worker = threading.current_thread().name.startswith(_NAME)
+        self._next = time.perf_counter() + 0.0005 if in_worker else math.inf
 
     def breathe(self) -> None:
         """Call this often."""

@@ -118,7 +118,13 @@ class Writer:
 
     def _kick(self) -> None:
         self._kicked = False
-        if not (time.perf_counter() > self._quick_from and self._at_once()):
+        done = False
+        if time.perf_counter() > self._quick_from:
+            try:
+                done = self._at_once()
+            except Exception as error:  # noqa: BLE001 - callers wait: the thread goes on from here
+                _log.warning("write failed", path=self._path, error=error)
+        if not done:
             self.worker.post(self._drain)
 
     def _at_once(self) -> bool:
@@ -144,8 +150,15 @@ class Writer:
                 return False
             finally:
                 db.set_busy_timeout(round(self._patience * 1000))
+            try:
+                db.execute("COMMIT")
+            except apsw.Error as error:
+                if isinstance(error, apsw.BusyError) or is_full(error, db):
+                    _roll_back(db)
+                    return False
+                outcome = self._unknown(group)
             self._waiting.clear()
-            self._deliver(group, self._finish(db, group, outcome))
+            self._deliver(group, outcome)
         finally:
             self.worker.turn.release()
             now = time.perf_counter()
@@ -176,17 +189,19 @@ class Writer:
                 try:
                     outcome = self._commit(self.worker.connected(), group)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
-                    _log.warning("write failed", path=self._path, writes=len(group), error=error)
-                    failure = (
-                        translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
-                    )
-                    if not isinstance(error, apsw.BusyError):
-                        self.worker.discard()  # nobody knows its state; the next group gets a new one
-                    for request in group:
-                        request.job.settle(None, failure)
+                    self._fail(group, error)
                 else:
                     self._settle(group, outcome)
             self._checkpoint_if_long()
+
+    def _fail(self, group: list[_Request], error: BaseException) -> None:
+        """Nothing of the group was written: tell its callers. Holding the turn."""
+        _log.warning("write failed", path=self._path, writes=len(group), error=error)
+        failure = translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
+        if not isinstance(error, apsw.BusyError):
+            self.worker.discard()  # nobody knows its state; the next group gets a new one
+        for request in group:
+            request.job.settle(None, failure)
 
     def _checkpoint_if_long(self) -> None:
         if self._log_pages < CHECKPOINT_PAGES:
