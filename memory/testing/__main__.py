@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 steps=asked.steps,
                 shrink=not asked.no_shrink,
             )
-        except AssertionError as error:
-            sys.stderr.write(f"{asked.backend} and the model disagree: {error}\n" + "\n".join(error.__notes__) + "\n")
+        except Exception as error:
+            sys.stderr.write(f"{asked.backend} and the model disagree: ")
+            traceback.print_exception(error)  # with the program, as notes
             return 1
     seconds = time.perf_counter() - started
     sys.stdout.write(

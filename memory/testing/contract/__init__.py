@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import cast
 
 from memory.store import MemoryStore
+from memory.testing.contract.agreeing import Agreeing
 from memory.testing.contract.cancelling import Calm, Cancelling
 from memory.testing.contract.dedup import Dedup
 from memory.testing.contract.expiry import Expiring, Sweeping
@@ -45,6 +46,7 @@ class OperationsContract(
     Writing,
     Reading,
     Filtering,
+    Agreeing,
     Ordering,
     Expiring,
     Versions,

@@ -100,10 +100,11 @@ class Updating(Suite):
 
     async def test_a_patch_that_breaks_a_limit_changes_nothing(self, store: MemoryStore) -> None:
         first = await store.put(item(content={"a": 1}))
-        for bad in (
+        refused: tuple[dict[str, Any], ...] = (
             {"importance": 2.0}, {"kind": ""}, {"metadata": [1]}, {"tags": ("",)}, {"content": {"x": float("inf")}},
             {"metadata": {"big": "x" * 300_000}}, {"user_id": "\0"}, {"text": 5}, {"ttl": -1},
-        ):  # fmt: skip
+        )  # fmt: skip
+        for bad in refused:
             with pytest.raises(InvalidItem):
                 await store.update("a", **bad)
         assert await store.get("a") == first

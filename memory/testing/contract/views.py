@@ -27,14 +27,15 @@ class Views(Suite):
 
     async def test_a_view_lists_counts_and_streams_only_its_own(self, store: MemoryStore) -> None:
         await plant(store)
-        for pins, expected in (
+        cases: tuple[tuple[dict[str, Any], int], ...] = (
             ({"user_id": "ann"}, 6),
             ({"user_id": "ann", "session_id": "s1"}, 3),
             ({"namespace": ("app",)}, 4),
             ({"under": ("app",)}, 8),
             ({"under": ("app",), "user_id": "bob", "session_id": "s2"}, 2),
             ({"namespace": ("app",), "user_id": "nobody"}, 0),
-        ):
+        )
+        for pins, expected in cases:
             view = store.scoped(**pins)
             found = await walk(view, limit=3)
             assert len(found) == await view.count() == expected, pins
@@ -90,7 +91,11 @@ class Views(Suite):
 
     async def test_a_view_refuses_items_of_others(self, store: MemoryStore) -> None:
         view = store.scoped(under=("team",), user_id="ann", session_id="s")
-        for bad in ({"user_id": "bob"}, {"session_id": "t"}, {"namespace": ("other",)}, {"namespace": ("teams",)}):
+        others: tuple[dict[str, Any], ...] = (
+            *({"user_id": "bob"}, {"session_id": "t"}),
+            *({"namespace": ("other",)}, {"namespace": ("teams",)}),
+        )
+        for bad in others:
             with pytest.raises(InvalidItem):
                 await view.put(item(**bad))
             with pytest.raises(InvalidItem):
