@@ -65,7 +65,7 @@ class InMemoryStore(MemoryStore):
         return "none"
 
     async def _open(self) -> None:
-        self._records: SortedDict[SortKey, Record] = SortedDict()
+        self._records: Any = SortedDict()  # SortKey -> Record; the library has no types
         self._graves: dict[SortKey, tuple[int, bytes, int]] = {}
         self._digests: dict[bytes, set[SortKey]] = {}
         self._events: list[Event] = []

@@ -53,8 +53,9 @@ def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]]) 
 
 def _differences(before: Record, after: Record, names: list[str]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     one = after.put
-    assert one is not None and type(one.op) is Put
-    columns = list(_ALWAYS)
+    assert one is not None
+    assert type(one.op) is Put
+    columns: list[str] = list(_ALWAYS)
     values: list[Any] = [after.version, after.updated, after.token, after.crc, after.seal(), one.op.body]
     for name in _COMPARED:
         value = getattr(after, name)

@@ -107,16 +107,22 @@ def _ranged(part: Compare, fields: Mapping[tuple[str, ...], int]) -> list[Driver
     """Ranges of time and importance. The partial indexes hold only what differs from a fresh record."""
     root = part.path[0]
     said = compile_filter(part, fields).predicate
-    if said is None or said is NEVER:
+    if said is None or said is NEVER or part.value is None:
         return []
     if root == "created_at":
         return [Driver("items_created", said)]
-    if root == "expires_at" and part.value is not None:
+    if root == "expires_at":
         return [Driver("items_expires", said)]
-    if root == "importance":
-        misses_default = {"eq": part.value != 0.5, "gt": part.value >= 0.5, "gte": part.value > 0.5,
-                          "lt": part.value <= 0.5, "lte": part.value < 0.5}[part.op]  # fmt: skip
-        if misses_default:
+    if root == "importance" and isinstance(part.value, int | float):
+        value = float(part.value)
+        beside_default = {
+            "eq": value != 0.5,
+            "gt": value >= 0.5,
+            "gte": value > 0.5,
+            "lt": value <= 0.5,
+            "lte": value < 0.5,
+        }
+        if beside_default[part.op]:
             return [Driver("items_importance", Sql(f"items.importance <> 0.5 AND {said.text}", said.params))]
     return []
 
