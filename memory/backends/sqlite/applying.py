@@ -82,7 +82,8 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record]) -> None:
     for r in new:
         breather.breathe()
         one = r.put
-        assert one is not None and type(one.op) is Put
+        assert one is not None
+        assert type(one.op) is Put
         doc = doc_of(r)
         rows.append(
             (

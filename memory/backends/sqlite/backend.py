@@ -98,6 +98,7 @@ class SqliteStore(MemoryStore):
 
     @property
     def durability(self) -> Durability:
+        """What survives after an acknowledged write, as ``synchronous`` says."""
         return "power" if SYNCHRONOUS[self.synchronous] == "power" else "process"
 
     # --- lifecycle -----------------------------------------------------------------------------

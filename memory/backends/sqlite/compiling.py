@@ -274,7 +274,7 @@ def _json(compare: Compare, where: str) -> tuple[Sql, bool] | None:
 
 
 def _json_contains(value: Any, where: str) -> tuple[Sql, bool] | None:
-    each = f"json_type({_BODY}, ?) = 'array' AND EXISTS (SELECT 1 FROM json_each({_BODY}, ?) e WHERE "
+    each = f"json_type({_BODY}, ?) = 'array' AND EXISTS (SELECT 1 FROM json_each({_BODY}, ?) e WHERE "  # noqa: S608 - our own text
     if value is None:
         return Sql(f"({each}e.type = 'null'))", (where, where)), True
     if isinstance(value, bool):

@@ -54,9 +54,9 @@ class _Search:
     """One match, within one read transaction."""
 
     def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> None:
-        import numpy
+        import numpy as np
 
-        self.np = numpy
+        self.np = np
         self.db = db
         self.op = op
         self.lists = Postings(db, op, predicate, memo)
@@ -137,8 +137,8 @@ class _Search:
         if len(listed) <= 1:
             only: Array = listed[0] if listed else np.empty(0, dtype=np.int64)
             return only
-        docs: Array = np.sort(np.concatenate(listed))  # np.unique hashes first, at twice the cost
-        docs = docs[np.concatenate(([True], docs[1:] != docs[:-1]))]
+        merged = np.sort(np.concatenate(listed))  # np.unique hashes first, at twice the cost
+        docs: Array = merged[np.concatenate(([True], merged[1:] != merged[:-1]))]
         return docs
 
     def _scores(self, scorer: Scorer, counts: Array, docs: Array) -> Any:

@@ -97,12 +97,15 @@ class Record(msgspec.Struct, gc=False):
 
     @property
     def owner(self) -> Owner:
+        """(user, agent, session)."""
         return (self.user, self.agent, self.session)
 
     def live(self, now: int) -> bool:
+        """Whether it has not expired."""
         return self.expires is None or self.expires > now
 
     def seal(self) -> int:
+        """The seal over what the store says of it."""
         return seal(
             self.key, self.version, self.created, self.updated, self.accessed, self.count, self.expires, self.kind,
             self.user, self.agent, self.session, self.importance, self.embedder, self.crc, self.vcrc,

@@ -93,12 +93,12 @@ class Postings:
     """Lists of doc numbers, ascending. Within one read transaction."""
 
     def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> None:
-        import numpy
+        import numpy as np
 
         self.memo = memo
         self.version: int = scalar(db, "SELECT version FROM counter")
 
-        self.np = numpy
+        self.np = np
         self.db = db
         self.op = op
         self.tokens = scope_tokens(op.scope)
@@ -108,7 +108,7 @@ class Postings:
         self.expired = self._expired()
         self.gone = 0 if self.expired is None else len(self.expired)
         self.filtered = predicate is not None or self.expired is None
-        self.nothing = numpy.empty(0, dtype=numpy.int64)
+        self.nothing = np.empty(0, dtype=np.int64)
         self._unordered: Array | None = None
         self._newest: dict[str, Array] = {}
 

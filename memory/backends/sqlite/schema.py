@@ -154,7 +154,7 @@ def _prepare(path: str, wanted: Wanted) -> None:
     try:
         db = connect(path, busy_timeout=wanted.busy_timeout, vfs=wanted.vfs, create=True)
         if db.readonly("main"):
-            raise apsw.ReadOnlyError()
+            raise apsw.ReadOnlyError
         application, version = (db.pragma(name) for name in ("application_id", "user_version"))
         _judge(path, application, version, empty=db.pragma("schema_version") == 0)
         if db.pragma("journal_mode") != "wal" and scalar(db, "PRAGMA journal_mode = wal") != "wal":

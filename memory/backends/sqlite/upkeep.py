@@ -145,7 +145,7 @@ def backup_rows(path: str, size: int, busy_timeout: float) -> Generator[list[Row
         while True:
             found = fetch(
                 db,
-                f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key > ? ORDER BY key LIMIT ?",
+                f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key > ? ORDER BY key LIMIT ?",  # noqa: S608 - our own column names
                 (after, size),
             )
             if not found:
