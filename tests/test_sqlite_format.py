@@ -1,0 +1,43 @@
+"""The first layout of the file, kept for ever: whatever changes, this file opens and says the same."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from memory import F, ManualClock
+from memory.backends.sqlite import SqliteStore
+
+FIRST = Path(__file__).parent / "fixtures" / "sqlite-v1.db"
+
+
+async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_path: Path) -> None:
+    shutil.copy(FIRST, tmp_path / "m.db")
+    clock = ManualClock()
+    clock.advance(2)
+    async with SqliteStore(tmp_path / "m.db", clock=clock, feed=True) as store:
+        assert (await store.verify()).ok
+        assert await store.count() == 11
+        assert await store.namespaces() == [("default",), ("team", "agent0"), ("team", "agent1")]
+        third = await store.get("item-3", namespace=("team", "agent1"))
+        assert third is not None
+        assert third.content == "The marmot number 3 whistles in the mountains"
+        assert third.tags == ("alps",)
+        assert third.metadata == {"score": 3, "deep": {"a.b": [1, None, True, -0.0]}}
+        assert third.embedding.tolist() == [3, 1, 2, 3]
+        assert third.created_at == third.updated_at
+        odd = await store.get("é\u0301😀")
+        assert odd is not None
+        assert odd.content == {"text": "naïve café", "n": 2**53 + 1, "nul": "a\0b"}
+        assert [item.id for item in await store.list(F.metadata.score >= 7)] == ["item-8", "item-7"]
+        assert [hit.item.id for hit in await store.search("sleeping marmot", limit=1)] == ["item-1"]
+        assert [item.id for item in await store.list(F.tags.contains("alps"))] == ["item-0", "item-6", "item-3"]
+        touched = await store.get("item-2", namespace=("team", "agent0"))
+        assert touched is not None
+        assert touched.access_count == 1
+        clock.advance(60)
+        assert await store.get("short-lived") is None
+        assert await store.sweep() == 1
+        stored = await store.put(third)
+        assert stored.version > third.version
+        assert (await store.verify()).ok
