@@ -291,6 +291,10 @@ async def test_verify_finds_what_is_derived_and_wrong_and_repair_mends_it(tmp_pa
 
 
 async def test_close_while_writes_wait_finishes_them(tmp_path: Path) -> None:
+    def threads() -> set[int | None]:
+        return {one.ident for one in threading.enumerate() if one.name.startswith("memory-sqlite")}
+
+    before = threads()  # of other tests' stores that were left open on purpose
     store = await SqliteStore(tmp_path / "m.db").open()
     tasks = [asyncio.create_task(store.put(MemoryItem(content="x", id=f"{i}"))) for i in range(50)]
     await asyncio.sleep(0)
@@ -298,6 +302,6 @@ async def test_close_while_writes_wait_finishes_them(tmp_path: Path) -> None:
     await store.close()
     done = [await task for task in tasks]
     assert len(done) == 50
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("memory-sqlite")]
+    assert not threads() - before
     async with SqliteStore(tmp_path / "m.db") as store:
         assert await store.count() == 50
