@@ -161,7 +161,7 @@ def _expect(
     text = term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id) if counts else None
     # As sets: in which order the words of a dict's values were said, the body does not know.
     if (text is None) != (row[24] is None) or (
-        text is not None and sorted(text.split(" ")) != sorted(row[24].split(" "))
+        text is not None and sorted(text.split(" ")) != sorted(str(row[24]).split(" "))
     ):
         problems.append(Problem("stored terms", item.key, "they disagree with the text"))
     if text is None:
@@ -185,7 +185,7 @@ def _compare_terms(
 ) -> None:
     waiting = fetch(db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
     for doc, terms in waiting:
-        for token in terms.split(" "):
+        for token in str(terms or "").split(" "):
             sums = expected.setdefault(token, [0, 0])
             sums[0] -= 1
             sums[1] -= _mark(doc)
