@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import sys
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -318,8 +320,13 @@ class MemoryStore(Upkeep, ABC):
             self._analyser = Analyser(self.language)
         return self._analyser
 
+    async def _vectors_ready(self) -> None:
+        """Load numpy in a thread before the first vector, since its import takes longer than the loop may be held."""
+        if "numpy" not in sys.modules:
+            await asyncio.to_thread(importlib.import_module, "numpy")
+
     async def _filled(self, op: Scan) -> list[tuple[Row, MemoryItem]]:
-        return await filled(self._do_scan, op, self._slices)
+        return await filled(self, op)
 
     async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
         """The things in pieces, letting other tasks run about every millisecond."""

@@ -18,6 +18,7 @@ from memory.sync import blocking, blocking_iterator
 
 if TYPE_CHECKING:
     from memory.filters import Where
+    from memory.store.base import MemoryStore
 
 ORDERS: tuple[OrderField, ...] = ("key", "created_at", "updated_at", "accessed_at", "importance")
 _ORDERS = {sign + name: Order(name, descending=bool(sign)) for name in ORDERS for sign in ("", "-")}
@@ -65,6 +66,8 @@ class Reads(Bound):
         row = (await store._do_read(Read(keys=(key,), now=store._clock(), scope=self._scope)))[0]
         if row is None:
             return None
+        if row.embedding is not None:
+            await store._vectors_ready()
         if store._tracker is not None:
             store._tracker.saw(key, self._scope)
         return decode(row)
@@ -79,6 +82,8 @@ class Reads(Bound):
         for start in range(0, len(keys), MAX_LIMIT):
             part = keys[start : start + MAX_LIMIT]
             rows = await store._do_read(Read(keys=part, now=store._clock(), scope=self._scope))
+            if any(row is not None and row.embedding is not None for row in rows):
+                await store._vectors_ready()
             async for batch in store._slices(rows):
                 items += [None if row is None else decode(row) for row in batch]
         if store._tracker is not None:
@@ -186,15 +191,17 @@ class Reads(Bound):
     namespaces_sync = blocking(namespaces)
 
 
-async def filled(scan: Any, op: Scan, slices: Any) -> list[tuple[Row, MemoryItem]]:
+async def filled(store: MemoryStore, op: Scan) -> list[tuple[Row, MemoryItem]]:
     """Rows with their items, ``op.limit`` of them if there are as many: pages on where the engine's answer is a superset."""
     accept = predicate(op.where) if op.where is not None else None
     found: list[tuple[Row, MemoryItem]] = []
     after, limit = op.after, op.limit
     while True:
-        page: Page = await scan(_again(op, after, limit))
+        page: Page = await store._do_scan(_again(op, after, limit))
+        if any(row.embedding is not None for row in page.rows):
+            await store._vectors_ready()
         last: tuple[Row, MemoryItem] | None = None
-        async for batch in slices(page.rows):
+        async for batch in store._slices(page.rows):
             for row in batch:
                 last = (row, decode(row))
                 if page.exact or accept is None or accept(last[1]):

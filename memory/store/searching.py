@@ -146,6 +146,8 @@ async def _score(store: MemoryStore, scorer: Scorer, candidates: list[Candidate]
         # Every candidate that ties with the last place is decoded too: ties are decided by key.
         least = heapq.nlargest(limit, (score for score, _ in scored))[-1]
         scored = [pair for pair in scored if pair[0] >= least]
+    if any(candidate.row.embedding is not None for _, candidate in scored):
+        await store._vectors_ready()
     found: list[_Found] = []
     async for batch in store._slices(scored):
         found += [_Found(decode(c.row), c.counts, c.length, score, score) for score, c in batch]

@@ -118,6 +118,8 @@ class Transfers(Writes):
             number = 0
             while lines := await to_the_end(_some_lines, opened[0]):
                 ops: list[tuple[int, Put]] = []
+                if any(b'"embedding"' in line for line in lines):
+                    await store._vectors_ready()
                 async for batch in store._slices(lines):
                     for line in batch:
                         number += 1
@@ -188,7 +190,10 @@ async def to_the_end(call: Callable[..., T], *arguments: Any) -> T:
 
 def _open(path: Path, mode: str, opened: list[IO[bytes]]) -> None:
     """Open a file into a list, where it is found and closed even if the task that asked was cancelled."""
-    opened.append(path.open(mode))
+    try:
+        opened.append(path.open(mode))
+    except OSError as error:
+        raise InvalidItem(f"{path} cannot be opened: {error.strerror or error}", field="path") from None
 
 
 @asynccontextmanager

@@ -118,5 +118,8 @@ class Upkeep(Operations):
 
 
 def _is_jsonl(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(1) in (b"{", b"")
+    try:
+        with path.open("rb") as file:
+            return file.read(1) in (b"{", b"")
+    except OSError as error:
+        raise InvalidItem(f"{path} cannot be opened: {error.strerror or error}", field="path") from None

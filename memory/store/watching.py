@@ -102,6 +102,8 @@ class Watches(Bound):
             return Change("delete", event.key, event.version, token)
         store = self._enter()
         (row,) = await store._do_read(Read(keys=(event.key,), now=store._clock(), scope=scope))
+        if row is not None and row.embedding is not None:
+            await store._vectors_ready()
         item = None if row is None else decode(row)
         if item is not None and callable(accept) and not accept(item):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,7 +91,10 @@ class Writes(Bound):
         checked: list[tuple[MemoryItem, bytes]] = []
         if not isinstance(items, Iterable):
             raise InvalidItem(f"items must be an iterable of MemoryItem, not {type(items).__name__}")
-        async for batch in store._slices(list(items)):
+        wanted = list(items)
+        if "numpy" not in sys.modules and any(getattr(item, "embedding", None) is not None for item in wanted):
+            await store._vectors_ready()
+        async for batch in store._slices(wanted):
             for item in batch:
                 try:
                     item, body = self._check(item)
@@ -174,6 +178,8 @@ class Writes(Bound):
                     expected=wanted,
                     actual=row.version,
                 )
+            if row.embedding is not None:
+                await store._vectors_ready()
             old = decode(row)
             changes = dict(plain)
             if content is not UNSET:
@@ -369,6 +375,8 @@ class Writes(Bound):
         self, store: MemoryStore, item: MemoryItem, *, ttl: float | None, expect: int, dedup: bool = False
     ) -> Put:
         expires = ttl_micros(store, ttl)
+        if type(item) is MemoryItem and item.embedding is not None:
+            await store._vectors_ready()
         checked, body = self._check(item)
         op = self._operation(store, checked, body, expect, dedup, ttl, expires)
         if store.capabilities.indexes_terms:
