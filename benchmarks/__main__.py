@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -54,9 +55,10 @@ async def measure(names: Sequence[str], options: Options, console: Console) -> l
     """Run benchmarks one after the other."""
     async with Session(options) as session:
         for name in names:
-            console.print(f"[dim]{name} ...[/]")
+            started = time.perf_counter()
             session.begin()
             await BENCHMARKS[name](session)
+            console.print(f"[dim]{name}: {time.perf_counter() - started:.0f} s[/]")
         return session.figures
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from memory import F, MemoryStore
 
 NAME = "searching"
 FIRST = 10
+ROUND_SECONDS = 3.0
+"""About how long one round of one figure may take, all sizes together."""
 
 Call = Callable[[MemoryStore, random.Random], Awaitable[Any]]
 
@@ -91,6 +94,11 @@ async def _turns(
 
         return run_side
 
+    started = time.perf_counter()
+    for store in stores.values():
+        await call(store, random.Random(7))
+    # Slow calls are made less often: a round shall end.
+    calls = max(10, min(calls, round(ROUND_SECONDS / (time.perf_counter() - started))))
     found = await turns([side(store) for store in stores.values()], session.options.rounds, calls, 10)
     return dict(zip(stores, found, strict=True))
 
