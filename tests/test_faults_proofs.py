@@ -81,7 +81,7 @@ def test_damaged_bytes_are_detected_or_harmless():
     assert status == 0, text
     assert counts["control: wrong (must be caught)"] > 0
     for file in ("closed memory.db", "live memory.db", "live memory.db-wal"):
-        assert sum(number for name, number in counts.items() if name.startswith(file)) == 60
+        assert sum(number for name, number in counts.items() if name.startswith(f"{file}:")) == 60
         for verdict in ("wrong", "foreign error", "crash", "hang"):
             assert counts[f"{file}: {verdict}"] == 0
 
