@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--inside", help=argparse.SUPPRESS)
     four = add("damage", "flip, zero and cut off at every 64 bytes, read everything, compare")
     four.add_argument("--sample", type=int, help="only so many cases for each file (default: all)")
+    four.add_argument("--only", metavar="FILE", help='only this file, e.g. "live memory.db-wal"')
     four.add_argument("--no-control", action="store_true", help="without the store that has to be caught")
     return top
 
@@ -80,7 +81,9 @@ def run(arguments: argparse.Namespace) -> Outcome:
         return diskfull.diskfull(
             diskfull.Settings(remainders=arguments.remainders, tmpfs=not arguments.no_tmpfs, **shared)
         )
-    return damage.damage(damage.Settings(sample=arguments.sample, control=not arguments.no_control, **shared))
+    return damage.damage(
+        damage.Settings(sample=arguments.sample, only=arguments.only, control=not arguments.no_control, **shared)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

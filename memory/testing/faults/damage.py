@@ -43,7 +43,9 @@ HOW = ("flip", "zero", "truncate")
 CRASH, HANG = "crash", "hang"
 BROKEN = (WRONG, FOREIGN, CRASH, HANG)
 UNCHANGED = "unchanged (zeros already)"
-VERDICTS = (HARMLESS, AT_OPEN, AT_READ, BY_VERIFY, OLDER, UNCHANGED)
+OLDER_CUT = f"{OLDER}, cut off"
+OLDER_CHANGED = f"{OLDER}, changed"
+VERDICTS = (HARMLESS, AT_OPEN, AT_READ, BY_VERIFY, OLDER_CUT, OLDER_CHANGED, UNCHANGED)
 SCENES = ("closed", "live")
 CONTROL = "memory.testing.faults.controls:CarelessStore"
 _WEIGHTS: dict[Kind, int] = {"put": 30, "add": 20, "cas": 15, "update": 20, "delete": 8, "batch": 7}
@@ -57,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     seed: int = 1
     sample: int | None = None
     """Only so many cases of each file, at random; None: all of them."""
+    only: str | None = None
+    """Only this file, e.g. ``live memory.db-wal``."""
     operations: int = 60
     """Operations before the store is closed; after it was opened again a fifth as many go to its log."""
     store: str = DEFAULT
@@ -195,7 +199,9 @@ class Run:
         totals = self.store(settings)
         self.outcome.counts.update(totals)
         if settings.control:
-            control = msgspec.structs.replace(settings, store=CONTROL, options={}, sample=settings.sample or 1_500)
+            control = msgspec.structs.replace(
+                settings, store=CONTROL, options={}, sample=settings.sample or 1_500, only=None
+            )
             self.outcome.failures, kept = [], self.outcome.failures
             found = self.store(control)
             self.outcome.failures = kept
@@ -254,7 +260,10 @@ class Run:
         return totals
 
     def note(self, totals: Counter[str], case: Case, told: Verdict) -> None:
-        totals[f"{case.scene} {case.file}: {told.verdict}"] += 1
+        verdict = told.verdict
+        if verdict == OLDER:
+            verdict = OLDER_CUT if case.how == "truncate" else OLDER_CHANGED
+        totals[f"{case.scene} {case.file}: {verdict}"] += 1
         # A closed store has no log to go back in; but nothing tells a file of no bytes from a new one.
         older = told.verdict == OLDER and not case.file.endswith("-wal") and case.offset > 0
         if told.verdict in BROKEN or older:
@@ -266,6 +275,8 @@ def all_cases(folder: Path, settings: Settings) -> Iterator[Case]:
     """Every 64 bytes of every file of both scenes, in each way; or a sample of them."""
     for scene in SCENES:
         for file, content in read_scene(folder / scene).items():
+            if settings.only not in (None, f"{scene} {file}"):
+                continue
             cases = [Case(scene, file, how, offset) for offset in range(0, len(content), STEP) for how in HOW]
             if settings.sample is not None and settings.sample < len(cases):
                 # The headers always: the first kilobyte decides what the rest means.
