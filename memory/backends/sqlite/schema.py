@@ -155,8 +155,13 @@ def _prepare(path: str, wanted: Wanted) -> None:
         db = connect(path, busy_timeout=wanted.busy_timeout, vfs=wanted.vfs, create=True)
         if db.readonly("main"):
             raise apsw.ReadOnlyError
-        application, version = (db.pragma(name) for name in ("application_id", "user_version"))
-        _judge(path, application, version, empty=db.pragma("schema_version") == 0)
+        # In one transaction: another process may be creating the file just now.
+        db.execute("BEGIN")
+        application, version, schema = (
+            db.pragma(name) for name in ("application_id", "user_version", "schema_version")
+        )
+        db.execute("COMMIT")
+        _judge(path, application, version, empty=schema == 0)
         if db.pragma("journal_mode") != "wal" and scalar(db, "PRAGMA journal_mode = wal") != "wal":
             raise BackendUnavailable(
                 f"{path} cannot use write-ahead logging; keep it on a local disk, not a network share", path=path
