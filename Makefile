@@ -30,7 +30,8 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # interpreter loads. The tracing of coverage multiplies the one and adds to the other.
 coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered \
-	    -k "not holds_the_loop and not stalls and not test_imports" $(ARGS)
+	    -m "not full and not semantic and not mutants" \
+	    -k "not holds_the_loop and not stalls and not test_imports and not disturbance" $(ARGS)
 
 lint: $(TEST)  ## style, likely bugs, the direction of imports
 	@$(BIN)/ruff check .
