@@ -62,6 +62,10 @@ class EmbeddingMismatch(MemoryStoreError):
     """A vector's dimension or embedder differs from the store's."""
 
 
+class EmbeddingFailed(MemoryStoreError):
+    """The embedder raised an error, or answered with something that is no vector. What needed it was not done."""
+
+
 class UnsupportedOperation(MemoryStoreError):
     """This backend, or a view, does not offer the operation; it was refused before any I/O."""
 
