@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
+    Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,19 +67,11 @@ def composite(weights: Weights, relevance: float, recency: float, importance: fl
     return total / (weights.relevance + weights.recency + weights.importance)
 
 
-def diverse(relevance: list[float], similarity: Floats, share: float, limit: int) -> list[int]:
-    """Places of up to ``limit`` items, chosen one by one by share · relevance - (1 - share) · the greatest similarity
-    to what is chosen already.
+def most_marginal(relevance: Floats, nearest: Floats, left: Bools, share: float) -> int:
+    """Of the places left the one of the greatest share · relevance - (1 - share) · nearest; of equal ones the first.
 
-    ``relevance``: best first, from 0 to 1; ``similarity``: (n, n), by place. Ties go to the lower place.
+    ``relevance``: from 0 to 1; ``nearest``: how similar each is to the most similar of those chosen.
     """
-    chosen: list[int] = []
-    left = list(range(len(relevance)))
-    nearest = [0.0] * len(relevance)
-    while left and len(chosen) < limit:
-        pick = max(left, key=lambda i: (share * relevance[i] - (1.0 - share) * nearest[i], -i))
-        chosen.append(pick)
-        left.remove(pick)
-        for i in left:
-            nearest[i] = max(nearest[i], float(similarity[pick, i]))
-    return chosen
+    import numpy as np
+
+    return int(np.where(left, share * relevance - (1.0 - share) * nearest, -np.inf).argmax())

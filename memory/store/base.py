@@ -36,8 +36,9 @@ from memory.ops import (
 )
 from memory.search.fusion import Weights
 from memory.store import fallbacks
-from memory.store.embedding import Embedding, check_space, service_of
+from memory.store.embedding import check_space, service_of
 from memory.store.reads import filled
+from memory.store.reembedding import Reembedding
 from memory.store.slicing import Slicing
 from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
@@ -53,7 +54,7 @@ _log = get_logger("store")
 _open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
 
-class MemoryStore(Upkeep, Embedding, Slicing, ABC):
+class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     """A memory for agents behind one interface; subclasses are the backends.
 
     A backend declares ``name`` and ``capabilities`` and implements ``_open``, ``_close``, ``_write``, ``_read``

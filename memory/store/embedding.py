@@ -1,4 +1,4 @@
-"""Vectors of texts: made within the write, or later, or all anew by another embedder.
+"""Vectors of texts, and where they belong.
 
 A store's vectors lie in one space (memory.ops.Space). What does not belong there is refused, never mixed in: before any
 I/O by what this store knows, and again inside the write or read, since another process may have changed the space.
@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from memory.codec import decode
-from memory.errors import EmbeddingMismatch, InvalidItem, InvalidSetting, UnsupportedOperation
-from memory.model import Key, MemoryItem, vector_bytes
-from memory.ops import Attach, Space
-from memory.store.types import Progress, ReembedReport
-from memory.store.view import Operations
-from memory.sync import blocking
-from memory.telemetry import get_logger
+import msgspec
+
+from memory.errors import EmbeddingMismatch, InvalidItem
+from memory.model import MemoryItem, vector_bytes
+from memory.ops import Put, Space
 
 if TYPE_CHECKING:
     from memory.search.embedders.base import Embedder
@@ -24,8 +21,7 @@ if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 Embed = Literal["now", "later"]
-MAX_BATCH = 4_096
-_log = get_logger("store")
+_force = msgspec.structs.force_setattr
 
 
 def service_of(embedder: Embedder | str | Callable[..., Any]) -> EmbeddingService | None:
@@ -58,15 +54,46 @@ def check_embed(embed: Embed) -> bool:
 
 
 def check_space(store: MemoryStore, embedder: str | None, dimension: int) -> None:
-    """Raises EmbeddingMismatch for a vector that does not belong into the store, as far as is known without I/O."""
+    """Raises EmbeddingMismatch for a vector that does not belong into the store, as far as is known without I/O.
+
+    ``embedder`` None: a vector that the caller brings, and which is taken for one of the store's own embedder.
+    """
+    own = store.embedding
+    if embedder is None and own is not None:
+        embedder = own.name
+        if own.dimension not in (None, dimension):
+            raise EmbeddingMismatch(
+                f"the embedding has {dimension} numbers; {own.name}, the store's embedder, makes {own.dimension}. Open "
+                "the store without embedder (MEMORY_EMBEDDER=none) to bring vectors of your own",
+                expected=own.dimension,
+                actual=dimension,
+            )
     if store.dimension is not None and dimension != store.dimension:
         raise EmbeddingMismatch(
-            f"the embedding has {dimension} numbers; this store holds vectors of {store.dimension}",
+            f"the embedding has {dimension} numbers; this store was opened for vectors of {store.dimension}",
             expected=store.dimension,
             actual=dimension,
         )
     if store._space is not None and not store._space.admits(embedder, dimension):
         raise mismatch(store._space, embedder, dimension)
+
+
+def check_dimension(actual: int, expected: int, name: str) -> None:
+    """Raises EmbeddingMismatch when the vectors of one batch differ in dimension."""
+    if actual != expected:
+        raise EmbeddingMismatch(
+            f"{name} has an embedding of {actual} numbers, those before it {expected}; a store holds one kind of vector",
+            expected=expected,
+            actual=actual,
+        )
+
+
+def check_maker(store: MemoryStore, embedder: str | None, dimension: int) -> None:
+    """Raises EmbeddingMismatch for a vector whose maker is known and is not the store's own embedder."""
+    own = store.embedding
+    if own is not None and embedder not in (None, own.name):
+        raise mismatch(Space(own.name, own.dimension or dimension), embedder, dimension)
+    check_space(store, embedder, dimension)
 
 
 def is_text(item: MemoryItem) -> bool:
@@ -80,113 +107,27 @@ async def vectors_of(service: EmbeddingService, items: Sequence[MemoryItem]) -> 
     return [vector_bytes(vector) or b"" for vector in made]
 
 
-class Embedding(Operations):
-    """The part of a store that gives items their vectors after they are stored."""
+async def add_vectors(store: MemoryStore, ops: Sequence[Put], now: bool) -> None:
+    """Give puts that have a text and no vector one by the store's embedder, or (``now`` False) mark that one is owed.
 
-    async def reembed(
-        self,
-        embedder: Embedder | str | Callable[..., Any] | None = None,
-        *,
-        batch: int = 256,
-        progress: Progress | None = None,
-    ) -> ReembedReport:
-        """Give every item that has a text its vector: by the store's own embedder, or all anew by another.
-
-        By the store's own, items that have none get one: those written with ``embed="later"``, or before there was an
-        embedder. By another, new vectors are made aside while the old ones serve; once all are there the store
-        switches, at once and for good, and whoever opened it with the old embedder gets EmbeddingMismatch from then
-        on. Interrupted, it goes on where it stopped when it is called again. ``progress`` gets the number of items
-        looked at. Raises EmbeddingFailed, InvalidSetting (no embedder), UnsupportedOperation (this backend cannot
-        switch, or an item has a vector but no text to make another from).
-        """
-        store = self._enter()
-        if type(batch) is not int or not 0 < batch <= MAX_BATCH:
-            raise InvalidItem(f"batch must be an int from 1 to {MAX_BATCH}, not {batch!r}", field="batch")
-        service = store.embedding if embedder is None else service_of(embedder)
-        if service is None:
-            raise InvalidSetting("name the embedder: reembed(...), or open the store with embedder=", setting="embedder")
-        try:
-            return await _reembed(store, service, batch, progress)
-        finally:
-            if service is not store.embedding:
-                await service.close()
-
-    reembed_sync = blocking(reembed)
-
-
-async def _reembed(
-    store: MemoryStore, service: EmbeddingService, batch: int, progress: Progress | None
-) -> ReembedReport:
-    total = await store.count()
-    embedded = 0
-    while True:
-        before = store._space
-        space = await _space_of(store, service)
-        if not _same(before, space) and not store.capabilities.reembeds:
-            raise UnsupportedOperation(
-                f"{store.name} cannot change the embedder of its vectors: export it, and import into a new store"
-            )
-        made, without = await _pass(store, service, space, batch, progress, embedded, replaces=not _same(before, space))
-        embedded += made
-        if _same(before, space):
-            return ReembedReport(embedded, max(0, total - embedded - without), without, service.name, switched=False)
-        if await store._switch(space, without):
-            store._space = space
-            _log.info("reembedded", backend=store.name, embedder=service.name, items=embedded)
-            return ReembedReport(embedded, max(0, total - embedded - without), without, service.name, switched=True)
-        # Something was written meanwhile: once more, for what is new.
-
-
-def _same(held: Space | None, wanted: Space) -> bool:
-    """Whether vectors may be attached where they are: the store has this space, or none yet."""
-    return held is None or held == wanted
-
-
-async def _space_of(store: MemoryStore, service: EmbeddingService) -> Space:
-    """The space of an embedder, whose dimension it may only tell after its first text."""
-    if service.dimension is None:
-        await service.embed(["dimension"])
-    assert service.dimension is not None
-    space = Space(service.name, service.dimension)
-    if store.dimension not in (None, space.dimension):
-        check_space(store, space.embedder, space.dimension)
-    return space
-
-
-async def _pass(
-    store: MemoryStore,
-    service: EmbeddingService,
-    space: Space,
-    batch: int,
-    progress: Progress | None,
-    done: int,
-    *,
-    replaces: bool,
-) -> tuple[int, int]:
-    """Vectors for all rows that lack one in this space: how many were made, and how many rows have no text."""
-    made, without, after = 0, 0, None
-    while rows := await store._unattached(space, after, batch):
-        todo: list[tuple[Key, int, MemoryItem]] = []
-        async for part in store._slices(rows):
-            for row in part:
-                item = decode(row)
-                after = item.key
-                if is_text(item):
-                    todo.append((item.key, row.version, item))
-                    continue
-                if replaces and row.embedding is not None:
-                    raise UnsupportedOperation(
-                        f"item {item.id!r} in namespace {item.namespace!r} has a vector but no text to make another "
-                        "from; take its vector away first: update(id, embedding=None)",
-                        key=item.key,
-                    )
-                without += 1
-        vectors = await vectors_of(service, [item for _, _, item in todo])
-        ops = [
-            Attach(key=key, version=version, embedding=vector)
-            for (key, version, _), vector in zip(todo, vectors, strict=True)
-        ]
-        made += await store._attach(space, ops) if ops else 0
-        if progress is not None:
-            progress(done + made + without)
-    return made, without
+    Raises EmbeddingMismatch, before anything is computed where that is possible, EmbeddingFailed, BackendUnavailable.
+    """
+    service = store.embedding
+    if service is None:
+        return
+    todo = [op for op in ops if op.embedding is None and is_text(op.item)]
+    if not todo:
+        return
+    if store._space is not None and store._space.embedder != service.name:
+        raise mismatch(store._space, service.name, service.dimension or 0)
+    if now:
+        await store._vectors_ready()
+        made = await service.embed([op.item.searchable for op in todo])
+        check_space(store, service.name, len(made[0]))
+        async for part in store._slices(list(zip(todo, made, strict=True))):
+            for op, vector in part:
+                # Nobody else has seen the operation yet.
+                _force(op, "embedding", vector_bytes(vector))
+                _force(op, "item", msgspec.structs.replace(op.item, embedding=vector))
+    for op in todo:
+        _force(op, "embedder", service.name)
