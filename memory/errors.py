@@ -63,7 +63,9 @@ class EmbeddingMismatch(MemoryStoreError):
 
 
 class EmbeddingFailed(MemoryStoreError):
-    """The embedder raised an error, or answered with something that is no vector. What needed it was not done."""
+    """The embedder raised (that is ``__cause__``), or answered with what is no vector. ``embedder`` names it."""
+
+    embedder: str | None = None
 
 
 class UnsupportedOperation(MemoryStoreError):
