@@ -158,8 +158,12 @@ class _Search:
             held = np.concatenate([part for part, _ in pieces])
             rows = np.concatenate([part for _, part in pieces])
             scores = products(rows, self.unit) * inverse_lengths(rows)
+
+            def scored(places: Any, rows: Any = rows) -> Floats:
+                return cosines(self.op.vector, rows[places])
+
             self.tested = self.passed = 0
-            result = self._ranked(held, scores, lambda places, rows=rows: cosines(self.op.vector, rows[places]))
+            result = self._ranked(held, scores, scored)
             if count >= len(ords):
                 return result
             share = self.passed / self.tested if self.tested else 0.0
@@ -190,7 +194,8 @@ class _Search:
 
         def again(places: Any) -> Floats:
             steps = stored_vectors(self.db, every[places].tolist(), self.dimension)
-            return np.concatenate([np.empty(0), *(cosines(self.op.vector, rows) for _, rows in steps)])
+            found: Floats = np.concatenate([np.empty(0), *(cosines(self.op.vector, rows) for _, rows in steps)])
+            return found
 
         return self._ranked(every, np.concatenate(scores), again)
 

@@ -47,7 +47,10 @@ def needs_tending(state: VectorState) -> bool:
 
 def vector_state(row: tuple[Any, ...]) -> VectorState:
     """The state from the columns of STATE_SQL."""
-    return VectorState(*row[:5], _space(row[5], row[6]), _space(row[7], row[8]))
+    vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension = row
+    return VectorState(
+        vectors, seq, waiting, coded, era, _space(embedder, dimension), _space(next_embedder, next_dimension)
+    )
 
 
 def _space(embedder: str | None, dimension: int | None) -> Space | None:

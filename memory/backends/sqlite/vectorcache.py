@@ -81,7 +81,8 @@ class Entries:
         if self._tail:
             newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
             held[newer] = [self._tail[row] for row in rows[newer].tolist()]
-        return held[held >= 0]
+        placed: Ints = held[held >= 0]
+        return placed
 
     def _locate(self, db: apsw.Connection, patient: bool) -> None:
         schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
@@ -291,7 +292,7 @@ class VectorCache:
                 breather.breathe()
             return held
         try:
-            return _coded(db, state, breather)
+            return codes_in_file(db, state, breather)
         except CorruptData as error:
             _log.warning("codes are damaged: made anew in memory, run 'memory repair'", error=error)
         from memory.backends.sqlite.codes import words_of
@@ -303,7 +304,7 @@ class VectorCache:
         return coded
 
 
-def _coded(db: apsw.Connection, state: VectorState, breather: Breather) -> Coded:
+def codes_in_file(db: apsw.Connection, state: VectorState, breather: Breather) -> Coded:
     """The codes of the file. Raises CorruptData when they are not what was written, or not all."""
     from memory.backends.sqlite.codes import words_of
 
