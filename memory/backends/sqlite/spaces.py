@@ -43,9 +43,9 @@ def is_stale(state: VectorState) -> bool:
     return state.coded > state.vectors + state.vectors // 4 + STALE
 
 
-def needs_tending(state: VectorState) -> bool:
-    """Whether the log of vectors needs something: see `vectorlog.tend`."""
-    return state.waiting >= WORTH or is_stale(state)
+def is_worth_packing(state: VectorState) -> bool:
+    """Whether so many moves wait that they should become codes."""
+    return state.waiting >= WORTH
 
 
 def vector_state(row: tuple[Any, ...]) -> VectorState:

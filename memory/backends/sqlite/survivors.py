@@ -41,9 +41,8 @@ def indexed(op: Nearest, fields: Mapping[tuple[str, ...], int]) -> Asked:
         condition = all_of([choice.condition] if narrow is None else [choice.condition, narrow])
         text = f"SELECT items.rowid FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?"  # noqa: S608 - templates
         asked.append((text, condition.params))
-    for tag in tag_drivers(op.where):
-        asked.append((_TAGGED, (len(tag.encode()) + 2, *tag_span(tag, span))))
-    return tuple(asked)
+    tagged = [(_TAGGED, (len(tag.encode()) + 2, *tag_span(tag, span))) for tag in tag_drivers(op.where)]
+    return (*asked, *tagged)
 
 
 def survivors(db: apsw.Connection, asked: Asked, most: int) -> Ints | None:

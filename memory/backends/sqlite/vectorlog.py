@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.spaces import WORTH, VectorState, is_stale
+from memory.backends.sqlite.spaces import VectorState, is_stale, is_worth_packing
 from memory.backends.sqlite.statements import fetch, numbers, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.errors import CorruptData
@@ -120,7 +120,7 @@ def read_centre(db: apsw.Connection, dimension: int) -> Matrix | None:
 
 def tend(db: apsw.Connection, state: VectorState) -> bool:
     """What the log needs from time to time, a piece of it. Within a write transaction; whether anything was done."""
-    if state.waiting >= WORTH:
+    if is_worth_packing(state):
         return pack_waiting(db, state)
     if is_stale(state):
         compact(db, state)
