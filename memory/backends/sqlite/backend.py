@@ -137,7 +137,7 @@ class SqliteStore(MemoryStore):
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
         self._direct = connect(
-            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=8_192, read_only=True
+            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=4_096, read_only=True
         )
         # Held up by nobody: a read that would wait, or grows long, goes to a worker.
         self._direct.set_busy_timeout(0)
@@ -158,10 +158,10 @@ class SqliteStore(MemoryStore):
                 Wanted(self.synchronous, self._identity, self.index, self.feed, self.busy_timeout, self.vfs),
             )
             self._prepared = True
-        return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=16_384, read_only=True)
+        return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=8_192, read_only=True)
 
     def _connect_writer(self) -> apsw.Connection:
-        db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=24_576)
+        db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=16_384)
         reserve_log(self._file)
         db.execute(f"PRAGMA synchronous = {self.synchronous}")
         return db

@@ -11,7 +11,8 @@ from memory.backends.sqlite.compiling import Sql
 from memory.backends.sqlite.reading import Driver, all_of, drivers, key_condition, tag_drivers
 from memory.backends.sqlite.records import key_range
 from memory.backends.sqlite.scanning import tag_span
-from memory.backends.sqlite.statements import scalar
+from memory.backends.sqlite.statements import listed, scalar
+from memory.backends.sqlite.workers import Breather
 from memory.ops import Nearest
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ def survivors(db: apsw.Connection, asked: Asked, most: int) -> Ints | None:
     where there is no such condition."""
     import numpy as np
 
+    breather = Breather()
     found: Ints | None = None
     for text, params in asked:
-        listed = scalar(db, f"SELECT group_concat(rowid) FROM ({text})", (*params, most + 1))  # noqa: S608 - templates
-        rows = np.empty(0, np.int64) if listed is None else np.fromstring(listed, dtype=np.int64, sep=",")
+        found_rows = scalar(db, f"SELECT group_concat(rowid) FROM ({text})", (*params, most + 1))  # noqa: S608 - templates
+        rows = listed(found_rows, breather)
         if len(rows) > most:
             continue
         rows.sort()

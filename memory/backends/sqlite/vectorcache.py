@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from memory.backends.sqlite.spaces import VectorState
-from memory.backends.sqlite.statements import fetch, numbers
+from memory.backends.sqlite.statements import fetch, listed, numbers
 from memory.backends.sqlite.vectorlog import CHUNK_SQL, all_vectors, chunk_of, entry_ords, read_centre, stored_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.errors import CorruptData
@@ -112,8 +112,8 @@ class Entries:
             db,
             "SELECT group_concat(doc), group_concat(rowid) FROM (SELECT doc, rowid FROM items INDEXED BY items_doc ORDER BY doc)",
         )[0]
-        known = np.empty(0, np.int64) if docs is None else np.fromstring(docs, dtype=np.int64, sep=",") >> 10
-        located = np.empty(0, np.int64) if rows is None else np.fromstring(rows, dtype=np.int64, sep=",")
+        breather = Breather()
+        known, located = listed(docs, breather) >> 10, listed(rows, breather)
         ords = self.ords[: self.count]
         at = np.searchsorted(known, ords)
         here = at < len(known)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from memory.backends.sqlite.spaces import VectorState, is_stale, is_worth_packing
-from memory.backends.sqlite.statements import fetch, numbers, scalar
+from memory.backends.sqlite.statements import fetch, listed, numbers, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.errors import CorruptData
 
@@ -194,10 +194,7 @@ def compact(db: apsw.Connection, state: VectorState) -> None:
 
 
 def _numbers_of_records(db: apsw.Connection) -> Ints:
-    import numpy as np
-
-    found = scalar(db, "SELECT group_concat(doc >> 10) FROM items INDEXED BY items_doc")
-    return np.empty(0, np.int64) if found is None else np.fromstring(found, dtype=np.int64, sep=",")
+    return listed(scalar(db, "SELECT group_concat(doc >> 10) FROM items INDEXED BY items_doc"), Breather())
 
 
 def _forget_codes(db: apsw.Connection, state: VectorState) -> None:
