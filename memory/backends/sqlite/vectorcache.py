@@ -141,24 +141,32 @@ class Held(Entries):
         """Vectors, new or in place of others."""
         from memory.backends.sqlite.codes import inverse_lengths
 
-        fresh = sum(ord not in self._place for ord in ords.tolist())
+        numbered = ords.tolist()
+        fresh = sum(ord not in self._place for ord in numbered)
         room = self._grow(fresh)
         if room > len(self.rows):
             self.rows, self.scale, self.alive = (
                 _wider(array, room, self.count) for array in (self.rows, self.scale, self.alive)
             )
-        places = []
-        for ord in ords.tolist():
-            place = self._place.get(ord)
-            if place is None:
-                place = self._place[ord] = self.count
-                self.ords[place] = ord
-                self.count += 1
-            places.append(place)
+        places: Any
+        if fresh == len(numbered):
+            places = slice(self.count, self.count + fresh)
+            self.ords[places] = ords
+            self._place.update(zip(numbered, range(self.count, self.count + fresh), strict=True))
+            self.count += fresh
+        else:
+            places = []
+            for ord in numbered:
+                place = self._place.get(ord)
+                if place is None:
+                    place = self._place[ord] = self.count
+                    self.ords[place] = ord
+                    self.count += 1
+                places.append(place)
         self.rows[places] = rows
         self.scale[places] = inverse_lengths(rows)
         self.alive[places] = True
-        self._moved(places)
+        self._moved(range(places.start, places.stop) if isinstance(places, slice) else places)
 
     def remove(self, ord: int) -> None:
         """A vector that is gone. Its place stays, for this record."""
