@@ -20,7 +20,7 @@ from memory.layers import Hook
 from memory.model import MemoryItem
 from memory.ops import Result, Status
 from memory.store import MemoryStore, View
-from memory.testing.heartbeat import Heartbeat, limit_now
+from memory.testing.heartbeat import Heartbeat, limit_now, slowness
 
 if TYPE_CHECKING:
     from memory.filters import Where
@@ -174,7 +174,7 @@ def beside_a_heartbeat(name: str, sentence: Sentence, tries: int = 5) -> Sentenc
         async with Heartbeat() as heart:
             await sentence(self, *args, **named)
         worst = [heart.worst]
-        while worst[-1] >= limit_now() and len(worst) < tries:
+        while not _calm(worst[-1]) and len(worst) < tries:
             plain = Bench.of(self)
             with tempfile.TemporaryDirectory() as folder:
                 plain.place = Path(folder)
@@ -188,9 +188,15 @@ def beside_a_heartbeat(name: str, sentence: Sentence, tries: int = 5) -> Sentenc
                     await plain.close()
             worst.append(heart.worst)
         shown = ", ".join(f"{silence * 1000:.1f}" for silence in worst)
-        assert worst[-1] < limit_now(), f"{name}: the event loop was held for {shown} ms"
+        assert _calm(worst[-1]), f"{name}: the event loop was held for {shown} ms"
 
     return run
+
+
+def _calm(silence: float) -> bool:
+    """Whether a silence is no longer than allowed, on a machine as slow as this one is just now."""
+    limit = limit_now()
+    return silence < limit or silence < limit * slowness()
 
 
 def sentences(suite: type[Suite]) -> list[str]:
