@@ -160,19 +160,30 @@ def cut(body: str, room: int) -> str:
         escape = body.rfind("&", max(0, end - 5), end)
         if escape >= 0 and ";" not in body[escape:end]:
             end = escape
-        while end > 0 and _joined(body[end - 1], body[end]):
-            end -= 1
+        end = _between_letters(body, end)
     return body[:end].rstrip() + MARK
 
 
-def _joined(before: str, after: str) -> bool:
-    """Whether two characters belong to one visible letter or picture."""
-    return (
-        unicodedata.category(after) in ("Mn", "Me", "Mc")
-        or "\u200d" in (before, after)
-        or "\U0001f3fb" <= after <= "\U0001f3ff"
-        or ("\U0001f1e6" <= before <= "\U0001f1ff" and "\U0001f1e6" <= after <= "\U0001f1ff")
-    )
+def _between_letters(text: str, end: int) -> int:
+    """The last place from ``end`` backwards that lies inside no visible letter, picture or flag."""
+    least = max(0, end - 32)  # no letter of a language is longer; what is, is a stunt
+    place = end
+    while place > least and (
+        unicodedata.category(text[place]) in ("Mn", "Me", "Mc")
+        or "\u200d" in (text[place - 1], text[place])
+        or "\U0001f3fb" <= text[place] <= "\U0001f3ff"
+    ):
+        place -= 1
+    if place == least:
+        return end
+    run = place
+    while run > 0 and _half_flag(text[run - 1]):
+        run -= 1
+    return place - 1 if _half_flag(text[place]) and (place - run) % 2 else place
+
+
+def _half_flag(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 
 def _head(item: MemoryItem) -> str:
