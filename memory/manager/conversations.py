@@ -20,6 +20,7 @@ from memory.sync import blocking
 if TYPE_CHECKING:
     from memory.filters import Where
     from memory.store.bound import Namespace
+    from memory.store.embedding import Embed
 
 
 class Conversations(Lifecycle):
@@ -35,14 +36,15 @@ class Conversations(Lifecycle):
         namespace: Namespace = DEFAULT_NAMESPACE,
         metadata: dict[str, Any] | None = None,
         ttl: float | None = None,
+        embed: Embed = "now",
     ) -> list[MemoryItem]:
         """Remember the messages of a conversation, in order, each as an item of kind ``conversation``.
 
         A message is ``{"role": ..., "content": ...}``; the content is a text, or a list of parts as chat interfaces
         have them (the text parts are what is searched). The role, and whatever else a message holds (name, tool
         calls), goes into metadata. ``created_at`` increases strictly from message to message. All are checked before
-        the first is written; where the backend can, all or none are written. Raises InvalidItem (``index`` names the
-        message), BatchError.
+        the first is written; where the backend can, all or none are written. ``embed="later"``: stored without vectors,
+        which ``store.reembed()`` makes. Raises InvalidItem (``index`` names the message), BatchError, EmbeddingFailed.
         """
         start = max(self._opened._clock(), self._last_created + 1)
         items = [
@@ -57,7 +59,8 @@ class Conversations(Lifecycle):
             for index, message in enumerate(messages)
         ]
         self._last_created = start + len(items) - 1
-        return await self._view().put_many(items, ttl=ttl, atomic=self._opened.capabilities.atomic_batches)
+        atomic = self._opened.capabilities.atomic_batches
+        return await self._view().put_many(items, ttl=ttl, atomic=atomic, embed=embed)
 
     @overload
     async def history(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from memory.manager.context import Context, check_room, compose
 from memory.manager.lifecycle import Lifecycle
@@ -12,35 +12,43 @@ from memory.sync import blocking
 if TYPE_CHECKING:
     from memory.filters import Where
     from memory.store.bound import Namespace
+    from memory.store.searching import Mode
 
 
 class Finding(Lifecycle):
-    """Search in words."""
+    """Search, by words and by meaning."""
 
     async def search(
         self,
-        query: str,
+        query: str | None = None,
         *,
+        vector: Any = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         session_id: str | None = None,
         namespace: Namespace | None = None,
         under: Namespace | None = None,
         where: Where = None,
-        mode: Literal["auto", "text"] = "auto",
+        mode: Mode = "auto",
         limit: int = 10,
         cursor: str | None = None,
         min_score: float | None = None,
         min_text: float | None = None,
+        min_vector: float | None = None,
         neighbours: int = 0,
+        order: Literal["relevance", "composite"] = "relevance",
+        mmr: float | None = None,
         explain: bool = False,
+        exact: bool = False,
     ) -> SearchPage:
-        """The memories that answer a query best, best first: see ``MemoryStore.search``.
+        """The memories that answer a query best, best first: see ``MemoryStore.search``, which says what each part means.
 
-        Without a scope the whole store is searched. Raises InvalidItem, InvalidFilter, InvalidCursor.
+        Without a scope the whole store is searched. Raises InvalidItem, InvalidFilter, InvalidCursor, EmbeddingMismatch,
+        EmbeddingFailed, InvalidSetting (a vector is needed and nobody makes one).
         """
         return await self._view(user_id, agent_id, session_id).search(
             query,
+            vector=vector,
             where=where,
             namespace=namespace,
             under=under,
@@ -49,25 +57,34 @@ class Finding(Lifecycle):
             cursor=cursor,
             min_score=min_score,
             min_text=min_text,
+            min_vector=min_vector,
             neighbours=neighbours,
+            order=order,
+            mmr=mmr,
             explain=explain,
+            exact=exact,
         )
 
     async def context(
         self,
-        query: str,
+        query: str | None = None,
         *,
+        vector: Any = None,
         user_id: str | None = None,
         agent_id: str | None = None,
         session_id: str | None = None,
         namespace: Namespace | None = None,
         under: Namespace | None = None,
         where: Where = None,
-        mode: Literal["auto", "text"] = "auto",
+        mode: Mode = "auto",
         limit: int = 20,
         min_score: float | None = None,
         min_text: float | None = None,
+        min_vector: float | None = None,
         neighbours: int = 0,
+        order: Literal["relevance", "composite"] = "relevance",
+        mmr: float | None = None,
+        exact: bool = False,
         max_chars: int = 4_000,
     ) -> Context:
         """The memories that answer a query best, as a block for a prompt; ``str()`` of it is the text.
@@ -80,6 +97,7 @@ class Finding(Lifecycle):
         check_room(max_chars)
         page = await self.search(
             query,
+            vector=vector,
             user_id=user_id,
             agent_id=agent_id,
             session_id=session_id,
@@ -90,7 +108,11 @@ class Finding(Lifecycle):
             limit=limit,
             min_score=min_score,
             min_text=min_text,
+            min_vector=min_vector,
             neighbours=neighbours,
+            order=order,
+            mmr=mmr,
+            exact=exact,
         )
         return await compose((hit.item for hit in page), max_chars)
 

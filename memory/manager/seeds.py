@@ -88,6 +88,20 @@ class Seeds(Lifecycle):
         page = await self._view(user_id, None, session_id).search(query, where=where_of(filters), limit=limit)
         return [hit.item for hit in page]
 
+    async def semantic_search(
+        self, user_id: str, query_embedding: Any, persona_context: Any = None, top_k: int = 5
+    ) -> list[MemoryItem]:
+        """A user's items whose vectors are nearest to a vector, nearest first.
+
+        ``persona_context``: a persona, or its name; then only what was said as that persona. Items come without their
+        vectors, and those that have none are not found. ``top_k`` is at most 200. Raises InvalidItem, EmbeddingMismatch.
+        """
+        where = None if persona_context is None else where_of({"persona_active": persona_context})
+        page = await self._view(check_name(user_id, "user_id")).search(
+            vector=query_embedding, mode="vector", where=where, limit=top_k
+        )
+        return [hit.item for hit in page]
+
     async def get_conversation_history(
         self, user_id: str, session_id: str | None = None, limit: int = 20, filters: Any = None
     ) -> list[MemoryItem]:
@@ -169,6 +183,7 @@ class Seeds(Lifecycle):
     get_memory_item_sync = blocking(get_memory_item)
     update_memory_item_sync = blocking(update_memory_item)
     delete_memory_item_sync = blocking(delete_memory_item)
+    semantic_search_sync = blocking(semantic_search)
     search_memory_sync = blocking(search_memory)
     get_conversation_history_sync = blocking(get_conversation_history)
     check_duplicate_sync = blocking(check_duplicate)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from memory.store.bound import Namespace
+    from memory.store.embedding import Embed
 
 
 class Singles(Lifecycle):
@@ -41,12 +42,14 @@ class Singles(Lifecycle):
         expires_at: datetime | None | UnsetType = UNSET,
         ttl: float | None = None,
         dedup: Literal["content"] | None = None,
+        embed: Embed = "now",
     ) -> MemoryItem:
         """Remember something new and return it as stored, with its id.
 
         ``what``: a text, a JSON object or list, or a MemoryItem; the keywords set its other fields, and replace those
         of an item. ``ttl``: seconds until it is forgotten. ``dedup="content"``: a live memory of the same namespace,
-        owner and kind with equal content is returned instead. Raises InvalidItem, AlreadyExists (the id is taken).
+        owner and kind with equal content is returned instead. ``embed="later"``: stored without a vector, which
+        ``store.reembed()`` makes. Raises InvalidItem, AlreadyExists (the id is taken), EmbeddingFailed.
         """
         fields = {
             "id": id,
@@ -74,7 +77,7 @@ class Singles(Lifecycle):
                 f"what is remembered must be a str, a JSON object or list, or a MemoryItem, not {type(what).__name__}",
                 field="content",
             )
-        return await self._view().add(item, ttl=ttl, dedup=dedup)
+        return await self._view().add(item, ttl=ttl, dedup=dedup, embed=embed)
 
     async def get(
         self,
@@ -106,12 +109,14 @@ class Singles(Lifecycle):
         ttl: float | None = None,
         expires_at: datetime | None | UnsetType = UNSET,
         if_version: int | None = None,
+        embed: Embed = "now",
     ) -> MemoryItem:
         """Change some fields of a memory and return it.
 
         ``content`` (an object) and ``metadata`` are merged, null removing a key (RFC 7396); the others are
-        replaced. ``user_id``, ``agent_id`` and ``session_id`` say whose it must be. Raises NotFound, InvalidItem,
-        VersionConflict (only with ``if_version``).
+        replaced. ``user_id``, ``agent_id`` and ``session_id`` say whose it must be. A text that changes gets a vector anew,
+        at once or, with ``embed="later"``, by ``store.reembed()``. Raises NotFound, InvalidItem, VersionConflict (only
+        with ``if_version``), EmbeddingFailed.
         """
         return await self._view(user_id, agent_id, session_id).update(
             id,
@@ -126,6 +131,7 @@ class Singles(Lifecycle):
             importance=importance,
             embedding=embedding,
             expires_at=expires_at,
+            embed=embed,
         )
 
     async def delete(
