@@ -47,6 +47,32 @@ def test_a_keyword_that_means_nothing_here_is_refused_with_what_replaces_it(keyw
     assert caught.value.setting == keyword
 
 
+@pytest.mark.parametrize("backend", ["firestore_v1", "firestore_v2", "redis", "redis://host"])
+def test_their_environment_is_refused_for_a_backend_that_is_not_here(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_BACKEND_TYPE", backend)
+    with pytest.raises(InvalidSetting, match=r"comes later\. Choose sqlite"):
+        MemoryManager()
+
+
+def test_the_rest_of_their_environment_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (
+        *(
+            "GCP_PROJECT_ID=p",
+            "GCP_CREDENTIALS_PATH=/x.json",
+            "REDIS_HOST=h",
+            "REDIS_PORT=6379",
+            "MEMORY_CACHE_TTL=3600",
+        ),
+        *("CONVERSATION_HISTORY_LIMIT=10", "USE_RESILIENT_ADAPTER=true", "EMBEDDING_DIMENSION=768"),
+        "ENABLE_MEMORY_MONITORING=true",
+    ):
+        monkeypatch.setenv(*variable.split("=", 1))
+    memory = MemoryManager()
+    assert (memory.store.name, memory.store.dimension) == ("sqlite", None)
+
+
 async def test_on_a_running_loop_it_is_refused_when_the_memory_is_opened() -> None:
     memory = MemoryManager("in_memory", project_id="p")
     with pytest.raises(InvalidSetting, match="project_id"):
