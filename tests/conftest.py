@@ -32,3 +32,10 @@ async def memory(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[M
     """An open manager, once on each engine."""
     async with MemoryManager(request.param) as manager:
         yield manager
+
+
+@pytest.fixture(params=["in_memory", "sqlite"])
+async def bare(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[MemoryManager]:
+    """An open manager without an embedder, for callers who bring vectors of their own; once on each engine."""
+    async with MemoryManager(request.param, embedder="none") as manager:
+        yield manager

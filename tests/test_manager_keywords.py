@@ -95,8 +95,11 @@ def test_memory_backend_type_is_backend_type() -> None:
     assert MemoryManager(memory_backend_type=store).store is store
 
 
-def test_embedding_dimension_is_dimension() -> None:
-    assert MemoryManager("in_memory", embedding_dimension=768).store.dimension == 768
+def test_embedding_dimension_is_dimension_for_callers_who_bring_their_vectors() -> None:
+    store = MemoryManager("in_memory", embedding_dimension=768).store
+    assert (store.dimension, store.embedding) == (768, None)
+    named = MemoryManager("in_memory", embedding_dimension=64, embedder="hashing:64").store
+    assert (named.dimension, named.embedding and named.embedding.dimension) == (64, 64)
     with pytest.raises(InvalidSetting, match="dimension"):
         MemoryManager("in_memory", embedding_dimension="many")
 

@@ -95,7 +95,7 @@ def said(id: str, vector: list[float] | None, **fields: Any) -> dict[str, Any]:
     return {"id": id, "user_id": "ana", "item_type": "conversation", "text_content": id, "embedding": vector, **fields}
 
 
-async def test_semantic_search_finds_the_nearest_of_a_user_and_persona(memory: MemoryManager) -> None:
+async def test_semantic_search_finds_the_nearest_of_a_user_and_persona(bare: MemoryManager) -> None:
     for record in (
         said("far", [0.0, 1.0], persona_active="cherry"),
         said("near", [1.0, 0.1], persona_active="user"),
@@ -103,10 +103,10 @@ async def test_semantic_search_finds_the_nearest_of_a_user_and_persona(memory: M
         said("none", None, persona_active="cherry"),
         said("eve's", [1.0, 0.0], user_id="eve"),
     ):
-        await memory.add_memory_item(record)
+        await bare.add_memory_item(record)
 
     async def found(*args: Any, **given: Any) -> list[str]:
-        return [item.id for item in await memory.semantic_search("ana", *args, **given)]
+        return [item.id for item in await bare.semantic_search("ana", *args, **given)]
 
     assert await found([1.0, 0.0]) == ["nearer", "near", "far"]
     assert await found([1.0, 0.0], top_k=2) == ["nearer", "near"]
@@ -125,13 +125,13 @@ async def test_semantic_search_finds_the_nearest_of_a_user_and_persona(memory: M
     with pytest.raises(InvalidFilter):
         await found([1.0, 0.0], Persona(3))
     with pytest.raises(InvalidItem, match="user_id"):
-        await memory.semantic_search("", [1.0, 0.0])
+        await bare.semantic_search("", [1.0, 0.0])
 
 
-async def test_without_an_embedder_a_search_by_meaning_says_what_it_needs(memory: MemoryManager) -> None:
-    await memory.add("peanuts")
+async def test_without_an_embedder_a_search_by_meaning_says_what_it_needs(bare: MemoryManager) -> None:
+    await bare.add("peanuts")
     with pytest.raises(InvalidSetting, match="embedder"):
-        await memory.search("nuts", mode="vector")
+        await bare.search("nuts", mode="vector")
 
 
 def test_the_twin_of_semantic_search() -> None:

@@ -39,6 +39,8 @@ SHORT = 200
 """A text is never cut to fewer characters than this."""
 FACT = 120
 """Facts beside the id are cut to this many characters."""
+COMPARED = 4_000
+"""Characters of a text in which small differences do not count; beyond, all do. Keeps the loop free with long texts."""
 SLICE_SECONDS = 0.001
 
 _OPEN, _CLOSE, _END = f"{FIRST_LINE}\n<memories>\n", "</memories>", "\n</memory>\n"
@@ -99,11 +101,11 @@ async def compose(found: Iterable[MemoryItem], max_chars: int) -> Context:
     left over in the end. Printed in order of time.
     """
     entries: list[_Entry] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     started = time.perf_counter()
     for item in found:
         said = _clean(text_of(item)[:max_chars]).strip()
-        same = _normal(said)
+        same = (_normal(said[:COMPARED]), said[COMPARED:])
         if said and same not in seen:
             seen.add(same)
             entries.append(_Entry(item, _head(item), _escape(said)))

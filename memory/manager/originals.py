@@ -10,7 +10,7 @@ A record is a mapping or an object with attributes. Nothing of it is lost:
 | ``text_content`` (MemoryItem), else ``content`` (AgentData) | ``content`` |
 | ``persona_active`` | ``metadata["persona_active"]`` |
 | ``timestamp``, ``expiration`` | ``created_at``, ``expires_at`` |
-| ``embedding`` | ``embedding``; an empty list is None |
+| ``embedding`` | ``embedding``, taken for one of the store's own space; an empty list is None |
 | ``metadata`` | ``metadata`` |
 | anything else, and what would not fit beside it | ``metadata["legacy"]`` |
 
