@@ -3,7 +3,7 @@
 | keyword | here |
 |---|---|
 | ``memory_backend_type`` | ``backend_type`` |
-| ``embedding_dimension`` | ``dimension``; and no embedder unless ``embedder`` names one: such callers bring vectors |
+| ``embedding_dimension`` | ``dimension``: without ``embedder`` callers bring vectors of their own |
 | ``cleanup_interval`` | ``sweep_interval``, seconds |
 | ``namespace`` | the manager stays in this namespace and what lies below it |
 | ``log_level`` | also as a number of ``logging`` |
@@ -58,8 +58,6 @@ def translated(
 ) -> tuple[str | type[MemoryStore] | MemoryStore | None, dict[str, Any]]:
     """The backend and the options by the names of today. Raises InvalidSetting for a thing said twice."""
     given = {"backend_type": backend_type, **options} if backend_type is not None else dict(options)
-    if "embedding_dimension" in given:
-        given.setdefault("embedder", "none")
     for old, new in RENAMED.items():
         if old not in given:
             continue
