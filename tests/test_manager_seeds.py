@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import uuid
 from dataclasses import dataclass, field
@@ -116,7 +117,9 @@ async def test_agent_data_becomes_an_item_of_its_agent(memory: MemoryManager) ->
     assert ours is not None
     assert (ours.agent_id, ours.user_id, ours.kind, ours.created_at) == ("planner", None, "plan", WHEN)
     assert (ours.content, ours.metadata) == ({"steps": ["book", ["fly", 2]]}, {"run": 7})
-    assert await memory.add_raw_agent_data({"agent_id": "planner", "content": "x"})
+    bare = await memory.get_memory_item(await memory.add_raw_agent_data({"agent_id": "planner", "content": "x"}))
+    assert bare is not None
+    assert (bare.content, bare.kind) == ("x", "agent_data")
     with pytest.raises(InvalidItem, match="agent_id"):
         await memory.add_raw_agent_data({"data_type": "plan", "content": "x"})
 
@@ -130,13 +133,14 @@ async def test_values_that_json_lacks_become_their_nearest(memory: MemoryManager
         {
             "id": number,
             "user_id": "ana",
+            "item_type": Mood.GOOD,
             "text_content": "x",
             "metadata": {"mood": Mood.GOOD, Mood.GOOD: {3, 1}, "at": WHEN, "by": number, "pair": (1, 2)},
         }
     )
     found = await memory.get_memory_item(id)
     assert found is not None
-    assert (id, found.kind) == (str(number), "message")
+    assert (id, found.kind) == (str(number), "good")
     assert found.metadata == {"mood": "good", "good": [1, 3], "at": WHEN.isoformat(), "by": str(number), "pair": [1, 2]}
 
 
@@ -257,6 +261,18 @@ async def test_an_update_of_what_is_not_there_or_not_theirs_is_refused(memory: M
     for updates in ({"timestamp": WHEN}, {"colour": 1}, {1: 2}, "text"):
         with pytest.raises(InvalidItem):
             await memory.update_memory_item("m", updates)  # type: ignore[arg-type]
+
+
+async def test_writers_of_one_item_at_once_all_come_through(memory: MemoryManager) -> None:
+    await memory.add_memory_item(said("first", id="m"))
+    async with asyncio.TaskGroup() as group:
+        for number in range(12):
+            group.create_task(memory.update_memory_item(said(f"whole {number}", id="m")))
+            group.create_task(memory.add_memory_item(said(f"again {number}", id="m")))
+            group.create_task(memory.update_memory_item("m", {"metadata": {str(number): True}}))
+    found = await memory.get_memory_item("m")
+    assert found is not None
+    assert found.content != "first"
 
 
 async def test_reading_and_deleting_can_be_narrowed_to_a_user(memory: MemoryManager) -> None:
