@@ -160,7 +160,7 @@ async def test_a_time_is_understood_as_they_write_it(memory: MemoryManager, writ
     id = await memory.add_memory_item({"user_id": "ana", "text_content": "x", "timestamp": written})
     found = await memory.get_memory_item(id)
     assert found is not None
-    assert found.created_at == WHEN
+    assert (found.created_at, found.kind) == (WHEN, "message")
 
 
 async def test_what_would_not_fit_beside_another_is_kept_under_legacy(memory: MemoryManager) -> None:
