@@ -120,7 +120,11 @@ class Seeds(Lifecycle):
         return page.items
 
     async def check_duplicate(self, item: Any) -> bool:
-        """Whether the item's user already has a live item of equal text. An item without text is no duplicate."""
+        """Whether the item's user already has a live item of equal text. An item without text is no duplicate.
+
+        Reads the user's items, and somebody may write between this and an add: ``add(..., dedup="content")`` is one
+        indexed write that decides both.
+        """
         wanted = item_of(item)
         text = wanted.searchable
         if not text:
