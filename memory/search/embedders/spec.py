@@ -93,16 +93,16 @@ def _named(spec: str, options: Mapping[str, Any]) -> Embedder | None:
         return None
     kind = _kind(spec)
     if kind is _HTTP:
-        return _made(kind, (spec,), options)
+        return _made(_HTTP, (spec,), options)
     if kind is _HASHING:
-        return _made(kind, (), _with_dimensions(spec, argument, options))
+        return _made(_HASHING, (), _with_dimensions(spec, argument, options))
     if kind is _MODEL:
         if not argument:
             raise InvalidSetting(
                 "sentence-transformers needs a model: sentence-transformers:all-MiniLM-L6-v2, or a folder",
                 setting="embedder",
             )
-        return _made(kind, (argument,), options)
+        return _made(_MODEL, (argument,), options)
     if kind is _FUNCTION:
         return _imported(spec, options)
     close = get_close_matches(name, _NAMES, 1, 0.6)
