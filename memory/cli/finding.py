@@ -57,7 +57,7 @@ async def search(
             neighbours=neighbours,
             explain=explain,
         )
-        advice = await _remedy(view, filter, scope, min_text, min_score, neighbours) if not page.hits else None
+        advice = await _remedy(at, view, filter, scope, min_text, min_score, neighbours) if not page.hits else None
     if at.json:
         hits = [{"score": hit.score, "components": hit.components, "item": hit.item} for hit in page]
         print_json({"hits": hits, "cursor": page.cursor, "complete": page.complete})
@@ -71,6 +71,7 @@ async def search(
 
 
 async def _remedy(
+    at: At,
     view: MemoryStore | View,
     where: dict[str, Any] | None,
     scope: dict[str, Any],
@@ -80,6 +81,8 @@ async def _remedy(
 ) -> str:
     """What to try when nothing was found, from what there is to find."""
     everything = await view.count(**scope)
+    if not everything and not at.scoped and not any(scope.values()):
+        return f"Nothing is remembered yet{at.hint}"
     if not everything:
         return "There are no memories in this scope at all: check --user, --namespace and `memory config`"
     there = await view.count(where, **scope) if where else everything
@@ -144,7 +147,7 @@ async def list_items(
     if at.json:
         print_json({"items": page.items, "cursor": page.cursor})
     elif not page.items:
-        note("there are no memories here")
+        note(f"there are no memories here{at.hint}")
     else:
         print_items(page.items)
         if page.cursor is not None:

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import At, Under, WhereJson, command, parse_duration, parse_json, parse_where, segments
+from memory.cli.command import (
+    At,
+    Under,
+    WhereJson,
+    command,
+    confirm,
+    parse_duration,
+    parse_json,
+    parse_where,
+    segments,
+)
 from memory.cli.failures import MISSING, UsageProblem
 from memory.cli.output import note, print_item, print_json
 
@@ -162,7 +172,7 @@ async def delete(
         scope: dict[str, Any] = {"namespace": at.segments, "under": segments(under)}
         found = await view.count(filter, **scope)
         if found and not yes:
-            _confirm(f"Forget {found} {'memory' if found == 1 else 'memories'} for good?")
+            confirm(f"Forget {found} {'memory' if found == 1 else 'memories'} for good?")
         if scope["namespace"] is None and scope["under"] is None:
             scope["under"] = ()  # everything: the store wants to hear it said
         deleted = await view.delete_where(filter, **scope) if found else 0
@@ -185,13 +195,6 @@ async def _delete_ids(at: At, ids: list[str], if_version: int | None) -> int | N
         for id in missing:
             note(f"there is no memory {id!r} here")
     return MISSING if missing else None
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
-    if not typer.confirm(question, err=True):
-        raise typer.Abort
 
 
 def _missing(at: At, id: str) -> Exception:

@@ -6,7 +6,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NARROW = 110
 """Below this width an id stands beneath its text, else in a column of its own."""
 _SHORT = 240
+_NUMBERS = ("Score", "Match", "Memories")
+_NO_WRAP = ("Date", "Setting", "Backend", *_NUMBERS)
 
 
 def print_json(value: Any) -> None:
@@ -125,7 +127,7 @@ def _table(head: Sequence[tuple[str, dict[str, Any]]], rows: Sequence[tuple[Any,
         table.add_column("Id", overflow="fold", style="dim", max_width=36)
     for row in rows:
         item: MemoryItem = row[-1]
-        text, id = Text(one_line(said(item))), Text(safe(item.id), style="dim")
+        text, id = Text(one_line(said(item) if item.text is None else item.text)), Text(safe(item.id), style="dim")
         label = (
             Text("/".join(safe(part) for part in item.namespace) + " ") if item.namespace != ("default",) else Text()
         )
@@ -133,6 +135,21 @@ def _table(head: Sequence[tuple[str, dict[str, Any]]], rows: Sequence[tuple[Any,
         cells = [Text(row[place]) for place in shown]
         table.add_row(*cells, *([Text("\n").join((text, label))] if narrow else [text, label]))
     out.print(table)
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows of texts under their heads; numbers stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in head:
+        justify: Literal["left", "right"] = "right" if name in _NUMBERS else "left"
+        table.add_column(name, no_wrap=name in _NO_WRAP, overflow="fold", justify=justify)
+    for row in rows:
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    console().print(table)
 
 
 def print_facts(facts: Sequence[tuple[str, Any]]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import At, command
+from memory.cli.command import At, command, confirm
 from memory.cli.failures import DAMAGED, MISSING, UsageProblem
 from memory.cli.output import note, print_json, progress, safe
 
@@ -98,17 +97,10 @@ async def restore(
     async with at.open() as store:
         there = await store.count() if replace else 0
         if there and not yes:
-            _confirm(f"Replace the {there} memories in this store by the backup?")
+            confirm(f"Replace the {there} memories in this store by the backup?")
         with progress("Restoring", None, at.json) as tell:
             total = await store.restore(file, replace=replace, progress=tell)
     print_json({"records": total}) if at.json else print(f"{total} records restored")
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
-    if not typer.confirm(question, err=True):
-        raise typer.Abort
 
 
 def _problem(one: Any) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_delete_by_filter_asks_or_is_told_yes(nuts: Memory, monkeypatch: pytest.
     where = ("--where", '{"user_id": "ana"}')
     refused = nuts("delete", *where)
     assert (refused.code, "say --yes" in refused.err) == (2, True)
-    monkeypatch.setattr("memory.cli.items._confirm", _no)
+    monkeypatch.setattr("memory.cli.items.confirm", _no)
     assert nuts("delete", *where).code == 130
     assert nuts("count").out == "3\n"
     assert nuts("delete", *where, "--yes").out == "2 deleted\n"
