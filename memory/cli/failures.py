@@ -76,7 +76,9 @@ def report(error: BaseException, as_json: bool) -> int:
         said = {"type": type(error).__name__, "message": line, "exit_code": code, **facts}
         print(json.dumps({"error": said}, ensure_ascii=False), file=sys.stderr)
     else:
-        print(f"memory: {line}", file=sys.stderr)
+        from memory.cli.output import note
+
+        note(line)
     return code
 
 

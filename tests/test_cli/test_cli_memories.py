@@ -174,11 +174,13 @@ def test_search_prints_score_match_date_who_text_and_id(nuts: Memory) -> None:
     assert first.rstrip().endswith("a1")
 
 
-def test_on_a_narrow_terminal_the_id_stands_below_its_text(nuts: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_narrow_terminal_date_owner_and_id_stand_below_the_text(
+    nuts: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "70")
     lines = nuts("search", "allergic").out.splitlines()
     place = next(number for number, line in enumerate(lines) if "allergic to nuts" in line)
-    assert lines[place + 1].strip() == "a1"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d  ana  a1", lines[place + 1].strip())
     assert max(map(len, lines)) <= 70
 
 
