@@ -225,7 +225,7 @@ def test_list_goes_page_by_page(nuts: Memory) -> None:
     assert f"--cursor {first['cursor']}" in nuts("list", "--limit", "2").err
     shown = nuts("list", "--order", "-created_at").out
     assert shown.index("b1") < shown.index("a2") < shown.index("a1")
-    assert "team/red b1" in shown
+    assert "team/red  b1" in shown
     assert "no memories here" in nuts("list", "--user", "zoe").err
 
 
