@@ -85,8 +85,8 @@ class View(Operations):
         self._scope = scope
         self._source = source
 
-    stats, verify, repair, sweep, backup, restore = map(
-        _refused, ("stats", "verify", "repair", "sweep", "backup", "restore")
+    stats, verify, repair, sweep, backup, restore, reembed = map(
+        _refused, ("stats", "verify", "repair", "sweep", "backup", "restore", "reembed")
     )
 
     stats_sync: Any = blocking(stats)
@@ -95,6 +95,7 @@ class View(Operations):
     sweep_sync: Any = blocking(sweep)
     backup_sync: Any = blocking(backup)
     restore_sync: Any = blocking(restore)
+    reembed_sync: Any = blocking(reembed)
 
     def __repr__(self) -> str:
         return f"<View of {self._store.name}: {self._scope}>"

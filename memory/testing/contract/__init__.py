@@ -28,6 +28,7 @@ from memory.testing.contract.filtering import Filtering
 from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.limits import Limits, LongTexts, Vectors
 from memory.testing.contract.names import Names, Payloads
+from memory.testing.contract.nearness import Mixing, Nearness
 from memory.testing.contract.neighbouring import Neighbouring
 from memory.testing.contract.ordering import Ordering
 from memory.testing.contract.reading import Reading
@@ -54,6 +55,8 @@ class OperationsContract(
     Dedup,
     Searching,
     Neighbouring,
+    Nearness,
+    Mixing,
     Names,
     Payloads,
     Vectors,
