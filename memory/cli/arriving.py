@@ -32,6 +32,7 @@ async def import_foreign(
     form: Chat | Mapped,
     on_error: Literal["abort", "skip"],
     *,
+    embed: Literal["now", "later"] = "now",
     progress: Progress | None = None,
 ) -> Arrived:
     """Write every record of a file as an item.
@@ -64,7 +65,7 @@ async def import_foreign(
         ]
         unchanged += len(batch) - len(fresh)
         try:
-            results: Any = await view.put_many(item for _, item in fresh)
+            results: Any = await view.put_many((item for _, item in fresh), embed=embed)
         except BatchError as error:
             results = error.results
         for (number, _), result in zip(fresh, results, strict=True):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -55,6 +55,11 @@ Under = Annotated[
 WhereJson = Annotated[
     str | None,
     typer.Option("--where", "-w", metavar="JSON", help="""Filter, such as '{"metadata.score": {"$gte": 3}}'"""),
+]
+
+Embed = Annotated[
+    Literal["now", "later"],
+    typer.Option("--embed", help="later: store it without its vector, which `memory reembed` makes"),
 ]
 
 

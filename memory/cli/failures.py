@@ -3,7 +3,7 @@
 0    done; an empty list or search is an answer too
 1    what was asked for is not there, or a check found a problem
 2    bad usage or input: an option, a filter, a setting, a file
-3    the backend cannot be used now: missing driver or file, server down, disk full, deadline
+3    the backend or the embedder cannot be used now: missing driver or file, server down, disk full, deadline
 4    conflict: the id is taken, the version is another, a file is in the way
 5    stored data are damaged
 6    the outcome of a write is unknown
@@ -29,6 +29,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NotFound, MISSING),
     (errors.BackendUnavailable, UNAVAILABLE),
     (errors.DeadlineExceeded, UNAVAILABLE),
+    (errors.EmbeddingFailed, UNAVAILABLE),
     (errors.Overloaded, UNAVAILABLE),
     (errors.StorageFull, UNAVAILABLE),
     (errors.AlreadyExists, CONFLICT),
@@ -45,6 +46,11 @@ _WORDS = {
     "restore with replace=True": "restore with --replace",
     "with if_version": "with --if-version",
     "limit must be": "--limit must be",
+    "batch must be": "--batch must be",
+    "min_vector needs": "--min-vector needs",
+    "min_text needs": "--min-text needs",
+    "name the embedder: reembed(...), or open the store with embedder=": "name the embedder with --to, or set MEMORY_EMBEDDER",
+    "open the store with embedder= (MEMORY_EMBEDDER), or give vector=": "set MEMORY_EMBEDDER",
     "; error.results holds each one's outcome": "",
     "; await error.retry() to finish it safely, or read the item": "; look with `memory get`, then decide",
 }

@@ -9,6 +9,7 @@ import typer
 
 from memory.cli.command import (
     At,
+    Embed,
     Under,
     WhereJson,
     command,
@@ -56,6 +57,7 @@ async def add(
     ttl: Ttl = None,
     id: Annotated[str | None, typer.Option("--id", help="An id of your own; refused when it is taken")] = None,
     dedup: Annotated[bool, typer.Option("--dedup", help="Return an equal memory instead of adding another")] = False,
+    embed: Embed = "now",
 ) -> None:
     """Remember something new; prints its id."""
     from memory.model import MemoryItem
@@ -72,7 +74,7 @@ async def add(
     value = content if content_json is None else parse_json(content_json, "--content-json")
     item = MemoryItem(content=value, user_id=at.user, agent_id=at.agent, session_id=at.session, **fields)
     async with at.open() as store:
-        stored = await store.add(item, ttl=parse_duration(ttl), dedup="content" if dedup else None)
+        stored = await store.add(item, ttl=parse_duration(ttl), dedup="content" if dedup else None, embed=embed)
     if at.json:
         print_json(stored)
     else:
@@ -119,6 +121,7 @@ async def update(
     importance: Importance = None,
     ttl: Ttl = None,
     if_version: IfVersion = None,
+    embed: Embed = "now",
 ) -> None:
     """Change some fields of a memory."""
     changes = _fields(text, kind, metadata, tags, importance)
@@ -132,7 +135,7 @@ async def update(
         raise UsageProblem("say what to change; `memory update --help` lists the fields")
     async with at.open(reads=True) as store:
         item = await at.view(store).update(
-            id, namespace=at.segments, if_version=if_version, ttl=parse_duration(ttl), **changes
+            id, namespace=at.segments, if_version=if_version, ttl=parse_duration(ttl), embed=embed, **changes
         )
     print_json(item) if at.json else print_item(item)
 

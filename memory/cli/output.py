@@ -23,7 +23,7 @@ _ROOM = 56
 """Where other columns leave less for the text, date, owner and id stand beneath it."""
 _WIDEST_ID = 36
 _SHORT = 240
-_NUMBERS = ("Score", "Match", "Memories")
+_NUMBERS = ("Score", "Match", "Cosine", "Memories")
 _NO_WRAP = ("Date", "Setting", "Backend", *_NUMBERS)
 
 
@@ -108,12 +108,19 @@ def print_items(items: Sequence[MemoryItem]) -> None:
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
-    """Search results as a table: score, how much of the query matched, date, whose, text, id."""
+    """Search results as a table: score, how much of the query matched, how near they are, date, whose, text, id."""
     rows = [
-        (f"{hit.score:.2f}", f"{hit.components['matched']:.0%}", when(hit.item.created_at), who(hit.item), hit.item)
+        (
+            f"{hit.score:.2f}",
+            f"{hit.components['matched']:.0%}" if "matched" in hit.components else "",
+            f"{hit.components['vector']:.2f}" if hit.components.get("vector") is not None else "",
+            when(hit.item.created_at),
+            who(hit.item),
+            hit.item,
+        )
         for hit in hits
     ]
-    _print_found(("Score", "Match", "Date", "Who"), rows)
+    _print_found(("Score", "Match", "Cosine", "Date", "Who"), rows)
 
 
 def _print_found(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

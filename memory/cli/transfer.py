@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
+from memory.cli.command import At, Embed, Under, WhereJson, command, parse_where, segments
 from memory.cli.failures import MISSING, UsageProblem
 from memory.cli.output import note, print_json, progress, safe
 
@@ -86,6 +86,11 @@ async def import_items(
         ),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good lines though some are bad")] = False,
+    drop_vectors: Annotated[
+        bool,
+        typer.Option("--drop-vectors", help="Leave out the vectors of an export; the embedder in use makes new ones"),
+    ] = False,
+    embed: Embed = "now",
 ) -> int | None:
     """Read memories from a file: an export, a chat, or records of any form.
 
@@ -113,6 +118,10 @@ async def import_items(
             if source != file:
                 raise UsageProblem("this is a chat; say with --session which conversation it is")
             owner.session_id = file.stem
+        if form == "memories" and embed == "later":
+            raise UsageProblem("--embed later is for chats and records; an export brings its vectors or gets them now")
+        if form != "memories" and drop_vectors:
+            raise UsageProblem("--drop-vectors is for exports; chats and records bring no vectors")
         async with at.open() as store:
             scoped = at.scoped or at.segments is not None
             view = (
@@ -122,10 +131,14 @@ async def import_items(
             )
             with progress("Importing", None, at.json) as tell:
                 if form == "memories":
-                    whole = await view.import_jsonl(source, on_error=policy, progress=tell)
+                    whole = await view.import_jsonl(
+                        source, on_error=policy, vectors="drop" if drop_vectors else "keep", progress=tell
+                    )
                     report = Arrived(whole.imported, 0, whole.refused)
                 else:
-                    report = await import_foreign(view, source, mapped or Chat(owner), policy, progress=tell)
+                    report = await import_foreign(
+                        view, source, mapped or Chat(owner), policy, embed=embed, progress=tell
+                    )
     _print_report(at, report, form, owner.session_id)
     return MISSING if report.refused else None
 

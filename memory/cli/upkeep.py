@@ -1,7 +1,9 @@
-"""verify, repair, backup, restore: the whole store."""
+"""verify, repair, backup, restore, reembed: the whole store."""
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +103,54 @@ async def restore(
         with progress("Restoring", None, at.json) as tell:
             total = await store.restore(file, replace=replace, progress=tell)
     print_json({"records": total}) if at.json else print(f"{total} records restored")
+
+
+@command(
+    "reembed",
+    "memory reembed",
+    "memory reembed --to sentence-transformers:all-MiniLM-L6-v2 --yes",
+    "MEMORY_EMBEDDER=hashing memory reembed",
+    panel=PANEL,
+    scope=False,
+)
+async def reembed(
+    at: At,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="EMBEDDER", help="Make all vectors anew by this one; without: those that lack"),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Texts given to the embedder at once")] = 256,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+) -> None:
+    """Give memories the vectors that a search by meaning needs.
+
+    By the embedder in use (MEMORY_EMBEDDER) those that have none get one: what was added with --embed later, or before there was
+    an embedder. By another one all get new vectors; the old ones serve until all are made, then the memory switches at once.
+    Stopped in the middle, the same command goes on where it stopped.
+    """
+    async with at.open(reads=True) as store:
+        told = (await store.stats()).details
+        held, wanted = told.get("embedder"), to or (store.embedding.name if store.embedding else None)
+        total = await store.count()
+        changes = held is not None and wanted not in (None, held)
+        if changes and total and not yes:
+            confirm(f"Replace the vectors of {total} memories, made by {held}, by those of {wanted}?")
+        try:
+            with progress("Embedding", total if changes else told.get("vectors_owed", total), at.json) as tell:
+                report = await store.reembed(to, batch=batch, progress=tell)
+        except asyncio.CancelledError:
+            note("stopped; the same command goes on where this one was")
+            raise
+        used = store.embedding.name if store.embedding else None
+    if at.json:
+        print_json({name: getattr(report, name) for name in report.__struct_fields__})
+        return
+    parts = [f"{report.embedded} embedded", f"{report.kept} had their vector"]
+    if report.without_text:
+        parts.append(f"{report.without_text} have no text")
+    print(safe(f"{', '.join(parts)} (embedder {report.embedder})"))
+    if report.embedder != used:
+        note(f"from now on set MEMORY_EMBEDDER={shlex.quote(to or str(report.embedder))}, for all who use this memory")
 
 
 def _problem(one: Any) -> dict[str, Any]:

@@ -204,8 +204,10 @@ def test_search_takes_filters_cuts_pages_and_explains(nuts: Memory) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("zebra",), "3 memories were searched. Try other words"),
+        (("zebra",), "3 memories were searched by words (text). Try other words"),
         (("zebra",), "--neighbours 1"),
+        (("zebra",), "pip install 'agent-memory-backends[semantic]', set MEMORY_EMBEDDER="),
+        (("zebra", "--where", '{"user_id": "bob"}'), "1 memory was searched"),
         (("zebra", "--min-text", "0.5"), "a lower --min-text"),
         (("nuts", "--user", "zoe"), "no memories in this scope"),
         (("nuts", "--where", '{"kind": "dream"}'), "None of the 3 memories in this scope satisfies --where"),
