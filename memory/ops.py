@@ -164,7 +164,8 @@ class Space(msgspec.Struct, frozen=True):
 
 
 class Attach(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Give the row of a key a vector, if it still has this version. The version stays: a vector is derived from its text."""
+    """Give the row of a key a vector, if it still has this version. Its times stay, and its version may: a vector is
+    derived from the text."""
 
     key: Key
     version: int

@@ -36,7 +36,7 @@ from memory.ops import (
 )
 from memory.search.fusion import Weights
 from memory.store import fallbacks
-from memory.store.embedding import check_space, service_of
+from memory.store.embedding import check_space, made_embedder, service_of
 from memory.store.reads import filled
 from memory.store.reembedding import Reembedding
 from memory.store.slicing import Slicing
@@ -49,6 +49,7 @@ from memory.telemetry import get_logger, ready
 if TYPE_CHECKING:
     from memory.search.analysis import Analyser
     from memory.search.embedders.base import Embedder
+    from memory.search.embedders.service import EmbeddingService
 
 _log = get_logger("store")
 _open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
@@ -101,7 +102,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         self.feed = feed
         self.feed_retention = feed_retention
         self.dimension = dimension
-        self.embedding = None if embedder is None else service_of(embedder)
+        self.embedder = made_embedder(embedder)
+        self.embedding: EmbeddingService | None = None
         self.weights = weights or Weights()
         self._space: Space | None = None
         self.language = language
@@ -150,11 +152,12 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
                 if self._loop is not None:  # the loop it was open on has ended without close
                     await self._close()
                 await self._open()
+                if self._space is not None and self.dimension is not None:
+                    check_space(self, None, self._space.dimension)
+                self.embedding = await service_of(self.embedder)
             except BaseException:
                 await self._close()
                 raise
-            if self._space is not None and self.dimension is not None:
-                check_space(self, None, self._space.dimension)
             names = ("write", "read", "scan", "count", "match", "nearest", "around", "feed", "namespaces")
             hooks: list[Callable[..., Any]] = [wrap(name, getattr(self, "_" + name), self._layers) for name in names]
             self._do_write, self._do_read, self._do_scan, self._do_count = hooks[:4]
@@ -187,8 +190,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
             for wake in self._watchers:
                 wake.set()
             try:
+                if self.embedding is not None:
+                    await self.embedding.close()
                 await self._close()
             finally:
+                self.embedding = None
                 self._residence.leave()
                 _log.info("close", backend=self.name)
 
@@ -286,9 +292,9 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         """Give rows vectors of this space; returns how many still had their version. In the store's own space (or, if it
-        has none yet, in what becomes it) a vector is the row's own from now on; in another it is kept aside, in place
-        of any of a third space, until the row is written again or ``_switch``. Needed by ``reembeds``."""
-        raise UnsupportedOperation(f"{self.name} cannot change the embedder of its vectors: export, and import anew")
+        has none yet, in what becomes it) a vector is the row's own from now on. In another, for ``reembeds``, it is
+        kept aside, in place of any of a third space, until the row is written again or ``_switch``."""
+        return await fallbacks.attach(self, space, ops)
 
     async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
         """Rows in key order after a key, expired ones too, that have no vector in this space, own or aside."""

@@ -24,13 +24,29 @@ Embed = Literal["now", "later"]
 _force = msgspec.structs.force_setattr
 
 
-def service_of(embedder: Embedder | str | Callable[..., Any]) -> EmbeddingService | None:
-    """What makes vectors of texts, for a name, a callable or an Embedder; None for "none". Raises InvalidSetting."""
-    from memory.search.embedders.service import EmbeddingService
+def made_embedder(embedder: Embedder | str | Callable[..., Any] | None) -> Embedder | None:
+    """The embedder that a name or a callable stands for; None for None and "none". Raises InvalidSetting."""
+    if embedder is None:
+        return None
     from memory.search.embedders.spec import embedder_of
 
-    made = embedder_of(embedder)
-    return None if made is None else EmbeddingService(made)
+    return embedder_of(embedder)
+
+
+async def service_of(embedder: Embedder | None) -> EmbeddingService | None:
+    """What embeds for the running loop, its name known. Raises BackendUnavailable, InvalidSetting."""
+    if embedder is None:
+        return None
+    from memory.search.embedders.service import EmbeddingService
+
+    service = EmbeddingService(embedder)
+    if hasattr(embedder, "prepare"):
+        try:
+            await service.prepare()
+        except BaseException:
+            await service.close()
+            raise
+    return service
 
 
 def mismatch(space: Space, embedder: str | None, dimension: int) -> EmbeddingMismatch:
@@ -96,6 +112,13 @@ def check_maker(store: MemoryStore, embedder: str | None, dimension: int) -> Non
     check_space(store, embedder, dimension)
 
 
+def check_embedder(store: MemoryStore) -> None:
+    """Raises EmbeddingMismatch when the store holds vectors of another embedder than its own."""
+    own, space = store.embedding, store._space
+    if own is not None and space is not None and space.embedder != own.name:
+        raise mismatch(space, own.name, own.dimension or space.dimension)
+
+
 def is_text(item: MemoryItem) -> bool:
     """Whether there is something to make a vector from."""
     return bool(item.searchable.strip())
@@ -118,8 +141,7 @@ async def add_vectors(store: MemoryStore, ops: Sequence[Put], now: bool) -> None
     todo = [op for op in ops if op.embedding is None and is_text(op.item)]
     if not todo:
         return
-    if store._space is not None and store._space.embedder != service.name:
-        raise mismatch(store._space, service.name, service.dimension or 0)
+    check_embedder(store)
     if now:
         await store._vectors_ready()
         made = await service.embed([op.item.searchable for op in todo])

@@ -7,11 +7,14 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from memory.codec import decode
-from memory.errors import CorruptData
+from memory.errors import CorruptData, MemoryStoreError
 from memory.model import Key, key_order
 from memory.ops import (
     Around,
+    Attach,
     Candidate,
     Count,
     Match,
@@ -25,12 +28,14 @@ from memory.ops import (
     Scan,
     Scope,
     Space,
+    Write,
 )
 from memory.search.text import Found, Matcher, Scorer
 from memory.store.embedding import mismatch
+from memory.store.settle import apply_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from memory.model import MemoryItem
     from memory.store.base import MemoryStore
@@ -99,6 +104,19 @@ async def unattached(store: MemoryStore, space: Space, after: Key | None, limit:
             break
         position = Position(*pairs[-1][1].key)
     return found[:limit]
+
+
+async def attach(store: MemoryStore, space: Space, ops: Sequence[Attach]) -> int:
+    """Writes each row again with its vector and with the stamp it had, but for a new version."""
+    now = store._clock()
+    rows = await store._do_read(Read(keys=tuple(op.key for op in ops), now=now))
+    puts: list[Write] = []
+    for op, row in zip(ops, rows, strict=True):
+        if row is not None and row.version == op.version:
+            item = decode(msgspec.structs.replace(row, embedding=op.embedding))
+            put = store._privileged(store, item, space.embedder)
+            puts.append(msgspec.structs.replace(put, expect=op.version))
+    return sum(not isinstance(outcome, MemoryStoreError) for outcome in await apply_all(store, puts))
 
 
 async def best_candidates(

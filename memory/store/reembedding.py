@@ -9,7 +9,7 @@ from memory.codec import decode
 from memory.errors import InvalidItem, InvalidSetting, UnsupportedOperation
 from memory.model import Key, MemoryItem
 from memory.ops import Attach, Space
-from memory.store.embedding import check_space, is_text, service_of, vectors_of
+from memory.store.embedding import check_space, is_text, made_embedder, service_of, vectors_of
 from memory.store.types import Progress, ReembedReport
 from memory.store.view import Operations
 from memory.sync import blocking
@@ -46,7 +46,7 @@ class Reembedding(Operations):
         store = self._enter()
         if type(batch) is not int or not 0 < batch <= MAX_BATCH:
             raise InvalidItem(f"batch must be an int from 1 to {MAX_BATCH}, not {batch!r}", field="batch")
-        service = store.embedding if embedder is None else service_of(embedder)
+        service = store.embedding if embedder is None else await service_of(made_embedder(embedder))
         if service is None:
             raise InvalidSetting(
                 "name the embedder: reembed(...), or open the store with embedder=", setting="embedder"

@@ -14,7 +14,7 @@ from memory.model import check_embedding, check_text, key_order, vector_bytes
 from memory.search.text import query_terms
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
-from memory.store.embedding import check_space
+from memory.store.embedding import check_embedder, check_space
 from memory.store.ranking import Question, Ranking, cut
 from memory.store.reads import check_limit
 from memory.store.types import SearchPage
@@ -124,7 +124,7 @@ class Searches(Bound):
         ranking = Ranking(
             store,
             Question(
-                mode=chosen, terms=terms, vector=asked, embedder=store.embedding and store.embedding.name, scope=scope, where=filter, now=now,
+                mode=chosen, terms=terms, vector=asked, embedder=None if store.embedding is None else store.embedding.name, scope=scope, where=filter, now=now,
                 wanted=pool + 1 if whole else limit + 1, neighbours=neighbours,
                 composite_at=None if order == "relevance" else now if place is None else place.began,
                 mmr=mmr, limit=limit, exact=exact,
@@ -192,5 +192,6 @@ def _resolve(store: MemoryStore, mode: Mode, query: str | None, vector: Any) -> 
 async def _embedded(store: MemoryStore, query: str) -> bytes:
     """The query's vector in its stored form. Raises EmbeddingFailed, EmbeddingMismatch, BackendUnavailable."""
     assert store.embedding is not None
+    check_embedder(store)
     (made,) = await store.embedding.embed([query])
     return vector_bytes(made) or b""

@@ -18,7 +18,7 @@ from memory.filters import parse
 from memory.model import MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem
 from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
 from memory.store.bound import Namespace
-from memory.store.embedding import add_vectors, check_maker, check_space
+from memory.store.embedding import add_vectors, check_maker, mismatch
 from memory.store.settle import BATCH, apply_all
 from memory.store.types import ImportReport, Progress
 from memory.store.writes import Writes
@@ -158,16 +158,17 @@ class Transfers(Writes):
 
     def _privileged(self, store: MemoryStore, item: MemoryItem, embedder: str | None) -> Put:
         """A write that keeps every time and count of the item, and on the whole store its source too."""
-        checked, body = self._check(item, keep_source=self._scope is WHOLE)
+        checked, body = self._check(item, keep_source=self._scope is WHOLE, keeps_vector=True)
         op = self._operation(store, checked, body, ANY, False, None, None)
         kept = Kept(
             updated=op.now if item.updated_at == UNSTAMPED else to_micros(item.updated_at),
             accessed=op.now if item.accessed_at == UNSTAMPED else to_micros(item.accessed_at),
             count=item.access_count,
         )
-        if op.embedding is not None:
-            check_space(store, embedder, len(op.embedding) // 4)
-        return msgspec.structs.replace(op, keep=kept, embedder=embedder or op.embedder)
+        size, space = len(op.embedding or b"") // 4, store._space
+        if size and space is not None and not space.admits(embedder, size):
+            raise mismatch(space, embedder, size)
+        return msgspec.structs.replace(op, keep=kept, embedder=embedder)
 
 
 def _some_lines(file: IO[bytes]) -> list[bytes]:

@@ -30,7 +30,9 @@ class Upkeep(Operations):
         """Counts of live items and namespaces, and the backend's own facts (sizes in bytes)."""
         store = self._enter()
         found = await store._do_namespaces(Count(now=store._clock()))
-        return Stats(await store.count(), len(found), await store._health())
+        details = await store._health()
+        details["embedder"] = None if store._space is None else store._space.embedder
+        return Stats(await store.count(), len(found), details)
 
     async def verify(self) -> VerifyReport:
         """Check every stored record, its checksum and its index entries. Changes nothing."""

@@ -62,6 +62,7 @@ class Operations(Reads, Transfers, Searches, Watches):
             details = await store._health()
         except MemoryStoreError as error:
             return Health("unhealthy", store.name, store.durability, {"error": str(error)})
+        details["embedder"] = None if store._space is None else store._space.embedder
         status: Literal["healthy", "degraded"] = "degraded" if details.get("warnings") else "healthy"
         return Health(status, store.name, store.durability, details if self is store else {})
 

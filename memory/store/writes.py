@@ -217,8 +217,9 @@ class Writes(Deletes):
             if ttl is not None:
                 new = msgspec.structs.replace(new, expires_at=None)
             how = embed if another and embedding is UNSET else None
-            op = await self._prepare(store, new, ttl=ttl, expect=row.version, embed=how)
-            if embedding is UNSET and not another:
+            keeps = embedding is UNSET and not another
+            op = await self._prepare(store, new, ttl=ttl, expect=row.version, embed=how, keeps_vector=keeps)
+            if keeps:
                 op = msgspec.structs.replace(op, embedder=row.embedder)  # whose it was, or who owes it
             try:
                 stored: MemoryItem = await apply(store, op)
@@ -273,8 +274,13 @@ class Writes(Deletes):
 
     # --- from an item to an operation ----------------------------------------------------------
 
-    def _check(self, item: MemoryItem, *, keep_source: bool = False) -> tuple[MemoryItem, bytes]:
-        """The item checked, moved into the view, and encoded. Raises InvalidItem."""
+    def _check(
+        self, item: MemoryItem, *, keep_source: bool = False, keeps_vector: bool = False
+    ) -> tuple[MemoryItem, bytes]:
+        """The item checked, moved into the view, and encoded. Raises InvalidItem, EmbeddingMismatch.
+
+        ``keeps_vector``: its vector is the stored one, or comes with the name of who made it.
+        """
         item = check_item(item)
         scope = self._scope
         changes: dict[str, Any] = {}
@@ -295,7 +301,7 @@ class Writes(Deletes):
             changes["source"] = self._source
         if changes:
             item = msgspec.structs.replace(item, **changes)
-        if item.embedding is not None:
+        if item.embedding is not None and not keeps_vector:
             check_space(self._store, None, len(item.embedding))
         body = encode(item)
         # A text this short cannot hold too many terms; a longer one is analysed here, before any I/O.
@@ -342,13 +348,14 @@ class Writes(Deletes):
         expect: int,
         dedup: bool = False,
         embed: Embed | None = None,
+        keeps_vector: bool = False,
     ) -> Put:
         """The write of one item. ``embed`` None: no vector is made, nor owed."""
         now = embed is not None and check_embed(embed)
         expires = ttl_micros(store, ttl)
         if type(item) is MemoryItem and item.embedding is not None:
             await store._vectors_ready()
-        checked, body = self._check(item)
+        checked, body = self._check(item, keeps_vector=keeps_vector)
         op = self._operation(store, checked, body, expect, dedup, ttl, expires)
         if store.capabilities.indexes_terms:
             await store._add_terms((op,))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +44,6 @@ class WordEmbedder:
         total = np.zeros(self.dimension)
         for word in re.findall(r"\w+", text.lower()):
             known = self.alike.get(word, word)
-            seed = zlib.crc32(f"{self.name}:{known}".encode())
-            total += np.random.default_rng(seed).normal(size=self.dimension)
-        return total.astype(np.float32)
+            noise = hashlib.shake_128(f"{self.name}:{known}".encode()).digest(self.dimension)
+            total += np.frombuffer(noise, dtype=np.int8)
+        return (total / 64).astype(np.float32)

@@ -83,11 +83,11 @@ class InMemoryStore(Vectors):
         if not hasattr(self, "_terms"):
             return
         # A step at a time: to free a hundred thousand records at once would hold the loop.
-        vectors = (self._vectors.places, self._aside)
+        vectors = (self._vectors.places, self._vectors.held, self._vectors.stale, self._aside)
         for held in (self._records, self._graves, self._digests, self._terms.counts, self._terms.keys, *vectors):
             while held:
                 for _ in range(min(STEP, len(held))):
-                    held.popitem()
+                    held.pop() if isinstance(held, set) else held.popitem()
                 await asyncio.sleep(0)
         self._events.clear()
 
@@ -101,7 +101,12 @@ class InMemoryStore(Vectors):
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         self._check_open()
         if not atomic:
-            return [self._apply(op) for op in ops]
+            results = [self._apply(op) for op in ops[:STEP]]
+            for start in range(STEP, len(ops), STEP):
+                await asyncio.sleep(0)
+                self._check_open()
+                results += [self._apply(op) for op in ops[start : start + STEP]]
+            return results
         saved = [(key, self._records.get(key), self._graves.get(key)) for key in {key_order(op.key) for op in ops}]
         events, space = len(self._events), self._space
         results = [self._apply(op) for op in ops]
@@ -368,7 +373,7 @@ class InMemoryStore(Vectors):
 
     async def _health(self) -> dict[str, Any]:
         vectors = self._vectors
-        return {"records": len(self._records), "vectors": len(vectors.places), "vectors_owed": len(vectors.owed)}
+        return {"records": len(self._records), "vectors": len(vectors.held), "vectors_owed": len(vectors.owed)}
 
 
 _VALUES: dict[str, Callable[[Record], float]] = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from memory.model import Key, key_order
 from memory.ops import WHOLE, Attach, Nearest, Row, Scope, Space
 from memory.store import MemoryStore
 from memory.store.embedding import mismatch
+from memory.store.slicing import SLICE_SECONDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,30 +29,55 @@ BLOCK = 4_096
 
 
 class VectorIndex:
-    """Key -> unit vector. A vector keeps its place while it is there, so a search may pause between blocks."""
+    """Key -> unit vector, brought up to date when a search wants it.
+
+    A vector keeps its place while it is there, so a search may pause between blocks.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[Matrix] = []
         self.places: dict[SortKey, int] = {}
+        self.stale: set[SortKey] = set()
+        self.held: set[SortKey] = set()
         self.owed: set[SortKey] = set()
         self._free: list[int] = []
         self._used = 0
 
-    def put(self, key: SortKey, row: Row | None) -> None:
-        """Take what a key's row holds now: a vector, none, or the mark that one is owed."""
+    def note(self, key: SortKey, row: Row | None) -> None:
+        """What a key's row holds now: a vector, none, or the mark that one is owed."""
+        if row is not None and row.embedding is not None:
+            self.held.add(key)
+        elif key in self.held:
+            self.held.discard(key)
+        elif row is None or row.embedder is None:
+            if self.owed:
+                self.owed.discard(key)
+            return
+        self.stale.add(key)
+        if row is not None and row.embedding is None and row.embedder is not None:
+            self.owed.add(key)
+        elif self.owed:
+            self.owed.discard(key)
+
+    async def refresh(self, records: Mapping[SortKey, Record]) -> None:
+        """Index what was written since. Other tasks run in between; what they write is indexed too."""
+        started = time.perf_counter()
+        while self.stale:
+            key = self.stale.pop()
+            record = records.get(key)
+            self._put(key, None if record is None else record.row.embedding)
+            if time.perf_counter() - started > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+
+    def _put(self, key: SortKey, embedding: bytes | None) -> None:
         from memory.search.vectors import unit
 
-        embedding = None if row is None else row.embedding
         if embedding is None:
             place = self.places.pop(key, None)
             if place is not None:
                 self._free.append(place)
-            if row is not None and row.embedder is not None:
-                self.owed.add(key)
-            else:
-                self.owed.discard(key)
             return
-        self.owed.discard(key)
         place = self.places.get(key)
         if place is None:
             place = self.places[key] = self._free.pop() if self._free else self._new_place(len(embedding) // 4)
@@ -110,7 +137,7 @@ class Vectors(MemoryStore):
 
     def _note(self, key: SortKey, row: Row | None) -> None:
         """Keep the vectors in step with a record that was just written."""
-        self._vectors.put(key, row)
+        self._vectors.note(key, row)
         if self._changed is not None:
             self._changed.add(key)
 
@@ -124,6 +151,7 @@ class Vectors(MemoryStore):
             async for records in self._matching(op.scope, op.where, op.now):
                 keys += [key for key, record in records if record.row.embedding is not None]
             vectors = self._vectors
+            await vectors.refresh(self._records)
             keys = [key for key in keys if key in vectors.places]
             rows = []
             for key in await vectors.best(op.vector, keys, op.limit):
@@ -182,13 +210,13 @@ class Vectors(MemoryStore):
             lacking.discard(key)
             if record is None:
                 records.pop(key, None)
-                vectors.put(key, None)
+                vectors.note(key, None)
                 return
             embedding = self._aside_for(key, record, space)
             if embedding is None:
                 lacking.add(key)
             records[key] = _with_vector(record, embedding, space)
-            vectors.put(key, records[key].row)
+            vectors.note(key, records[key].row)
 
         self._changed = set()
         try:

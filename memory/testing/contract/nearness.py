@@ -139,7 +139,7 @@ class Nearness(Suite):
     async def test_pages_by_vector_are_those_of_one_long_page(self, store: MemoryStore, clock: ManualClock) -> None:
         items = await plant(store, clock, 90)
         (query,) = queries(1)
-        hits = await collect(store, None, 7, vector=query)  # type: ignore[arg-type]  # no words
+        hits = await collect(store, None, 7, vector=query)
         assert found(hits) == ranked(items, query)
 
     async def test_pages_end_with_the_pool_and_say_so(self, store: MemoryStore) -> None:
@@ -176,13 +176,14 @@ class Nearness(Suite):
         store: Any = await make(layers=(tap,)).open()
         await store.put(item("a", "x", embedding=[1.0, 0.0]))
         tap.calls.clear()
-        for options in (
+        refused: tuple[dict[str, Any], ...] = (
             {}, {"query": None}, {"vector": []}, {"vector": "text"}, {"vector": [math.nan, 1.0]}, {"vector": [[1.0, 2.0]]},
             {"vector": [1.0, math.inf]}, {"query": "x", "mode": "meaning"}, {"query": "x", "order": "newest"},
             {"vector": [1.0, 0.0], "min_vector": 2}, {"query": "x", "min_vector": 0.5, "mode": "text"},
             {"vector": [1.0, 0.0], "min_text": 0.5}, {"vector": [1.0, 0.0], "mode": "text"}, {"query": "x", "mmr": 2},
             {"vector": [1.0, 0.0], "mode": "hybrid"}, {"query": "x", "mmr": True}, {"query": "x", "mmr": 0.5, "cursor": "x"},
-        ):  # fmt: skip
+        )  # fmt: skip
+        for options in refused:
             with pytest.raises(InvalidItem):
                 await store.search(**options)
         for mode in ("vector", "hybrid"):
@@ -248,7 +249,7 @@ class Mixing(Suite):
         (query,) = queries(1)
         now = clock()
         for options in ({"query": "marmot sun"}, {"vector": query}, {"query": "marmot sun", "vector": query}):
-            plain = await collect(store, options.get("query"), 100, vector=options.get("vector"))  # type: ignore[arg-type]
+            plain = await collect(store, options.get("query"), 100, vector=options.get("vector"))
             best = plain[0].score if list(options) == ["query"] else 1.0
             expected = []
             for hit in plain:
@@ -256,7 +257,7 @@ class Mixing(Suite):
                 relevance = max(0.0, hit.score / best)
                 fresh = recency(weights, to_micros(one.created_at), now)
                 expected.append((-composite(weights, relevance, fresh, one.importance), one.id))
-            page = await store.search(**options, order="composite", limit=100)  # type: ignore[arg-type]
+            page = await store.search(**options, order="composite", limit=100)
             assert [(-hit.score, hit.item.id) for hit in page] == sorted(expected), options
             assert all({"relevance", "recency", "importance"} <= set(hit.components) for hit in page)
 
