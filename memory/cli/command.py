@@ -8,7 +8,7 @@ import sys
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from memory.manager import MemoryManager
+    from memory.settings import Settings
     from memory.store import MemoryStore, View
 
 app: typer.Typer = typer.Typer(
@@ -74,6 +75,8 @@ class At:
     agent: str | None = None
     session: str | None = None
     json: bool = False
+    settings: Settings | None = field(default=None, init=False)
+    """What the memory was opened with."""
 
     @property
     def segments(self) -> tuple[str, ...] | None:
@@ -99,7 +102,7 @@ class At:
 
         given: dict[str, Any] = {} if self.path is None else {"path": self.path}
         manager = MemoryManager(self.backend, **given)
-        settings = manager.settings
+        self.settings = settings = manager.settings
         if settings is not None and settings.log_format is None and settings.slow_seconds is not None:
             configure("console", "warning")  # who asks for slow operations wants to see them
         return manager

@@ -56,6 +56,9 @@ _WORDS = {
 }
 
 
+_CAUSE = "; this error's __cause__ says more"
+
+
 class UsageProblem(errors.MemoryStoreError):
     """The command line itself does not make sense."""
 
@@ -96,11 +99,21 @@ def message_of(error: BaseException) -> str:
         text = error.message
         for words, typed in _WORDS.items():
             text = text.replace(words, typed)
+        if isinstance(error, errors.EmbeddingFailed) and error.__cause__ is not None:
+            text = f"{text.removesuffix(_CAUSE)}: {_cause_of(error)}"
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     else:
         text = f"{type(error).__name__}: {error}. This is a fault in the program; please report it"
     return " ".join(text.split())
+
+
+def _cause_of(error: BaseException) -> str:
+    """What an embedder said when it failed, with addresses and keys hidden, and cut."""
+    from memory.cli.output import one_line
+    from memory.telemetry.redaction import hide_secrets
+
+    return one_line(hide_secrets(str(error.__cause__)), 160)
 
 
 def _plain(fact: Any) -> bool:

@@ -128,16 +128,23 @@ async def reembed(
     an embedder. By another one all get new vectors; the old ones serve until all are made, then the memory switches at once.
     Stopped in the middle, the same command goes on where it stopped.
     """
+    from memory.settings import embedder_from
+
     async with at.open(reads=True) as store:
+        assert at.settings is not None  # it was not given ready-made
+        embedder = None if to is None else embedder_from(at.settings.changed(embedder=to))
+        if to is not None and embedder is None:
+            raise UsageProblem("--to names an embedder; none makes no vectors")
+        maker = embedder or store.embedding
+        wanted = None if maker is None else maker.name
         told = (await store.stats()).details
-        held, wanted = told.get("embedder"), to or (store.embedding.name if store.embedding else None)
-        total = await store.count()
+        held, total = told.get("embedder"), await store.count()
         changes = held is not None and wanted not in (None, held)
         if changes and total and not yes:
             confirm(f"Replace the vectors of {total} memories, made by {held}, by those of {wanted}?")
         try:
             with progress("Embedding", total if changes else told.get("vectors_owed", total), at.json) as tell:
-                report = await store.reembed(to, batch=batch, progress=tell)
+                report = await store.reembed(embedder, batch=batch, progress=tell)
         except asyncio.CancelledError:
             note("stopped; the same command goes on where this one was")
             raise
