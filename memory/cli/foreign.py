@@ -18,7 +18,6 @@ import msgspec
 
 from memory.cli.failures import UsageProblem
 from memory.clock import EPOCH, from_micros, system_clock
-from memory.codec import ENVELOPE_FIELDS
 from memory.errors import InvalidFilter, InvalidItem
 from memory.filters.check import split_path
 from memory.manager.messages import from_message
@@ -62,7 +61,7 @@ def records(file: Path) -> Records:
 
 
 def form_of(file: Path) -> Form:
-    """What a file holds, by its first telling record: ``role`` means a chat, ``content`` alone or ``v`` our own export.
+    """What a file holds, by its first telling record: role and content mean a chat, content alone or ``v`` our own export.
 
     A file without either is taken for our own, whose reader says what is wrong. Raises UsageProblem for records of
     another make, and for an array of anything but messages.
@@ -73,22 +72,22 @@ def form_of(file: Path) -> Form:
             break
         if not isinstance(record, dict):
             continue
-        if "v" not in record and "role" in record:
-            return "chat"
-        if "v" in record or "content" in record:
+        if "v" in record or ("content" in record and "role" not in record):
             if is_array(file):
                 raise UsageProblem("memories are read a line each: make lines of the array with `jq -c '.[]'`")
             return "memories"
+        if "content" in record:
+            return "chat"
         strange = strange or record
-    if isinstance(messages := (strange or {}).get("messages"), list) and messages:
-        raise UsageProblem("every line holds a whole conversation: make lines of one with `jq -c '.messages[]'`")
-    if strange is not None and not strange.keys() & set(ENVELOPE_FIELDS):
-        known = ", ".join(sorted(map(str, strange))[:8])
-        raise UsageProblem(
-            "these are neither memories nor a chat ({role, content} each); say which of their fields is what, such as "
-            f"--map content=FIELD. Their fields: {known}"
-        )
-    return "memories"
+    if strange is None:
+        return "memories"
+    if isinstance(strange.get("messages"), list):
+        raise UsageProblem("a line holds a whole conversation: make lines of one with `jq -c '.messages[]'`")
+    known = ", ".join(sorted(map(str, strange))[:8])
+    raise UsageProblem(
+        "these are neither memories nor a chat ({role, content} each); say which of their fields is what, such as "
+        f"--map content=FIELD. Their fields: {known}"
+    )
 
 
 def moment(value: Any) -> datetime:

@@ -119,6 +119,11 @@ def test_a_message_with_too_many_words_is_found_before_anything_is_written(memor
     assert memory("count").out == "0\n"
 
 
+def test_a_chat_may_begin_with_a_message_that_says_nothing(memory: Memory, empty: Path) -> None:
+    write(empty / "c.jsonl", [{"role": "assistant", "tool_calls": [{"id": "c1"}]}, *CHAT])
+    assert memory("import", "c.jsonl", "--json").json["imported"] == 5
+
+
 def test_an_export_is_known_by_its_lines_though_chats_are_in_it(memory: Memory, empty: Path) -> None:
     write(empty / "c.jsonl", CHAT)
     memory("import", "c.jsonl")
@@ -132,6 +137,7 @@ def test_an_export_is_known_by_its_lines_though_chats_are_in_it(memory: Memory, 
     [
         ('{"note": "x", "by": "ana"}', "say which of their fields is what, such as --map content=FIELD"),
         ('{"note": "x", "by": "ana"}', "Their fields: by, note"),
+        ('{"role": "user", "text": "x"}', "Their fields: role, text"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "jq -c '.messages[]'"),
         ('[{"content": "x"}]', "jq -c '.[]'"),
         ('[{"role": "user", "content": "x"},', "begins as a JSON array, but is none"),
