@@ -6,6 +6,7 @@ and content. So the same file gives the same ids again, and a chat that has grow
 
 from __future__ import annotations
 
+import copy
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from memory.clock import EPOCH, from_micros, system_clock
 from memory.errors import InvalidFilter, InvalidItem
 from memory.filters.check import split_path
 from memory.manager.messages import from_message
-from memory.model import MemoryItem
+from memory.model import MemoryItem, check_item
 
 Form = Literal["memories", "chat"]
 Records = Iterator[tuple[int, Any]]
@@ -116,7 +117,8 @@ class Owner:
     session_id: str | None = None
 
     def named(self, item: MemoryItem, place: int) -> MemoryItem:
-        """The item with the id that its owner, place and content give it."""
+        """The item, checked, with the id that its owner, place and content give it. Raises InvalidItem."""
+        item = check_item(item)
         said = [item.user_id, item.agent_id, item.session_id, place, item.metadata.get("role"), item.content]
         name = msgspec.json.encode(said, order="deterministic").decode()
         return msgspec.structs.replace(item, id=str(uuid.uuid5(_IDS, name)))
@@ -183,6 +185,8 @@ class Mapped:
             value = _at(record, path)
             if value is None:
                 continue
+            if target[0] == "metadata":
+                value = copy.deepcopy(value)  # what is added below it is not to appear in the content
             if target == ("metadata",):
                 if not isinstance(value, dict):
                     raise InvalidItem(f"{_dotted(path)} must be an object to become metadata", field="metadata")

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memory.cli.foreign import Chat, Mapped, Owner
+from memory.codec import encode
+from memory.errors import InvalidItem
+from memory.model import check_item
 
 Memory = Callable[..., Any]
 
@@ -251,6 +258,26 @@ def test_an_id_that_belongs_to_somebody_else_is_refused_and_theirs_stays(memory:
     assert (done.code, done.json["imported"], list(done.json["refused"])) == (1, 1, ["1"])
     assert "taken" in done.json["refused"]["1"]
     assert memory("get", "7", "--json").json["content"] == "mine"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abm"), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.sampled_from(["role", "content", "timestamp", "created_at", "a", "m", "tags", "id"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(fields, values, max_size=6) | values)
+def test_a_record_of_any_shape_is_an_item_or_refused_in_words(record: Any) -> None:
+    pairs = ["text=a", "metadata=m", "metadata.x.y=a", "id=id", "tags=tags", "namespace=a", "importance=a"]
+    pairs += ["content=content", "created_at=timestamp", "user_id=a", "kind=m.a"]
+    for form in (Chat(Owner("ana")), Mapped(pairs, Owner(session_id="s"))):
+        try:
+            encode(check_item(form.item(record, 1)))
+        except InvalidItem as error:
+            assert error.message
 
 
 @pytest.mark.parametrize(
