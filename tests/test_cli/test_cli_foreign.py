@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -274,10 +275,8 @@ def test_a_record_of_any_shape_is_an_item_or_refused_in_words(record: Any) -> No
     pairs = ["text=a", "metadata=m", "metadata.x.y=a", "id=id", "tags=tags", "namespace=a", "importance=a"]
     pairs += ["content=content", "created_at=timestamp", "user_id=a", "kind=m.a"]
     for form in (Chat(Owner("ana")), Mapped(pairs, Owner(session_id="s"))):
-        try:
+        with contextlib.suppress(InvalidItem):  # anything else is a fault
             encode(check_item(form.item(record, 1)))
-        except InvalidItem as error:
-            assert error.message
 
 
 @pytest.mark.parametrize(
