@@ -45,6 +45,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 _WORDS = {
     "restore with replace=True": "restore with --replace",
     "with if_version": "with --if-version",
+    "open it with that embedder": "set MEMORY_EMBEDDER to that one",
     "limit must be": "--limit must be",
     "batch must be": "--batch must be",
     "min_vector needs": "--min-vector needs",

@@ -48,6 +48,7 @@ async def stats(at: At) -> None:
         kinds = await _kinds(store, found.items)
         spaces = [(path, await store.count(namespace=path)) for path in await store.namespaces()]
         durability = store.durability
+        own = None if store.embedding is None else store.embedding.name
     details = found.details
     if at.json:
         print_json(
@@ -73,6 +74,8 @@ async def stats(at: At) -> None:
             ("size", _size(details)),
         )
     )
+    if own is not None and details.get("embedder") not in (None, own):
+        note(f"MEMORY_EMBEDDER is {own}: set it to the one that made these vectors, or run `memory reembed`")
     if not found.items:
         note("nothing is remembered yet: `memory add` remembers something, `memory import` a file")
         return

@@ -213,8 +213,9 @@ def test_another_embedder_takes_over_after_a_question_and_is_to_be_set(
     done = fruit("reembed", "--to", "hashing:64", "--yes")
     assert (done.code, done.out) == (0, "4 embedded, 0 had their vector (embedder hashing:64)\n")
     assert "set MEMORY_EMBEDDER=hashing:64" in done.err
+    assert "MEMORY_EMBEDDER is meaning: set it to the one" in fruit("stats").err
     old = fruit("search", "cat", "--mode", "vector")
-    assert (old.code, "memory reembed --to" in old.err) == (2, True)
+    assert (old.code, "set MEMORY_EMBEDDER to that one" in old.err, "memory reembed --to" in old.err) == (2, True, True)
     monkeypatch.setenv("MEMORY_EMBEDDER", "hashing:64")
     assert ids(fruit("search", "black cat", "--mode", "vector", "--json"))[0] == "cat"
     back = fruit("reembed", "--to", "fruit_embedder:meaning", "--yes", "--json")
