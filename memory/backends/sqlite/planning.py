@@ -154,12 +154,13 @@ class Plan:
     """Digest -> keys written in this group."""
 
 
-def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int]) -> Plan:
-    """Read what the units' decisions need. Within the write transaction."""
-    version, feed = first(db, "SELECT version, feed FROM counter") or (0, None)
+def make_plan(
+    db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int], version: int, *, feed: bool
+) -> Plan:
+    """Read what the units' decisions need. Within the write transaction; ``version`` is the newest so far."""
     ready = [one for unit in units for one in unit.ops]
     keys = list({one.key for one in ready})
-    plan = Plan(version=version, feed=feed is not None, fields=fields, before=_find(db, keys, fields))
+    plan = Plan(version=version, feed=feed, fields=fields, before=_find(db, keys, fields))
     repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(
