@@ -19,6 +19,8 @@ from memory.backends.sqlite.statements import blobs, fetch, many, numbers
 from memory.backends.sqlite.workers import Breather
 from memory.ops import Put
 
+FEW_TAGS = 8
+"""So many entries are bound one by one: to bind an array costs as much as the entries of one record."""
 TOGETHER = 8
 """With so many records whose same columns differ, one statement changes them all."""
 _COMPARED = (
@@ -33,6 +35,14 @@ def tag_entries(key: bytes, tags: str | None) -> list[bytes]:
     if tags is None:
         return []
     return [b"%b\0%b" % (tag.encode(), key) for tag in msgspec.json.decode(tags, type=list[str])]
+
+
+def insert_tags(db: apsw.Connection, entries: list[bytes]) -> None:
+    """Entries into the table of tags."""
+    if len(entries) <= FEW_TAGS:
+        many(db, "INSERT OR IGNORE INTO tags", [(entry,) for entry in entries])
+    else:
+        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
 
 
 def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]]) -> None:
@@ -100,7 +110,7 @@ def _change_tags(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> Non
     if old:
         db.execute("DELETE FROM tags WHERE entry IN (SELECT value FROM carray(?))", (blobs(old),))
     if new:
-        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(new),))
+        insert_tags(db, new)
 
 
 def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> None:

@@ -141,6 +141,7 @@ class Plan:
 
     version: int
     feed: bool
+    has_graves: bool
     fields: dict[tuple[str, ...], int]
     before: dict[bytes, Record]
     after: dict[bytes, Record | None] = field(default_factory=dict)
@@ -154,13 +155,40 @@ class Plan:
     """Digest -> keys written in this group."""
 
 
-def make_plan(
-    db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int], version: int, *, feed: bool
-) -> Plan:
-    """Read what the units' decisions need. Within the write transaction; ``version`` is the newest so far."""
+class State(msgspec.Struct, frozen=True):
+    """What every group of writes asks of the file first."""
+
+    layout: int
+    version: int
+    feed: int | None
+    pending: int
+    """Texts that wait for the index."""
+    graves: int
+    """Whether there are tombstones."""
+
+
+def read_state(db: apsw.Connection) -> State:
+    """Within the write transaction."""
+    found = first(
+        db,
+        "SELECT layout, version, feed, (SELECT count(*) FROM pending), EXISTS (SELECT 1 FROM graves) FROM counter",
+    )
+    if found is None:
+        raise CorruptData("the counter of versions is gone. Run 'memory verify', and restore a backup")
+    return State(*found)
+
+
+def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int], state: State) -> Plan:
+    """Read what the units' decisions need. Within the write transaction."""
     ready = [one for unit in units for one in unit.ops]
     keys = list({one.key for one in ready})
-    plan = Plan(version=version, feed=feed, fields=fields, before=_find(db, keys, fields))
+    plan = Plan(
+        version=state.version,
+        feed=state.feed is not None,
+        has_graves=bool(state.graves),
+        fields=fields,
+        before=_find(db, keys, fields),
+    )
     repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(

@@ -13,11 +13,10 @@ import apsw
 from memory.backends.sqlite.applying import apply_plan
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.indexing import PENDING, flush_pending
-from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
+from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared, read_state
 from memory.backends.sqlite.queueing import Pace, Request, small_group
 from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
-from memory.backends.sqlite.statements import first, scalar
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
@@ -195,7 +194,7 @@ class Writer:
             db = self.worker.connected()
             try:
                 db.execute("BEGIN IMMEDIATE")
-                if _has_many_pending(db):
+                if read_state(db).pending >= PENDING:
                     flush_pending(db)
                 self._reserve.ensure(db, ahead=True)
                 db.execute("COMMIT")
@@ -266,28 +265,27 @@ class Writer:
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
-        layout, version, feed = first(db, "SELECT layout, version, feed FROM counter") or (0, 0, None)
-        if layout != self._layout:
+        state = read_state(db)
+        if state.layout != self._layout:
             # Another process has declared a field: what was prepared before knows nothing of it.
             self.fields = declared(db)
-            self._layout = layout
+            self._layout = state.layout
         for unit in units:
             for i, one in enumerate(unit.ops):
                 if len(one.columns) != len(self.fields) and type(one.op) is Put:
                     unit.ops[i] = prepared(one.op, self.fields)
-        plan = make_plan(db, units, self.fields, version, feed=feed is not None)
+        plan = make_plan(db, units, self.fields, state)
         outcome = decide_all(db, plan, units)
         apply_plan(db, plan)
         if any(type(one.op) is Put for unit in units for one in unit.ops):
-            many_pending = _has_many_pending(db)
             if not quick:
-                if many_pending:
+                if state.pending >= PENDING:
                     flush_pending(db)
                 self._reserve.ensure(db)
             elif self._reserve.missing(db):
                 raise _NotQuickError
             else:
-                self._untended = many_pending or self._reserve.is_low
+                self._untended = state.pending >= PENDING or self._reserve.is_low
         return outcome
 
     def _piecewise(self, db: apsw.Connection, group: list[Request]) -> list[list[Result]]:
@@ -364,10 +362,6 @@ class _NotQuickError(Exception):
 def _roll_back(db: apsw.Connection) -> None:
     if db.in_transaction:
         db.execute("ROLLBACK")
-
-
-def _has_many_pending(db: apsw.Connection) -> bool:
-    return bool(scalar(db, "SELECT count(*) FROM pending") >= PENDING)
 
 
 def _checkpoint(db: apsw.Connection) -> None:
