@@ -121,6 +121,9 @@ def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> 
             continue
         if before.vcrc is None:
             new.append((after.order, after.put.op.embedding))
+        elif before.vcrc == after.vcrc:
+            # Very likely the same, and then no page of the log is written for it.
+            db.execute("UPDATE vectors SET v = ?1 WHERE ord = ?2 AND v <> ?1", (after.put.op.embedding, after.order))
         else:
             # Of the same size it is overwritten where it lies.
             db.execute("UPDATE vectors SET v = ? WHERE ord = ?", (after.put.op.embedding, after.order))

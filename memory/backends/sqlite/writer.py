@@ -182,8 +182,9 @@ class Writer:
                     outcome = self._commit(self.worker.connected(), group)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
                     self._fail(group, error)
-                else:
-                    self._settle(group, outcome)
+                    continue
+            # Not before the turn is over: the next write of whoever waits may then be committed on the loop again.
+            self._settle(group, outcome)
             self._checkpoint_if_long()
 
     def _tend(self) -> None:
