@@ -12,14 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bulk, callers, footprint, opening, overhead, points, report, retrieval, searching, stalls
+from benchmarks import bulk, callers, floors, footprint, opening, overhead, points, report, retrieval, searching, stalls
 from benchmarks.figures import Figure
 from benchmarks.machine import facts
 from benchmarks.session import Options, Session
 
 BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
     module.NAME: module.run
-    for module in (overhead, points, bulk, searching, callers, opening, stalls, footprint, retrieval)
+    for module in (floors, overhead, points, bulk, searching, callers, opening, stalls, footprint, retrieval)
 }
 BACKENDS = ("in_memory", "sqlite")
 
