@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memory.errors import Closed as Closed
     from memory.errors import CorruptData as CorruptData
     from memory.errors import DeadlineExceeded as DeadlineExceeded
+    from memory.errors import EmbeddingFailed as EmbeddingFailed
     from memory.errors import EmbeddingMismatch as EmbeddingMismatch
     from memory.errors import InvalidCursor as InvalidCursor
     from memory.errors import InvalidFilter as InvalidFilter
@@ -52,6 +53,7 @@ _ERRORS = [
     "Closed",
     "CorruptData",
     "DeadlineExceeded",
+    "EmbeddingFailed",
     "EmbeddingMismatch",
     "InvalidCursor",
     "InvalidFilter",

@@ -17,7 +17,8 @@ import msgspec
 
 from memory.clock import from_micros
 from memory.errors import CorruptData, InvalidItem
-from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes, vector, vector_bytes
+from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes, vector_bytes
+from memory.model import vector as to_vector
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
@@ -97,8 +98,8 @@ def encode(item: MemoryItem) -> bytes:
     return body
 
 
-def decode(row: Row) -> MemoryItem:
-    """A stored row as an item. Raises CorruptData when the bytes are not a body this version reads."""
+def decode(row: Row, *, vector: bool = True) -> MemoryItem:
+    """A stored row as an item, with its vector if asked. Raises CorruptData when the bytes are not a body this version reads."""
     body = row.body
     if not body.startswith(_HEAD):
         raise CorruptData(_unreadable(body))
@@ -116,8 +117,8 @@ def decode(row: Row) -> MemoryItem:
         _force(item, "access_count", row.count)
     if row.expires is not None:
         _force(item, "expires_at", from_micros(row.expires))
-    if row.embedding is not None:
-        _force(item, "embedding", vector(row.embedding))
+    if vector and row.embedding is not None:
+        _force(item, "embedding", to_vector(row.embedding))
     return item
 
 
@@ -239,7 +240,7 @@ def from_dict(data: Any) -> MemoryItem:
 
 def _unpack_vector(text: str) -> Any:
     try:
-        return vector(base64.b64decode(text, validate=True))
+        return to_vector(base64.b64decode(text, validate=True))
     except ValueError:
         raise InvalidItem("embedding must be base64 of little-endian float32, or a list", field="embedding") from None
 

@@ -62,6 +62,12 @@ class EmbeddingMismatch(MemoryStoreError):
     """A vector's dimension or embedder differs from the store's."""
 
 
+class EmbeddingFailed(MemoryStoreError):
+    """The embedder raised (that is ``__cause__``), or answered with what is no vector. ``embedder`` names it."""
+
+    embedder: str | None = None
+
+
 class UnsupportedOperation(MemoryStoreError):
     """This backend, or a view, does not offer the operation; it was refused before any I/O."""
 

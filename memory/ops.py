@@ -112,6 +112,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Number of terms in the text, repetitions included."""
     embedding: bytes | None = None
     embedder: str | None = None
+    """Who made the vector (None: the store's space says); without a vector: who owes one."""
     floor: int | None = None
     """Set on a repeat of a write whose outcome is unknown: see ``MemoryStore._write``."""
 
@@ -146,6 +147,29 @@ class Touch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 Write = Put | Remove | Touch
+
+
+class Space(msgspec.Struct, frozen=True):
+    """Where the vectors of a store lie: who makes them (None: callers, nobody knows how) and how many numbers each has.
+
+    A store has one space at a time. The first vector decides it, in the write that stores it; ``reembed`` changes it.
+    """
+
+    embedder: str | None
+    dimension: int
+
+    def admits(self, embedder: str | None, dimension: int) -> bool:
+        """Whether a vector belongs here. A caller that names no embedder means whichever the store has."""
+        return dimension == self.dimension and embedder in (None, self.embedder)
+
+
+class Attach(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Give the row of a key a vector, if it still has this version. Its times stay, and its version may: a vector is
+    derived from the text."""
+
+    key: Key
+    version: int
+    embedding: bytes
 
 
 class Status(enum.Enum):
@@ -248,6 +272,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     now: int
     scope: Scope = WHOLE
     where: Filter | None = None
+    vectors: bool = False
+    """The caller needs the candidates' embeddings."""
 
 
 class Candidate(msgspec.Struct, gc=False):
@@ -267,6 +293,25 @@ class Matched(msgspec.Struct, gc=False):
     candidates: list[Candidate]
 
 
+class Nearest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Vector candidates. Result: rows with their embeddings, in any order, at least the best ``limit`` by cosine
+    (memory.search.vectors; ties by key) of those that are live, in scope, satisfy the filter and have a vector.
+
+    Without ``exact`` a backend that declares a ``recall`` below 1 may miss some. Raises EmbeddingMismatch when the
+    store's space, in the snapshot that is read, does not admit the query.
+    """
+
+    vector: bytes
+    """float32, little-endian, as embeddings are stored."""
+    embedder: str | None
+    """Who made the query's vector; None: the store's space says."""
+    limit: int
+    now: int
+    scope: Scope = WHOLE
+    where: Filter | None = None
+    exact: bool = False
+
+
 class Around(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The ``n`` live rows in scope before and after each anchor in its namespace and session, by (created, id).
 
@@ -278,6 +323,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     n: int
     now: int
     scope: Scope = WHOLE
+    vectors: bool = False
+    """The caller needs the rows' embeddings."""
 
 
 class FeedRead(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -344,6 +344,7 @@ def test_every_error_is_in_the_tree_and_documented_and_shadows_no_builtin() -> N
             "NotFound",
             "AlreadyExists",
             "VersionConflict",
+            "EmbeddingFailed",
             "EmbeddingMismatch",
         ),
         *(

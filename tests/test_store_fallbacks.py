@@ -26,7 +26,11 @@ class PlainStore(InMemoryStore):
     _count = MemoryStore._count
     _namespaces = MemoryStore._namespaces
     _match = MemoryStore._match
+    _nearest = MemoryStore._nearest
     _around = MemoryStore._around
+    _attach = MemoryStore._attach
+    _unattached = MemoryStore._unattached
+    _switch = MemoryStore._switch
     _feed = MemoryStore._feed
     _verify = MemoryStore._verify
     _repair = MemoryStore._repair

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from memory.search.fusion import Weights
 from memory.store.base import MemoryStore
 from memory.store.types import (
     Capabilities,
@@ -17,6 +18,7 @@ from memory.store.types import (
     Hit,
     ImportReport,
     ItemPage,
+    ReembedReport,
     RepairReport,
     SearchPage,
     Stats,
@@ -33,9 +35,11 @@ __all__ = [
     "ImportReport",
     "ItemPage",
     "MemoryStore",
+    "ReembedReport",
     "RepairReport",
     "SearchPage",
     "Stats",
     "VerifyReport",
     "View",
+    "Weights",
 ]

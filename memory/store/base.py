@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
-import sys
-import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from memory.clock import Clock, system_clock
 from memory.errors import Closed, InvalidItem, MemoryStoreError, UnsupportedOperation, WrongLoop
 from memory.filters.check import split_path
 from memory.layers import Layer, wrap
-from memory.model import MAX_DIMENSION, MAX_DISTINCT_TERMS, MemoryItem, check_json
+from memory.model import MAX_DIMENSION, Key, MemoryItem, check_json
 from memory.ops import (
     WHOLE,
     Around,
+    Attach,
     Count,
     Events,
     FeedRead,
     Match,
     Matched,
+    Nearest,
     Page,
     Problem,
-    Put,
     Read,
     Result,
     Row,
     Scan,
+    Space,
     Write,
 )
-from memory.search.analysis import SLICE
+from memory.search.fusion import Weights
 from memory.store import fallbacks
+from memory.store.embedding import check_space, made_embedder, service_of
 from memory.store.reads import filled
+from memory.store.reembedding import Reembedding
+from memory.store.slicing import Slicing
 from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
 from memory.store.upkeep import Upkeep
@@ -48,16 +48,14 @@ from memory.telemetry import get_logger, ready
 
 if TYPE_CHECKING:
     from memory.search.analysis import Analyser
+    from memory.search.embedders.base import Embedder
+    from memory.search.embedders.service import EmbeddingService
 
-T = TypeVar("T")
-SLICE_ITEMS = 32
-SLICE_SECONDS = 0.001
-_force = msgspec.structs.force_setattr
 _log = get_logger("store")
 _open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
 
-class MemoryStore(Upkeep, ABC):
+class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     """A memory for agents behind one interface; subclasses are the backends.
 
     A backend declares ``name`` and ``capabilities`` and implements ``_open``, ``_close``, ``_write``, ``_read``
@@ -65,8 +63,9 @@ class MemoryStore(Upkeep, ABC):
     not hold it longer than 10 ms, and treat an item with ``expires <= now`` as absent.
 
     Options: ``clock`` (microseconds since the epoch; injected in tests), ``feed`` (keep a change feed),
-    ``dimension`` (of every vector), ``language`` (of the text analyser), ``source`` (who writes: stamped on every
-    item), ``track_access`` (reads count as accesses), ``index`` (metadata paths worth an index),
+    ``dimension`` (of every vector), ``embedder`` (who makes the vectors: a name, a callable, an Embedder; see
+    memory.search.embedders; None: callers bring them), ``weights`` (how scores are mixed), ``language`` (of the text
+    analyser), ``source`` (who writes: stamped on every item), ``track_access`` (reads count as accesses), ``index`` (metadata paths worth an index),
     ``feed_retention`` (seconds that events are kept), ``sweep_interval`` (seconds between sweeps that reclaim
     expired items; None: only when asked), ``layers`` (see memory.layers).
     """
@@ -83,6 +82,8 @@ class MemoryStore(Upkeep, ABC):
         clock: Clock | None = None,
         feed: bool = False,
         dimension: int | None = None,
+        embedder: Embedder | str | Callable[..., Any] | None = None,
+        weights: Weights | None = None,
         language: str = "english",
         source: dict[str, Any] | None = None,
         track_access: bool = False,
@@ -101,6 +102,10 @@ class MemoryStore(Upkeep, ABC):
         self.feed = feed
         self.feed_retention = feed_retention
         self.dimension = dimension
+        self.embedder = made_embedder(embedder)
+        self.embedding: EmbeddingService | None = None
+        self.weights = weights or Weights()
+        self._space: Space | None = None
         self.language = language
         self.index = tuple(_declared(path) for path in index)
         self.sweep_interval = sweep_interval
@@ -147,13 +152,16 @@ class MemoryStore(Upkeep, ABC):
                 if self._loop is not None:  # the loop it was open on has ended without close
                     await self._close()
                 await self._open()
+                if self._space is not None and self.dimension is not None:
+                    check_space(self, None, self._space.dimension)
+                self.embedding = await service_of(self.embedder)
             except BaseException:
                 await self._close()
                 raise
-            names = ("write", "read", "scan", "count", "match", "around", "feed", "namespaces")
+            names = ("write", "read", "scan", "count", "match", "nearest", "around", "feed", "namespaces")
             hooks: list[Callable[..., Any]] = [wrap(name, getattr(self, "_" + name), self._layers) for name in names]
             self._do_write, self._do_read, self._do_scan, self._do_count = hooks[:4]
-            self._do_match, self._do_around, self._do_feed, self._do_namespaces = hooks[4:]
+            self._do_match, self._do_nearest, self._do_around, self._do_feed, self._do_namespaces = hooks[4:]
             self._tracker = AccessTracker(self) if self._track_access else None
             self._residence.settle()
             self._loop = loop
@@ -182,8 +190,11 @@ class MemoryStore(Upkeep, ABC):
             for wake in self._watchers:
                 wake.set()
             try:
+                if self.embedding is not None:
+                    await self.embedding.close()
                 await self._close()
             finally:
+                self.embedding = None
                 self._residence.leave()
                 _log.info("close", backend=self.name)
 
@@ -226,7 +237,8 @@ class MemoryStore(Upkeep, ABC):
 
     @abstractmethod
     async def _open(self) -> None:
-        """Acquire everything, and set ``self._seen`` to the highest version issued so far. May be cancelled."""
+        """Acquire everything; set ``self._seen`` to the highest version issued so far and ``self._space`` to the space of
+        the vectors that are stored. May be cancelled."""
 
     @abstractmethod
     async def _close(self) -> None:
@@ -242,7 +254,9 @@ class MemoryStore(Upkeep, ABC):
         3. Expectation: ABSENT but live: EXISTS; a version but absent: MISSING; another version: CONFLICT with a
         row that tells the actual one. Remove or Touch of an absent row: MISSING. 4. Put with ``dedup`` and a live
         row of the same digest: DUPLICATE with that row. 5. Apply, with a version above every earlier one of this
-        key, also across deletion. A row that is expired is absent, yet its version still counts.
+        key, also across deletion. A row that is expired is absent, yet its version still counts. A Put whose vector the
+        store's space does not admit: FAILED with EmbeddingMismatch (memory.store.embedding.mismatch); the first
+        vector makes the space, in the same transaction.
         ``atomic``: if one cannot be applied none is, and the others are SKIPPED.
         """
 
@@ -268,9 +282,28 @@ class MemoryStore(Upkeep, ABC):
         """Text candidates: at least the best ``op.limit`` by the text score, and each term's df."""
         return await fallbacks.match(self, op)
 
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        """Vector candidates: at least the best ``op.limit`` by cosine."""
+        return await fallbacks.nearest(self, op)
+
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         """Rows before and after each anchor, nearest first."""
         return await fallbacks.around(self, op)
+
+    async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
+        """Give rows vectors of this space; returns how many still had their version. In the store's own space (or, if it
+        has none yet, in what becomes it) a vector is the row's own from now on. In another, for ``reembeds``, it is
+        kept aside, in place of any of a third space, until the row is written again or ``_switch``."""
+        return await fallbacks.attach(self, space, ops)
+
+    async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
+        """Rows in key order after a key, expired ones too, that have no vector in this space, own or aside."""
+        return await fallbacks.unattached(self, space, after, limit)
+
+    async def _switch(self, space: Space, without: int) -> bool:
+        """If all rows but this many have a vector aside in this space: make these the rows' own, drop all others, and
+        let the store's space be this one. All or nothing; False when the number differs. Needed by ``reembeds``."""
+        raise UnsupportedOperation(f"{self.name} cannot change the embedder of its vectors: export, and import anew")
 
     async def _feed(self, op: FeedRead) -> Events:
         """Committed changes after a sequence number, in order."""
@@ -309,74 +342,8 @@ class MemoryStore(Upkeep, ABC):
         """The rows of a file made by ``_backup``. Raises CorruptData, or UnsupportedOperation for a foreign file."""
         raise UnsupportedOperation(f"{path} is not a backup that {self.name} can read")
 
-    # --- what the public operations share ------------------------------------------------------
-
-    @property
-    def analyser(self) -> Analyser:
-        """The text analyser, made at first use. Raises InvalidSetting for an unknown language."""
-        if self._analyser is None:
-            from memory.search.analysis import Analyser
-
-            self._analyser = Analyser(self.language)
-        return self._analyser
-
-    async def _vectors_ready(self) -> None:
-        """Load numpy in a thread before the first vector, since its import takes longer than the loop may be held."""
-        if "numpy" not in sys.modules:
-            await asyncio.to_thread(importlib.import_module, "numpy")
-
     async def _filled(self, op: Scan) -> list[tuple[Row, MemoryItem]]:
         return await filled(self, op)
-
-    async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
-        """The things in pieces, letting other tasks run about every millisecond."""
-        if len(things) <= SLICE_ITEMS:
-            yield things
-            return
-        started = time.perf_counter()
-        for start in range(0, len(things), SLICE_ITEMS):
-            yield things[start : start + SLICE_ITEMS]
-            if time.perf_counter() - started > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                started = time.perf_counter()
-
-    async def _counts(self, text: str) -> tuple[dict[str, int], int]:
-        """Terms of a text with their occurrences, and how many in all; a long text in slices."""
-        if len(text) <= SLICE:
-            return self.analyser.counts(text)
-        result: tuple[dict[str, int], int] = ({}, 0)
-        for so_far in self.analyser.iter_counts(text):
-            result = so_far
-            await asyncio.sleep(0)
-        return result
-
-    async def _check_terms(self, item: MemoryItem) -> tuple[dict[str, int], int]:
-        """Terms of an item's text with their occurrences, and how many in all. Raises InvalidItem beyond 5,000."""
-        text = item.searchable
-        counts, length = self.analyser.counts(text) if len(text) <= SLICE else await self._counts(text)
-        if len(counts) > MAX_DISTINCT_TERMS:
-            raise InvalidItem(
-                f"item {item.id!r} has {len(counts):,} distinct terms; the limit is {MAX_DISTINCT_TERMS:,}. "
-                "Split it, or give a shorter text= to search by",
-                field="text",
-            )
-        return counts, length
-
-    async def _add_terms(self, ops: Iterable[Write]) -> None:
-        """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
-        if not self.capabilities.indexes_terms:
-            return
-        started = time.perf_counter()
-        for op in ops:
-            if type(op) is not Put or op.terms is not None:
-                continue
-            counts, length = await self._check_terms(op.item)
-            # Nobody else has seen the operation yet.
-            _force(op, "terms", counts)
-            _force(op, "length", length)
-            if time.perf_counter() - started > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                started = time.perf_counter()
 
 
 def _declared(path: str) -> tuple[str, ...]:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from heapq import nsmallest
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from memory.codec import decode
-from memory.errors import CorruptData
+from memory.errors import CorruptData, MemoryStoreError
 from memory.model import Key, key_order
-from memory.ops import Around, Candidate, Count, Match, Matched, Order, Position, Problem, Read, Row, Scan, Scope
+from memory.ops import (
+    Around,
+    Attach,
+    Candidate,
+    Count,
+    Match,
+    Matched,
+    Nearest,
+    Order,
+    Position,
+    Problem,
+    Read,
+    Row,
+    Scan,
+    Scope,
+    Space,
+    Write,
+)
 from memory.search.text import Found, Matcher, Scorer
+from memory.store.embedding import mismatch
+from memory.store.settle import apply_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from memory.model import MemoryItem
     from memory.store.base import MemoryStore
@@ -48,6 +72,51 @@ async def match(store: MemoryStore, op: Match) -> Matched:
                 occurrences, length = await store._counts(item.searchable)
                 matcher.feed([(key_order(item.key), row.created, occurrences, length)])
     return await best_candidates(store, op, matcher.df, matcher.candidates())
+
+
+async def nearest(store: MemoryStore, op: Nearest) -> list[Row]:
+    """Scores every vector in scope."""
+    from memory.search.vectors import cosines, matrix
+
+    space = store._space
+    if space is None:
+        return []
+    if not space.admits(op.embedder, len(op.vector) // 4):
+        raise mismatch(space, op.embedder, len(op.vector) // 4)
+    best: list[tuple[float, tuple[bytes, bytes], Row]] = []
+    async for pairs in _pages(store, Scan(now=op.now, scope=op.scope, where=op.where)):
+        held = [(row, item, row.embedding) for row, item in pairs if row.embedding is not None]
+        async for part in store._slices(held):
+            scores = cosines(op.vector, matrix([raw for _, _, raw in part], space.dimension)).tolist()
+            fresh = [(-score, key_order(item.key), row) for score, (row, item, _) in zip(scores, part, strict=True)]
+            best = nsmallest(op.limit, chain(best, fresh), key=itemgetter(0, 1))
+    return [row for _, _, row in best]
+
+
+async def unattached(store: MemoryStore, space: Space, after: Key | None, limit: int) -> list[Row]:
+    """Live rows without a vector, for a store whose vectors lie in this space."""
+    found: list[Row] = []
+    position = None if after is None else Position(*after)
+    while len(found) < limit:
+        pairs = await store._filled(Scan(now=store._clock(), after=position, limit=PAGE))
+        found += [row for row, _ in pairs if row.embedding is None]
+        if len(pairs) < PAGE:
+            break
+        position = Position(*pairs[-1][1].key)
+    return found[:limit]
+
+
+async def attach(store: MemoryStore, space: Space, ops: Sequence[Attach]) -> int:
+    """Writes each row again with its vector and with the stamp it had, but for a new version."""
+    now = store._clock()
+    rows = await store._do_read(Read(keys=tuple(op.key for op in ops), now=now))
+    puts: list[Write] = []
+    for op, row in zip(ops, rows, strict=True):
+        if row is not None and row.version == op.version:
+            item = decode(msgspec.structs.replace(row, embedding=op.embedding))
+            put = store._privileged(store, item, space.embedder)
+            puts.append(msgspec.structs.replace(put, expect=op.version))
+    return sum(not isinstance(outcome, MemoryStoreError) for outcome in await apply_all(store, puts))
 
 
 async def best_candidates(

@@ -24,7 +24,7 @@ from memory.errors import (
     VersionConflict,
 )
 from memory.model import INT_MAX, Key, MemoryItem
-from memory.ops import ANY, Put, Result, Row, Status, Write
+from memory.ops import ANY, Put, Result, Row, Space, Status, Write
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ BATCH = 500
 _force = msgspec.structs.force_setattr
 _replace = msgspec.structs.replace
 _log = get_logger("store")
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A batch that is not written, and why."""
+
+    error: MemoryStoreError
+    count: int
 
 
 class _Tokens:
@@ -153,6 +160,8 @@ def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
         )
     if result.row is not None and result.row.version > store._seen:
         store._seen = result.row.version
+    if store._space is None and type(op) is Put and op.embedding is not None and result.status is Status.DONE:
+        store._space = Space(op.embedder, len(op.embedding) // 4)
     for wake in store._watchers:
         wake.set()
     return _settle(op, result)
@@ -178,7 +187,9 @@ async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = Fal
     return await apply_batches(store, batches(), atomic)
 
 
-async def apply_batches(store: MemoryStore, batches: AsyncIterator[Sequence[Write]], atomic: bool = False) -> list[Any]:
+async def apply_batches(
+    store: MemoryStore, batches: AsyncIterator[Sequence[Write] | Refused], atomic: bool = False
+) -> list[Any]:
     """Writes that come in batches: for each write, in order, its value or its error (not raised).
 
     The next batch is prepared while the ones before are written, of which the backend takes
@@ -206,6 +217,11 @@ async def apply_batches(store: MemoryStore, batches: AsyncIterator[Sequence[Writ
     sent = 0
     try:
         async for batch in batches:
+            if isinstance(batch, Refused):
+                while flying:
+                    await land()
+                outcomes += [batch.error] * batch.count
+                continue
             if len(flying) >= store.pipelined_writes:
                 await land()
             flying.append((batch, store._seen, asyncio.ensure_future(store._do_write(batch, atomic))))

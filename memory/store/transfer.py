@@ -18,6 +18,7 @@ from memory.filters import parse
 from memory.model import MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem
 from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
 from memory.store.bound import Namespace
+from memory.store.embedding import add_vectors, check_maker, mismatch
 from memory.store.settle import BATCH, apply_all
 from memory.store.types import ImportReport, Progress
 from memory.store.writes import Writes
@@ -74,10 +75,13 @@ class Transfers(Writes):
         path: str | os.PathLike[str],
         *,
         on_error: Literal["abort", "skip"] = "abort",
+        vectors: Literal["keep", "drop"] = "keep",
         progress: Progress | None = None,
     ) -> ImportReport:
         """Write every item of a file, keeping its times and counts; an item with the same key is replaced.
 
+        Vectors are kept, those of another embedder than the store's refused; ``vectors="drop"`` leaves them all out.
+        Where the store has an embedder, items without a vector get one.
         Every line is checked first. With ``on_error="abort"`` one bad line means nothing is written and
         InvalidItem names it (``lines``: number -> reason); with ``"skip"`` the rest is imported and the report
         names it. On a view, items outside its scope are bad lines, and ``source`` is the view's own.
@@ -85,16 +89,19 @@ class Transfers(Writes):
         store = self._enter()
         if on_error not in ("abort", "skip"):
             raise InvalidItem(f'on_error must be "abort" or "skip", not {on_error!r}', field="on_error")
+        if vectors not in ("keep", "drop"):
+            raise InvalidItem(f'vectors must be "keep" or "drop", not {vectors!r}', field="vectors")
         refused: dict[int, str] = {}
         if on_error == "abort":
-            async for _ in self._read_lines(store, Path(path), refused):
+            async for _ in self._read_lines(store, Path(path), refused, vectors):
                 if refused:
                     break
             if refused:
                 line, reason = next(iter(refused.items()))
                 raise InvalidItem(f"line {line}: {reason}. Nothing was imported", lines=refused)
         imported = 0
-        async for ops in self._read_lines(store, Path(path), refused):
+        async for ops in self._read_lines(store, Path(path), refused, vectors):
+            await add_vectors(store, [op for _, op in ops], True)
             outcomes = await apply_all(store, [op for _, op in ops])
             for (line, _), outcome in zip(ops, outcomes, strict=True):
                 if isinstance(outcome, MemoryStoreError):
@@ -109,9 +116,12 @@ class Transfers(Writes):
     import_jsonl_sync = blocking(import_jsonl)
 
     async def _read_lines(
-        self, store: MemoryStore, path: Path, refused: dict[int, str]
+        self, store: MemoryStore, path: Path, refused: dict[int, str], vectors: Literal["keep", "drop", "any"]
     ) -> AsyncIterator[list[tuple[int, Put]]]:
-        """Checked writes with their line numbers, a batch at a time; bad lines go to ``refused``."""
+        """Checked writes with their line numbers, a batch at a time; bad lines go to ``refused``.
+
+        ``vectors="any"``: also of another embedder than the store was opened with.
+        """
         opened: list[IO[bytes]] = []
         try:
             await to_the_end(_open, path, "rb", opened)
@@ -126,7 +136,12 @@ class Transfers(Writes):
                         if not line.strip():
                             continue
                         try:
-                            ops.append((number, self._privileged(store, *_parse_line(line))))
+                            item, embedder = _parse_line(line)
+                            if vectors == "drop":
+                                item, embedder = msgspec.structs.replace(item, embedding=None), None
+                            elif vectors == "keep" and item.embedding is not None:
+                                check_maker(store, embedder, len(item.embedding))
+                            ops.append((number, self._privileged(store, item, embedder)))
                         except MemoryStoreError as error:
                             refused[number] = error.message
                 for place, op in list(ops):
@@ -143,13 +158,16 @@ class Transfers(Writes):
 
     def _privileged(self, store: MemoryStore, item: MemoryItem, embedder: str | None) -> Put:
         """A write that keeps every time and count of the item, and on the whole store its source too."""
-        checked, body = self._check(item, keep_source=self._scope is WHOLE)
+        checked, body = self._check(item, keep_source=self._scope is WHOLE, keeps_vector=True)
         op = self._operation(store, checked, body, ANY, False, None, None)
         kept = Kept(
             updated=op.now if item.updated_at == UNSTAMPED else to_micros(item.updated_at),
             accessed=op.now if item.accessed_at == UNSTAMPED else to_micros(item.accessed_at),
             count=item.access_count,
         )
+        size, space = len(op.embedding or b"") // 4, store._space
+        if size and space is not None and not space.admits(embedder, size):
+            raise mismatch(space, embedder, size)
         return msgspec.structs.replace(op, keep=kept, embedder=embedder)
 
 

@@ -31,6 +31,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Wants terms with every put; False: analyses lazily or not at all."""
     snapshots: bool = False
     """``backup`` takes a point-in-time copy; else it exports page by page."""
+    reembeds: bool = False
+    """``reembed`` can give a store the vectors of another embedder while the old ones serve."""
+    recall: float = 1.0
+    """Least share of the true best that vector search finds without ``exact=True``; 1.0: it is always exact."""
 
 
 class ItemPage(msgspec.Struct, frozen=True):
@@ -49,8 +53,11 @@ class ItemPage(msgspec.Struct, frozen=True):
 class Hit(msgspec.Struct, frozen=True):
     """One search result. ``score``: higher is better, comparable within one search.
 
-    ``components``: ``text`` is the text score, ``matched`` the share (0 to 1) of the query's idf that this item
-    matched, an absolute measure of relevance. With ``explain=True`` also ``terms``: df, idf, tf and contribution.
+    ``item`` comes without its embedding; ``get`` has it. ``components`` say how the score came about: ``text`` is the
+    text score, ``matched`` the share (0 to 1) of the query's idf that this item matched, ``vector`` the cosine (-1 to
+    1; None: the item has no vector). ``matched`` and ``vector`` are absolute measures of relevance. ``neighbours`` is
+    what the items around it lent; ``relevance``, ``recency`` and ``importance`` (0 to 1 each) are the parts of the
+    composite order. With ``explain=True`` also ``terms``: df, idf, tf and contribution.
     """
 
     item: MemoryItem
@@ -120,6 +127,17 @@ class VerifyReport(msgspec.Struct, frozen=True):
     def ok(self) -> bool:
         """No problem was found."""
         return not self.problems
+
+
+class ReembedReport(msgspec.Struct, frozen=True):
+    """Result of ``reembed``: vectors made now, items that had theirs already, items without text to make one from,
+    whose vectors the store now holds (None: there are none yet), and whether that changed."""
+
+    embedded: int
+    kept: int
+    without_text: int
+    embedder: str | None
+    switched: bool
 
 
 class RepairReport(msgspec.Struct, frozen=True):

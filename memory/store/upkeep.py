@@ -30,7 +30,9 @@ class Upkeep(Operations):
         """Counts of live items and namespaces, and the backend's own facts (sizes in bytes)."""
         store = self._enter()
         found = await store._do_namespaces(Count(now=store._clock()))
-        return Stats(await store.count(), len(found), await store._health())
+        details = await store._health()
+        details["embedder"] = None if store._space is None else store._space.embedder
+        return Stats(await store.count(), len(found), details)
 
     async def verify(self) -> VerifyReport:
         """Check every stored record, its checksum and its index entries. Changes nothing."""
@@ -94,13 +96,13 @@ class Upkeep(Operations):
         """The records of a backup as privileged writes, a batch at a time; nothing yet if a line is bad."""
         if await asyncio.to_thread(_is_jsonl, path):
             refused: dict[int, str] = {}
-            async for _ in self._read_lines(store, path, refused):
+            async for _ in self._read_lines(store, path, refused, "any"):
                 if refused:
                     break
             if refused:
                 line, reason = next(iter(refused.items()))
                 raise InvalidItem(f"line {line} of the backup: {reason}. Nothing was restored", lines=refused)
-            async for lines in self._read_lines(store, path, refused):
+            async for lines in self._read_lines(store, path, refused, "any"):
                 yield [op for _, op in lines]
             return
         async for rows in store._backup_rows(path):

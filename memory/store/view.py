@@ -62,6 +62,7 @@ class Operations(Reads, Transfers, Searches, Watches):
             details = await store._health()
         except MemoryStoreError as error:
             return Health("unhealthy", store.name, store.durability, {"error": str(error)})
+        details["embedder"] = None if store._space is None else store._space.embedder
         status: Literal["healthy", "degraded"] = "degraded" if details.get("warnings") else "healthy"
         return Health(status, store.name, store.durability, details if self is store else {})
 
@@ -85,8 +86,8 @@ class View(Operations):
         self._scope = scope
         self._source = source
 
-    stats, verify, repair, sweep, backup, restore = map(
-        _refused, ("stats", "verify", "repair", "sweep", "backup", "restore")
+    stats, verify, repair, sweep, backup, restore, reembed = map(
+        _refused, ("stats", "verify", "repair", "sweep", "backup", "restore", "reembed")
     )
 
     stats_sync: Any = blocking(stats)
@@ -95,6 +96,7 @@ class View(Operations):
     sweep_sync: Any = blocking(sweep)
     backup_sync: Any = blocking(backup)
     restore_sync: Any = blocking(restore)
+    reembed_sync: Any = blocking(reembed)
 
     def __repr__(self) -> str:
         return f"<View of {self._store.name}: {self._scope}>"

@@ -1,4 +1,4 @@
-"""Writing: put, add, update, touch, delete, each as one operation value whose outcome becomes a result or an error."""
+"""Writing: put, add, update, touch, each as one operation value whose outcome becomes a result or an error."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from msgspec import UNSET, UnsetType
 
 from memory.clock import to_micros
 from memory.codec import content_hash, decode, encode
-from memory.errors import EmbeddingMismatch, InvalidFilter, InvalidItem, UnsupportedOperation, VersionConflict
-from memory.filters import parse, predicate
+from memory.errors import InvalidItem, MemoryStoreError, UnsupportedOperation, VersionConflict
 from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item, vector_bytes
-from memory.ops import ABSENT, ANY, WHOLE, Position, Put, Read, Remove, Scan, Touch, Write
-from memory.store.bound import Bound, Namespace
+from memory.ops import ABSENT, ANY, WHOLE, Put, Read, Touch
+from memory.store.bound import Namespace
+from memory.store.deleting import Deletes
+from memory.store.embedding import Embed, add_vectors, check_dimension, check_embed, check_space
 from memory.store.settle import (
     BATCH,
+    Refused,
     apply,
-    apply_all,
     apply_batches,
     check_dedup,
     check_version,
@@ -33,11 +34,10 @@ from memory.store.settle import (
 from memory.sync import blocking
 
 if TYPE_CHECKING:
-    from memory.filters import Where
     from memory.store.base import MemoryStore
 
 
-class Writes(Bound):
+class Writes(Deletes):
     """The writing half of a store or view."""
 
     async def put(
@@ -47,26 +47,35 @@ class Writes(Bound):
         ttl: float | None = None,
         if_version: int | None = None,
         dedup: Literal["content"] | None = None,
+        embed: Embed = "now",
     ) -> MemoryItem:
         """Write the item, new or in place of the one under its key, and return it as stored.
 
         On a live key created_at, accessed_at and access_count are kept. ``ttl``: seconds until it expires
         (instead of ``item.expires_at``). ``if_version``: only if the live item has this version.
         ``dedup="content"``: a live item of the same namespace, user, agent, session and kind with equal content
-        is returned instead. Raises InvalidItem, VersionConflict, AlreadyExists (the key belongs to somebody
-        outside this view), StorageFull, UnknownOutcome.
+        is returned instead. Where the store has an embedder, an item without a vector gets one within the write, and
+        an embedder's failure fails it; ``embed="later"`` stores the item without and marks it for ``reembed``.
+        Raises InvalidItem, VersionConflict, AlreadyExists (the key belongs to somebody outside this view),
+        EmbeddingMismatch, EmbeddingFailed, StorageFull, UnknownOutcome.
         """
         store = self._enter()
-        op = await self._prepare(store, item, ttl=ttl, expect=check_version(if_version), dedup=check_dedup(dedup))
+        expect, unique = check_version(if_version), check_dedup(dedup)
+        op = await self._prepare(store, item, ttl=ttl, expect=expect, dedup=unique, embed=embed)
         stored: MemoryItem = await apply(store, op)
         return stored
 
     async def add(
-        self, item: MemoryItem, *, ttl: float | None = None, dedup: Literal["content"] | None = None
+        self,
+        item: MemoryItem,
+        *,
+        ttl: float | None = None,
+        dedup: Literal["content"] | None = None,
+        embed: Embed = "now",
     ) -> MemoryItem:
         """Write a new item. Raises AlreadyExists when its key is live; else as ``put``."""
         store = self._enter()
-        op = await self._prepare(store, item, ttl=ttl, expect=ABSENT, dedup=check_dedup(dedup))
+        op = await self._prepare(store, item, ttl=ttl, expect=ABSENT, dedup=check_dedup(dedup), embed=embed)
         stored: MemoryItem = await apply(store, op)
         return stored
 
@@ -77,18 +86,20 @@ class Writes(Bound):
         ttl: float | None = None,
         dedup: Literal["content"] | None = None,
         atomic: bool = False,
+        embed: Embed = "now",
     ) -> list[MemoryItem]:
         """Write many items; each is atomic, all are checked before the first is written.
 
         Returns the stored items in order. Raises InvalidItem (``index`` names the item) before any I/O,
-        BatchError when some could not be written (``results`` tells each one's outcome). ``atomic=True``: all or
-        none, where the backend declares it, else UnsupportedOperation.
+        BatchError when some could not be written (``results`` tells each one's outcome): when the embedder fails,
+        those from there on. ``atomic=True``: all or none, where the backend declares it, else UnsupportedOperation.
         """
         store = self._enter()
         if atomic and not store.capabilities.atomic_batches:
             raise UnsupportedOperation(f"{store.name} has no atomic batches; write the items without atomic=True")
-        unique = check_dedup(dedup)
+        unique, now = check_dedup(dedup), check_embed(embed)
         checked: list[tuple[MemoryItem, bytes]] = []
+        dimension: int | None = None
         if not isinstance(items, Iterable):
             raise InvalidItem(f"items must be an iterable of MemoryItem, not {type(items).__name__}")
         wanted = list(items)
@@ -103,6 +114,9 @@ class Writes(Bound):
                     # A text this short cannot hold too many terms; longer ones are analysed before any I/O.
                     if len(body) > MAX_DISTINCT_TERMS:
                         await store._check_terms(item)
+                    if item.embedding is not None:
+                        dimension = dimension or len(item.embedding)
+                        check_dimension(len(item.embedding), dimension, f"item {len(checked)}")
                     checked.append((item, body))
                 except InvalidItem as error:
                     facts = {
@@ -111,15 +125,25 @@ class Writes(Bound):
                         "index": len(checked),
                     }
                     raise InvalidItem(**facts) from None
-        expires = ttl_micros(store, ttl)
+        ttl_micros(store, ttl)  # a wrong one is refused before any I/O
 
-        async def batches() -> AsyncIterator[list[Put]]:
+        async def batches() -> AsyncIterator[list[Put] | Refused]:
             size = max(1, len(checked)) if atomic else BATCH
             for start in range(0, len(checked), size):
                 ops: list[Put] = []
                 async for part in store._slices(checked[start : start + size]):
-                    ops += [self._operation(store, item, body, ANY, unique, ttl, expires) for item, body in part]
+                    ops += [self._operation(store, item, body, ANY, unique, ttl, None) for item, body in part]
                 await store._add_terms(ops)
+                try:
+                    await add_vectors(store, ops, now)
+                except MemoryStoreError as error:
+                    if start == 0:
+                        raise  # nothing is written yet
+                    yield Refused(error, len(checked) - start)
+                    return
+                if ttl is not None:  # from now on, not from before the vectors were made
+                    expires = ttl_micros(store, ttl)
+                    ops = [msgspec.structs.replace(op, expires=expires) for op in ops]
                 yield ops
 
         return finish_batch(await apply_batches(store, batches(), atomic))
@@ -142,17 +166,20 @@ class Writes(Bound):
         importance: float | UnsetType = UNSET,
         embedding: Any = UNSET,
         expires_at: datetime | None | UnsetType = UNSET,
+        embed: Embed = "now",
     ) -> MemoryItem:
         """Change some fields of a live item and return it.
 
         ``content`` and ``metadata`` are JSON merge patches (RFC 7396): null removes a key, a content that is no
         object is replaced. The others are replaced. Runs as a compare-and-set loop, so no concurrent change is
-        lost. A vector is dropped when the searchable text changes and no new one is given.
-        Raises NotFound, VersionConflict (only with ``if_version``), InvalidItem.
+        lost. Where the searchable text changes and no new vector is given, the old one goes, and the store's embedder, if
+        it has one, makes another (see ``put``); ``embedding=None`` takes the vector away.
+        Raises NotFound, VersionConflict (only with ``if_version``), InvalidItem, EmbeddingMismatch, EmbeddingFailed.
         """
         store = self._enter()
         key = self._key(id, namespace)
         wanted = check_version(if_version)
+        check_embed(embed)
         if not self._scope.covers_namespace(key[0]):
             raise not_found(key)
         plain = {
@@ -187,13 +214,16 @@ class Writes(Bound):
             if metadata is not UNSET:
                 changes["metadata"] = merge_patch(old.metadata, metadata)
             new = msgspec.structs.replace(old, **changes)
-            if embedding is not UNSET:
-                new = msgspec.structs.replace(new, embedding=embedding)
-            elif old.embedding is not None and new.searchable != old.searchable:
-                new = msgspec.structs.replace(new, embedding=None)
+            another = new.searchable != old.searchable
+            if embedding is not UNSET or another:
+                new = msgspec.structs.replace(new, embedding=None if embedding is UNSET else embedding)
             if ttl is not None:
                 new = msgspec.structs.replace(new, expires_at=None)
-            op = await self._prepare(store, new, ttl=ttl, expect=row.version)
+            how = embed if another and embedding is UNSET else None
+            keeps = embedding is UNSET and not another
+            op = await self._prepare(store, new, ttl=ttl, expect=row.version, embed=how, keeps_vector=keeps)
+            if keeps:
+                op = msgspec.structs.replace(op, embedder=row.embedder)  # whose it was, or who owes it
             try:
                 stored: MemoryItem = await apply(store, op)
             except VersionConflict as error:
@@ -239,76 +269,21 @@ class Writes(Bound):
         )
         return bool(await apply(store, op))
 
-    async def delete(self, id: str, *, namespace: Namespace | None = None, if_version: int | None = None) -> bool:
-        """Delete the item. False when there is none. Raises VersionConflict when it has another version."""
-        store = self._enter()
-        key = self._key(id, namespace)
-        expect = check_version(if_version)
-        if not self._scope.covers_namespace(key[0]):
-            return False
-        op = Remove(key=key, token=new_token(), now=store._clock(), scope=self._scope, expect=expect)
-        return bool(await apply(store, op))
-
-    async def delete_many(self, ids: Iterable[str], *, namespace: Namespace | None = None) -> list[bool]:
-        """Delete items; for each, in order, whether it was there. Raises BatchError when some deletes failed."""
-        store = self._enter()
-        keys = self._keys(ids, namespace)
-        if not keys or not self._scope.covers_namespace(keys[0][0]):
-            return [False] * len(keys)
-        now = store._clock()
-        ops: list[Write] = [Remove(key=key, token=new_token(), now=now, scope=self._scope) for key in keys]
-        return finish_batch(await apply_all(store, ops))
-
-    async def delete_where(
-        self, where: Where, *, namespace: Namespace | None = None, under: Namespace | None = None
-    ) -> int:
-        """Delete every live item that satisfies the filter; returns how many.
-
-        Without a filter, on an unscoped store, name what to empty (``namespace=`` or ``under=``; ``under=()`` is
-        everything). An item changed meanwhile is looked at again. Raises InvalidFilter.
-        """
-        store = self._enter()
-        filter = parse(where)
-        scope = self._narrow(namespace, under)
-        if filter is None and scope == WHOLE and under is None:
-            raise InvalidFilter("this would delete everything; if that is meant, say so with under=()")
-        if scope is None:
-            return 0
-        accept = None if filter is None else predicate(filter)
-        deleted, after = 0, None
-        while True:
-            op = Scan(now=store._clock(), scope=scope, where=filter, after=after, limit=BATCH, vectors=False)
-            pairs = await store._filled(op)
-            todo = [(item.key, row.version) for row, item in pairs]
-            while todo:
-                now = store._clock()
-                removes: list[Write] = [
-                    Remove(key=key, token=new_token(), now=now, scope=scope, expect=version) for key, version in todo
-                ]
-                results = await apply_all(store, removes)
-                deleted += sum(1 for result in results if result is True)
-                lost = [op.key for op, r in zip(removes, results, strict=True) if isinstance(r, VersionConflict)]
-                finish_batch([r for r in results if not isinstance(r, VersionConflict)])
-                rows = await store._do_read(Read(keys=tuple(lost), now=now, scope=scope)) if lost else []
-                fresh = [(row, decode(row)) for row in rows if row is not None]
-                todo = [(item.key, row.version) for row, item in fresh if accept is None or accept(item)]
-            if len(pairs) < BATCH:
-                return deleted
-            after = Position(*pairs[-1][1].key)
-
     put_sync = blocking(put)
     add_sync = blocking(add)
     put_many_sync = blocking(put_many)
     update_sync = blocking(update)
     touch_sync = blocking(touch)
-    delete_sync = blocking(delete)
-    delete_many_sync = blocking(delete_many)
-    delete_where_sync = blocking(delete_where)
 
     # --- from an item to an operation ----------------------------------------------------------
 
-    def _check(self, item: MemoryItem, *, keep_source: bool = False) -> tuple[MemoryItem, bytes]:
-        """The item checked, moved into the view, and encoded. Raises InvalidItem."""
+    def _check(
+        self, item: MemoryItem, *, keep_source: bool = False, keeps_vector: bool = False
+    ) -> tuple[MemoryItem, bytes]:
+        """The item checked, moved into the view, and encoded. Raises InvalidItem, EmbeddingMismatch.
+
+        ``keeps_vector``: its vector is the stored one, or comes with the name of who made it.
+        """
         item = check_item(item)
         scope = self._scope
         changes: dict[str, Any] = {}
@@ -329,13 +304,8 @@ class Writes(Bound):
             changes["source"] = self._source
         if changes:
             item = msgspec.structs.replace(item, **changes)
-        dimension = self._store.dimension
-        if item.embedding is not None and dimension is not None and len(item.embedding) != dimension:
-            raise EmbeddingMismatch(
-                f"the embedding has {len(item.embedding)} numbers; this store holds vectors of {dimension}",
-                expected=dimension,
-                actual=len(item.embedding),
-            )
+        if item.embedding is not None and not keeps_vector:
+            check_space(self._store, None, len(item.embedding))
         body = encode(item)
         # A text this short cannot hold too many terms; a longer one is analysed here, before any I/O.
         return item, body
@@ -369,18 +339,33 @@ class Writes(Bound):
             digest=content_hash(item),
             dedup=dedup,
             embedding=vector_bytes(item.embedding),
+            embedder=None if item.embedding is None or store.embedding is None else store.embedding.name,
         )
 
     async def _prepare(
-        self, store: MemoryStore, item: MemoryItem, *, ttl: float | None, expect: int, dedup: bool = False
+        self,
+        store: MemoryStore,
+        item: MemoryItem,
+        *,
+        ttl: float | None,
+        expect: int,
+        dedup: bool = False,
+        embed: Embed | None = None,
+        keeps_vector: bool = False,
     ) -> Put:
+        """The write of one item. ``embed`` None: no vector is made, nor owed."""
+        now = embed is not None and check_embed(embed)
         expires = ttl_micros(store, ttl)
         if type(item) is MemoryItem and item.embedding is not None:
             await store._vectors_ready()
-        checked, body = self._check(item)
+        checked, body = self._check(item, keeps_vector=keeps_vector)
         op = self._operation(store, checked, body, expect, dedup, ttl, expires)
         if store.capabilities.indexes_terms:
             await store._add_terms((op,))
         elif len(body) > MAX_DISTINCT_TERMS:
             await store._check_terms(checked)
+        if embed is not None and store.embedding is not None:
+            await add_vectors(store, (op,), now)
+            if ttl is not None:  # from now on, not from before the vector was made
+                op = msgspec.structs.replace(op, expires=ttl_micros(store, ttl))
         return op

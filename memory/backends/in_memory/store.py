@@ -15,6 +15,7 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from memory.backends.in_memory.terms import Record, SortKey, TermIndex
+from memory.backends.in_memory.vectors import VectorIndex, Vectors
 from memory.filters import Filter, predicate
 from memory.model import key_order, path_bytes
 from memory.ops import (
@@ -38,12 +39,14 @@ from memory.ops import (
     Row,
     Scan,
     Scope,
+    Space,
     Status,
     Touch,
     Write,
 )
 from memory.search.text import Matcher
-from memory.store import Capabilities, MemoryStore
+from memory.store import Capabilities
+from memory.store.embedding import mismatch
 from memory.store.fallbacks import best_candidates, key_of
 from memory.store.types import Durability
 
@@ -51,12 +54,12 @@ STEP = 64
 GRAVE_MICROS = 86_400_000_000
 
 
-class InMemoryStore(MemoryStore):
+class InMemoryStore(Vectors):
     """Records in a dict sorted by key; writes are single steps of the event loop. Terms are indexed at a search."""
 
     name = "in_memory"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        persistent=False, shared=False, atomic_batches=True, feed=True, indexes_terms=False
+        persistent=False, shared=False, atomic_batches=True, feed=True, indexes_terms=False, reembeds=True
     )
 
     @property
@@ -72,15 +75,19 @@ class InMemoryStore(MemoryStore):
         self._last_event = 0
         self._version = 0
         self._terms = TermIndex()
+        self._vectors = VectorIndex()
+        self._space = None
+        self._aside, self._aside_space, self._changed = {}, None, None
 
     async def _close(self) -> None:
         if not hasattr(self, "_terms"):
             return
         # A step at a time: to free a hundred thousand records at once would hold the loop.
-        for held in (self._records, self._graves, self._digests, self._terms.counts, self._terms.keys):
+        vectors = (self._vectors.places, self._vectors.held, self._vectors.stale, self._aside)
+        for held in (self._records, self._graves, self._digests, self._terms.counts, self._terms.keys, *vectors):
             while held:
                 for _ in range(min(STEP, len(held))):
-                    held.popitem()
+                    held.pop() if isinstance(held, set) else held.popitem()
                 await asyncio.sleep(0)
         self._events.clear()
 
@@ -94,9 +101,14 @@ class InMemoryStore(MemoryStore):
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         self._check_open()
         if not atomic:
-            return [self._apply(op) for op in ops]
+            results = [self._apply(op) for op in ops[:STEP]]
+            for start in range(STEP, len(ops), STEP):
+                await asyncio.sleep(0)
+                self._check_open()
+                results += [self._apply(op) for op in ops[start : start + STEP]]
+            return results
         saved = [(key, self._records.get(key), self._graves.get(key)) for key in {key_order(op.key) for op in ops}]
-        events = len(self._events)
+        events, space = len(self._events), self._space
         results = [self._apply(op) for op in ops]
         if all(result.status in (Status.DONE, Status.DUPLICATE) for result in results):
             return results
@@ -104,6 +116,7 @@ class InMemoryStore(MemoryStore):
             self._place(key, record)
             if grave is not None:
                 self._graves[key] = grave
+        self._space = space
         self._last_event -= len(self._events) - events  # nobody has seen these numbers: nothing was awaited
         del self._events[events:]
         applied = (Status.DONE, Status.DUPLICATE)
@@ -142,6 +155,7 @@ class InMemoryStore(MemoryStore):
                 expires=op.expires if op.set_expiry else old.row.expires,
             )
             self._records[key] = Record(row, old.owner, op.token, old.digest)
+            self._note(key, row)
             self._log(op, removed=False, owner=old.owner, was=old.owner)
             return Result(Status.DONE, row)
         self._place(key, None)
@@ -164,6 +178,14 @@ class InMemoryStore(MemoryStore):
                 row = self._records[twin].row
                 if row.expires is None or row.expires > op.now:
                     return Result(Status.DUPLICATE, row)
+        embedder = op.embedder
+        if op.embedding is not None:
+            dimension = len(op.embedding) // 4
+            if self._space is None:
+                self._space = Space(embedder, dimension)
+            elif not self._space.admits(embedder, dimension):
+                return Result(Status.FAILED, error=mismatch(self._space, embedder, dimension))
+            embedder = self._space.embedder
         self._version += 1
         now, item = op.now, op.item
         row = Row(
@@ -174,7 +196,7 @@ class InMemoryStore(MemoryStore):
             accessed=now,
             expires=op.expires,
             embedding=op.embedding,
-            embedder=op.embedder,
+            embedder=embedder,
         )
         if op.keep is not None:
             row.updated, row.accessed, row.count = op.keep.updated, op.keep.accessed, op.keep.count
@@ -202,6 +224,7 @@ class InMemoryStore(MemoryStore):
             if self._graves:
                 self._graves.pop(key, None)
         self._terms.stale.add(key)
+        self._note(key, None if record is None else record.row)
 
     def _log(self, op: Write, *, removed: bool, owner: Owner | None, was: Owner | None) -> None:
         if self.feed:
@@ -349,7 +372,8 @@ class InMemoryStore(MemoryStore):
         return sides
 
     async def _health(self) -> dict[str, Any]:
-        return {"records": len(self._records)}
+        vectors = self._vectors
+        return {"records": len(self._records), "vectors": len(vectors.held), "vectors_owed": len(vectors.owed)}
 
 
 _VALUES: dict[str, Callable[[Record], float]] = {

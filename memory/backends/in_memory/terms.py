@@ -11,7 +11,7 @@ import msgspec
 from memory.codec import decode
 from memory.model import MemoryItem
 from memory.ops import Owner, Row
-from memory.store.base import SLICE_SECONDS
+from memory.store.slicing import SLICE_SECONDS
 
 SortKey = tuple[bytes, bytes]
 Analyse = Callable[[str], Awaitable[tuple[dict[str, int], int]]]

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from memory.backends.sqlite.applying import apply_plan
+from memory.backends.sqlite.counter import read_state
+from memory.backends.sqlite.errands import Errands
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.indexing import PENDING, flush_pending
-from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared, read_state
+from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
 from memory.backends.sqlite.queueing import Pace, Request, small_group
 from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
+from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
@@ -44,12 +47,14 @@ class Writer:
         connect: Callable[[], apsw.Connection],
         wake: Callable[[], None],
         fields: Fields,
+        noticed: Callable[[VectorState], None],
         *,
         quick: bool,
         busy_timeout: float,
     ) -> None:
         self._path = path
         self._wake = wake
+        self._vectors = VectorState()
         self._waiting: deque[Request] = deque()
         self._kicked = False
         self._queued = 0
@@ -62,6 +67,7 @@ class Writer:
         self._reserve = Reserve(path)
         self._log_pages = 0
         self.worker = Worker("sqlite-writer", lambda: self.opened(connect()))
+        self.errands = Errands(path, self.worker, self._reserve, noticed)
 
     async def write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         """Apply writes; returns when they are committed. A cancelled call is withdrawn if it has not begun."""
@@ -129,6 +135,7 @@ class Writer:
                 outcome = self._commit_at_once(db, group)
                 if outcome is None:
                     return False
+                self.errands.committed(self._vectors)
                 self._deliver(group, outcome)
             for _ in taken:
                 self._waiting.popleft()
@@ -199,7 +206,7 @@ class Writer:
                     flush_pending(db)
                 self._reserve.ensure(db, ahead=True)
                 db.execute("COMMIT")
-            except ENGINE_ERRORS as error:
+            except (*ENGINE_ERRORS, MemoryStoreError) as error:
                 _log.warning("upkeep failed", path=self._path, error=error)
                 self.worker.discard()  # what is wrong the next group finds out
             self._untended = False
@@ -263,6 +270,7 @@ class Writer:
             if isinstance(error, apsw.BusyError):
                 raise  # it is rolled back, and nothing has happened
             return self._unknown(group)
+        self.errands.committed(self._vectors)
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
@@ -278,6 +286,7 @@ class Writer:
         plan = make_plan(db, units, self.fields, state)
         outcome = decide_all(db, plan, units)
         apply_plan(db, plan)
+        self._vectors = plan.vectors
         if any(type(one.op) is Put for unit in units for one in unit.ops):
             if not quick:
                 if state.pending >= PENDING:

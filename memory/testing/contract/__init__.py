@@ -22,12 +22,14 @@ from memory.store import MemoryStore
 from memory.testing.contract.agreeing import Agreeing
 from memory.testing.contract.cancelling import Calm, Cancelling
 from memory.testing.contract.dedup import Dedup
+from memory.testing.contract.embedding import Embedding, Reembedding
 from memory.testing.contract.expiry import Expiring, Sweeping
 from memory.testing.contract.feed import Feed
 from memory.testing.contract.filtering import Filtering
 from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.limits import Limits, LongTexts, Vectors
 from memory.testing.contract.names import Names, Payloads
+from memory.testing.contract.nearness import Mixing, Nearness
 from memory.testing.contract.neighbouring import Neighbouring
 from memory.testing.contract.ordering import Ordering
 from memory.testing.contract.reading import Reading
@@ -54,6 +56,8 @@ class OperationsContract(
     Dedup,
     Searching,
     Neighbouring,
+    Nearness,
+    Mixing,
     Names,
     Payloads,
     Vectors,
@@ -63,11 +67,24 @@ class OperationsContract(
     """What holds for a store and for a view of it."""
 
 
-class StoreContract(OperationsContract, Views, Feed, Retrying, Limits, Sweeping, Keeping, Lifecycle, Cancelling, Calm):
+class StoreContract(
+    OperationsContract,
+    Embedding,
+    Reembedding,
+    Views,
+    Feed,
+    Retrying,
+    Limits,
+    Sweeping,
+    Keeping,
+    Lifecycle,
+    Cancelling,
+    Calm,
+):
     """Every sentence. Subclass it and define ``make_store``."""
 
 
-class TwinsContract(OperationsContract, Views, Feed, Retrying, Limits, Sweeping, Keeping):
+class TwinsContract(OperationsContract, Embedding, Views, Feed, Retrying, Limits, Sweeping, Keeping):
     """The sentences through the synchronous twins of a store that lives on its private loop."""
 
     def wrap(self, store: MemoryStore) -> MemoryStore:

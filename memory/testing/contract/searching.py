@@ -64,7 +64,7 @@ async def plant(store: MemoryStore, clock: ManualClock, count: int = 80) -> list
     return await walk(store)
 
 
-async def collect(store: MemoryStore, query: str, limit: int, **options: Any) -> list[Any]:
+async def collect(store: MemoryStore, query: str | None, limit: int, **options: Any) -> list[Any]:
     """All hits of a search, page by page."""
     hits: list[Any] = []
     cursor = None

@@ -171,7 +171,7 @@ class Transfer(Suite):
     async def test_vectors_and_their_embedder_travel(self, store: MemoryStore, place: Path) -> None:
         vector = np.array([0.1, -2.5, 1e-40], dtype="<f4")
         line = {**item("a", embedding=vector).to_dict(), "embedder": "some-model"}
-        await write(place / "i.jsonl", line, {"content": 1, "id": "b", "embedding": [1, 2.5]})
+        await write(place / "i.jsonl", line, {"content": 1, "id": "b", "embedding": [1, 2.5, 4]})
         await store.import_jsonl(place / "i.jsonl")
         found = await store.get("a")
         assert found is not None
@@ -180,7 +180,8 @@ class Transfer(Suite):
         text = await asyncio.to_thread((place / "o.jsonl").read_text)
         first, second = map(json.loads, text.splitlines())
         assert (first["embedder"], first["embedding"]) == ("some-model", line["embedding"])
-        assert MemoryItem.from_dict(second).embedding.tolist() == [1.0, 2.5]
+        assert MemoryItem.from_dict(second).embedding.tolist() == [1.0, 2.5, 4.0]
+        assert second["embedder"] == "some-model", "a vector without a name lies in the space of the store"
 
     async def test_what_was_imported_is_searched_filtered_and_deduplicated(
         self, store: MemoryStore, place: Path

@@ -1,0 +1,247 @@
+"""The vectors of ``in_memory``: unit vectors in blocks to score with, where each lies, and the change to another space."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sortedcontainers import SortedDict
+
+from memory.backends.in_memory.terms import Record, SortKey
+from memory.filters import Filter
+from memory.model import Key, key_order
+from memory.ops import WHOLE, Attach, Nearest, Row, Scope, Space
+from memory.store import MemoryStore
+from memory.store.embedding import mismatch
+from memory.store.slicing import SLICE_SECONDS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Matrix = np.ndarray[Any, np.dtype[np.float32]]
+
+BLOCK = 4_096
+"""Rows of a block, scored in one step of the loop: about a millisecond. A block never grows, so nothing is copied."""
+
+
+class VectorIndex:
+    """Key -> unit vector, brought up to date when a search wants it.
+
+    A vector keeps its place while it is there, so a search may pause between blocks.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[Matrix] = []
+        self.places: dict[SortKey, int] = {}
+        self.stale: set[SortKey] = set()
+        self.held: set[SortKey] = set()
+        self.owed: set[SortKey] = set()
+        self._free: list[int] = []
+        self._used = 0
+
+    def note(self, key: SortKey, row: Row | None) -> None:
+        """What a key's row holds now: a vector, none, or the mark that one is owed."""
+        if row is not None and row.embedding is not None:
+            self.held.add(key)
+        elif key in self.held:
+            self.held.discard(key)
+        elif row is None or row.embedder is None:
+            if self.owed:
+                self.owed.discard(key)
+            return
+        self.stale.add(key)
+        if row is not None and row.embedding is None and row.embedder is not None:
+            self.owed.add(key)
+        elif self.owed:
+            self.owed.discard(key)
+
+    async def refresh(self, records: Mapping[SortKey, Record]) -> None:
+        """Index what was written since. Other tasks run in between; what they write is indexed too."""
+        started = time.perf_counter()
+        while self.stale:
+            key = self.stale.pop()
+            record = records.get(key)
+            self._put(key, None if record is None else record.row.embedding)
+            if time.perf_counter() - started > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+
+    def _put(self, key: SortKey, embedding: bytes | None) -> None:
+        from memory.search.vectors import unit
+
+        if embedding is None:
+            place = self.places.pop(key, None)
+            if place is not None:
+                self._free.append(place)
+            return
+        place = self.places.get(key)
+        if place is None:
+            place = self.places[key] = self._free.pop() if self._free else self._new_place(len(embedding) // 4)
+        self._blocks[place // BLOCK][place % BLOCK] = unit(embedding)
+
+    def _new_place(self, dimension: int) -> int:
+        import numpy as np
+
+        if self._used == len(self._blocks) * BLOCK:
+            self._blocks.append(np.zeros((BLOCK, dimension), dtype=np.float32))
+        self._used += 1
+        return self._used - 1
+
+    async def best(self, query: bytes, keys: Sequence[SortKey], limit: int) -> list[SortKey]:
+        """Of these keys, which have vectors, those that may be among the best ``limit`` by cosine: at least so many.
+
+        Other tasks run in between; what they write may or may not be seen.
+        """
+        import numpy as np
+
+        from memory.search.vectors import at_least, unit
+
+        wanted = unit(query)
+        places = np.array([self.places[key] for key in keys], dtype=np.int64)
+        order = np.argsort(places, kind="stable")
+        places, scores, done = places[order], np.empty(len(places), dtype=np.float32), 0
+        for number, block in enumerate(self._blocks):
+            end = int(np.searchsorted(places, (number + 1) * BLOCK))
+            inside = places[done:end] - number * BLOCK
+            scores[done:end] = (block @ wanted)[inside] if 4 * len(inside) > BLOCK else block[inside] @ wanted
+            done = end
+            await asyncio.sleep(0)
+        return [keys[order[place]] for place in at_least(scores, limit, len(query) // 4).tolist()]
+
+
+class Vectors(MemoryStore):
+    """The part of the store that finds by vector, and gives records other vectors."""
+
+    _records: Any
+    _vectors: VectorIndex
+    _aside: dict[SortKey, tuple[int, bytes]]
+    """Vectors of another space, by key: the version they were made for, and the vector."""
+    _aside_space: Space | None
+    _changed: set[SortKey] | None
+    """What was written since a switch began; None: none is under way."""
+
+    @abstractmethod
+    def _check_open(self) -> None: ...
+
+    @abstractmethod
+    def _matching(
+        self, scope: Scope, where: Filter | None, now: int, after: SortKey | None = None
+    ) -> AsyncIterator[list[tuple[SortKey, Record]]]: ...
+
+    @abstractmethod
+    def _walk(self, scope: Scope, after: SortKey | None) -> AsyncIterator[list[tuple[SortKey, Record]]]: ...
+
+    def _note(self, key: SortKey, row: Row | None) -> None:
+        """Keep the vectors in step with a record that was just written."""
+        self._vectors.note(key, row)
+        if self._changed is not None:
+            self._changed.add(key)
+
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        if self._space is None:
+            return []
+        if not self._space.admits(op.embedder, len(op.vector) // 4):
+            raise mismatch(self._space, op.embedder, len(op.vector) // 4)
+        while True:
+            keys: list[SortKey] = []
+            async for records in self._matching(op.scope, op.where, op.now):
+                keys += [key for key, record in records if record.row.embedding is not None]
+            vectors = self._vectors
+            await vectors.refresh(self._records)
+            keys = [key for key in keys if key in vectors.places]
+            rows = []
+            for key in await vectors.best(op.vector, keys, op.limit):
+                record = self._records.get(key)
+                if record is not None and record.row.embedding is not None:
+                    rows.append(record.row)
+            self._check_open()
+            if vectors is self._vectors and len(rows) >= min(op.limit, len(keys)):
+                return rows
+            # Something was deleted, or the space changed, while others ran: once more.
+
+    async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
+        self._check_open()
+        aside = self._space is not None and space != self._space
+        if aside and space != self._aside_space:
+            self._aside, self._aside_space = {}, space
+        if not aside:
+            self._space = space
+        done = 0
+        for op in ops:
+            key = key_order(op.key)
+            record = self._records.get(key)
+            if record is None or record.row.version != op.version:
+                continue
+            done += 1
+            if aside:
+                self._aside[key] = (op.version, op.embedding)
+            else:
+                self._records[key] = _with_vector(record, op.embedding, space)
+                self._note(key, self._records[key].row)
+        return done
+
+    def _aside_for(self, key: SortKey, record: Record, space: Space) -> bytes | None:
+        held = self._aside.get(key) if space == self._aside_space else None
+        return held[1] if held is not None and held[0] == record.row.version else None
+
+    async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
+        found: list[Row] = []
+        aside = self._space is not None and space != self._space
+        async for records in self._walk(WHOLE, None if after is None else key_order(after)):
+            for key, record in records:
+                if (self._aside_for(key, record, space) if aside else record.row.embedding) is None:
+                    found.append(record.row)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def _switch(self, space: Space, without: int) -> bool:
+        """New records and vectors are made beside the old ones, others running in between; what these write is made
+        again in the last step, which swaps."""
+        self._check_open()
+        records, vectors, lacking = SortedDict(), VectorIndex(), set()
+
+        def take(key: SortKey) -> None:
+            record = self._records.get(key)
+            lacking.discard(key)
+            if record is None:
+                records.pop(key, None)
+                vectors.note(key, None)
+                return
+            embedding = self._aside_for(key, record, space)
+            if embedding is None:
+                lacking.add(key)
+            records[key] = _with_vector(record, embedding, space)
+            vectors.note(key, records[key].row)
+
+        self._changed = set()
+        try:
+            async for batch in self._walk(WHOLE, None):
+                for key, _ in batch:
+                    take(key)
+            for key in self._changed:
+                take(key)
+        finally:
+            self._changed = None
+        if len(lacking) != without:
+            return False
+        old, aside = self._records, self._aside
+        self._records, self._vectors = records, vectors
+        self._space, self._aside, self._aside_space = space, {}, None
+        for held in (old, aside):
+            while held:  # a step at a time: to free them at once would hold the loop
+                for _ in range(min(64, len(held))):
+                    held.popitem()
+                await asyncio.sleep(0)
+        return True
+
+
+def _with_vector(record: Record, embedding: bytes | None, space: Space) -> Record:
+    """The record with a vector of this space, or without any. Its text, and so its terms, stay."""
+    embedder = space.embedder if embedding is not None else None
+    row = msgspec.structs.replace(record.row, embedding=embedding, embedder=embedder)
+    return Record(row, record.owner, record.token, record.digest)

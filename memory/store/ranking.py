@@ -1,0 +1,314 @@
+"""What a search ranks: candidates of each kind from the backend, scores from memory.search, the same everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from memory.codec import decode
+from memory.filters import predicate
+from memory.model import MemoryItem, key_order
+from memory.ops import Around, Match, Matched, Nearest, Row, Scope
+from memory.search import fusion
+from memory.search.neighbours import BEST, reach, share
+from memory.search.text import Scorer
+from memory.store.types import Hit
+
+if TYPE_CHECKING:
+    from memory.filters import Filter
+    from memory.store.base import MemoryStore
+
+SortKey = tuple[bytes, bytes]
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked search: what is asked, of whom, and how the answer is put in order."""
+
+    mode: Literal["text", "vector", "hybrid"]
+    terms: tuple[str, ...]
+    vector: bytes | None
+    embedder: str | None
+    """Who made the query's vector; None: its caller."""
+    scope: Scope
+    where: Filter | None
+    now: int
+    wanted: int
+    """How many of the best are needed."""
+    neighbours: int
+    composite_at: int | None
+    """The moment to which recency refers, when the order is composite."""
+    mmr: float | None
+    limit: int
+    exact: bool
+
+
+class Found(msgspec.Struct):
+    """One item on its way to a hit."""
+
+    item: MemoryItem
+    embedding: bytes | None
+    created: int
+    key: SortKey
+    counts: tuple[int, ...] = ()
+    length: int = 0
+    text: float = 0.0
+    cosine: float | None = None
+    own: float = 0.0
+    """Relevance by itself."""
+    lent: float = 0.0
+    """What its neighbours add."""
+    score: float = 0.0
+    parts: dict[str, float] = {}
+    """Of the composite order."""
+
+    @property
+    def rank(self) -> tuple[float, SortKey]:
+        """Best first, ties by key."""
+        return (-self.score, self.key)
+
+
+class Ranking:
+    """The answer to one question, made by `run`: the pool, best first."""
+
+    def __init__(self, store: MemoryStore, question: Question) -> None:
+        self._store = store
+        self._asked = question
+        self._scorer = Scorer((), ())
+        self._best_text = 0.0
+
+    async def run(self) -> list[Found]:
+        """At most ``question.wanted`` items, or, with neighbours, the best 50 and those around them."""
+        asked = self._asked
+        wanted = BEST if asked.neighbours else asked.wanted
+        listed = asked.wanted if asked.mode == "hybrid" else wanted
+        known: dict[SortKey, Found] = {}
+        if asked.mode != "vector" and asked.terms:
+            await self._by_text(known, listed)
+        if asked.mode != "text":
+            await self._by_vector(known, listed)
+        if asked.mode == "hybrid":
+            await self._complete(list(known.values()))
+        for hit in known.values():
+            self._weigh(hit)
+        found = sorted(known.values(), key=_by_rank)[:wanted]
+        if asked.neighbours:
+            found = await self._with_neighbours(found)
+        if asked.composite_at is not None:
+            best = found[0].score if found else 0.0
+            for hit in found:
+                self._compose(hit, asked.composite_at, best)
+            found.sort(key=_by_rank)
+        return found if asked.mmr is None else await self._diverse(found[: asked.wanted], asked.mmr)
+
+    # --- candidates ----------------------------------------------------------------------------
+
+    async def _by_text(self, known: dict[SortKey, Found], wanted: int) -> None:
+        """The best by text. Decodes only those that can be among them."""
+        asked = self._asked
+        op = Match(
+            terms=asked.terms, limit=wanted, now=asked.now, scope=asked.scope, where=asked.where, vectors=self._vectors
+        )
+        matched: Matched = await self._store._do_match(op)
+        self._scorer = scorer = Scorer(asked.terms, matched.df)
+        scored = [(scorer.score(c.counts, c.length), c) for c in matched.candidates]
+        self._best_text = max((score for score, _ in scored), default=0.0)
+        if len(scored) > wanted:
+            # Every candidate that ties with the last place is decoded too: ties are decided by key.
+            least = heapq.nlargest(wanted, (score for score, _ in scored))[-1]
+            scored = [pair for pair in scored if pair[0] >= least]
+        found: list[Found] = []
+        async for batch in self._store._slices(scored):
+            for score, candidate in batch:
+                hit = _found(candidate.row)
+                hit.counts, hit.length, hit.text, hit.score = candidate.counts, candidate.length, score, score
+                found.append(hit)
+        found.sort(key=_by_rank)
+        known.update({hit.key: hit for hit in found[:wanted]})
+
+    async def _by_vector(self, known: dict[SortKey, Found], wanted: int) -> None:
+        """The nearest by cosine, beside what is known already."""
+        asked = self._asked
+        assert asked.vector is not None
+        await self._store._vectors_ready()
+        op = Nearest(
+            vector=asked.vector, embedder=asked.embedder, limit=wanted, now=asked.now, scope=asked.scope,
+            where=asked.where, exact=asked.exact,
+        )  # fmt: skip
+        rows: list[Row] = await self._store._do_nearest(op)
+        found: list[Found] = []
+        async for batch in self._store._slices(rows):
+            found += [_found(row) for row in batch]
+        await self._measure(found)
+        for hit in found:
+            hit.score = hit.cosine or 0.0
+        found.sort(key=_by_rank)
+        for hit in found[:wanted]:
+            there = known.setdefault(hit.key, hit)
+            there.cosine, there.embedding = hit.cosine, hit.embedding
+
+    async def _complete(self, found: list[Found]) -> None:
+        """The half of a hybrid score that the list which brought an item does not tell."""
+        await self._measure([hit for hit in found if hit.cosine is None])
+        async for batch in self._store._slices([hit for hit in found if not hit.counts]):
+            for hit in batch:
+                await self._read_text(hit)
+
+    async def _read_text(self, hit: Found) -> None:
+        occurrences, hit.length = await self._store._counts(hit.item.searchable)
+        hit.counts = self._scorer.counts(occurrences)
+        hit.text = self._scorer.score(hit.counts, hit.length)
+
+    async def _measure(self, found: list[Found]) -> None:
+        """The cosine of each that has a vector."""
+        from memory.search.vectors import cosines, matrix
+
+        assert self._asked.vector is not None
+        size = len(self._asked.vector)
+        held = [(hit, hit.embedding) for hit in found if hit.embedding is not None and len(hit.embedding) == size]
+        async for part in self._store._slices(held):
+            measured = cosines(self._asked.vector, matrix([raw for _, raw in part], size // 4)).tolist()
+            for (hit, _), cosine in zip(part, measured, strict=True):
+                hit.cosine = cosine
+
+    # --- order ---------------------------------------------------------------------------------
+
+    @property
+    def _vectors(self) -> bool:
+        """Whether rows have to bring their vectors."""
+        return self._asked.mode != "text" or self._asked.mmr is not None
+
+    def _weigh(self, hit: Found) -> None:
+        mode = self._asked.mode
+        if mode == "text":
+            hit.own = hit.text
+        elif mode == "vector":
+            hit.own = hit.cosine or 0.0
+        else:
+            hit.own = fusion.hybrid(self._store.weights, hit.text, self._best_text, hit.cosine)
+        hit.score = hit.own
+
+    async def _with_neighbours(self, best: list[Found]) -> list[Found]:
+        """The best and their neighbours with shared scores; those outside the filter lend theirs and are dropped."""
+        asked = self._asked
+        known = {hit.key: hit for hit in best}
+        anchors = tuple((hit.item.key, hit.item.session_id, hit.created) for hit in best)
+        op = Around(anchors=anchors, n=reach(asked.neighbours), now=asked.now, scope=asked.scope, vectors=self._vectors)
+        sides: list[tuple[list[Row], list[Row]]] = await self._store._do_around(op)
+        if self._vectors:
+            await self._store._vectors_ready()
+
+        async def keys_of(rows: list[Row]) -> list[SortKey]:
+            keys, fresh = [], []
+            async for batch in self._store._slices(rows):
+                for row in batch:
+                    hit = _found(row)
+                    keys.append(hit.key)
+                    if hit.key not in known:
+                        known[hit.key] = hit
+                        fresh.append(hit)
+                        if asked.mode != "vector":
+                            await self._read_text(hit)
+            if asked.mode != "text":
+                await self._measure(fresh)
+            for hit in fresh:
+                self._weigh(hit)
+            return keys
+
+        windows = [
+            (hit.key, await keys_of(before), await keys_of(after))
+            for hit, (before, after) in zip(best, sides, strict=True)
+        ]
+        own = {key: max(0.0, hit.own) for key, hit in known.items()}
+        shared = share(own, windows, asked.neighbours)
+        accept = None if asked.where is None else predicate(asked.where)
+        found = []
+        for key, score in shared.items():
+            hit = known[key]
+            if score > 0 and (accept is None or accept(hit.item)):
+                hit.score = score
+                hit.lent = score - own[key] / (1 + 0.6 * asked.neighbours)
+                found.append(hit)
+        found.sort(key=_by_rank)
+        return found
+
+    def _compose(self, hit: Found, at: int, best: float) -> None:
+        weights = self._store.weights
+        relevance = max(0.0, hit.score / best if self._asked.mode == "text" or self._asked.neighbours else hit.score)
+        hit.parts = {
+            "relevance": relevance if best > 0 else 0.0,
+            "recency": fusion.recency(weights, hit.created, at),
+            "importance": hit.item.importance,
+        }
+        hit.score = fusion.composite(weights, **hit.parts)
+
+    async def _diverse(self, found: list[Found], share: float) -> list[Found]:
+        """The ``limit`` picks of maximal marginal relevance; how alike two items are is asked only of what is picked."""
+        if not found:
+            return []
+        await self._store._vectors_ready()
+        import numpy as np
+
+        from memory.search.vectors import cosines, matrix
+
+        best = max(hit.score for hit in found)
+        relevance = np.array([max(0.0, hit.score / best) if best > 0 else 0.0 for hit in found])
+        held = [i for i, hit in enumerate(found) if hit.embedding is not None]
+        raws = [found[i].embedding or b"" for i in held]
+        rows = matrix(raws, len(raws[0]) // 4) if raws else None
+        nearest, left = np.zeros(len(found)), np.ones(len(found), dtype=bool)
+        picked: list[Found] = []
+        while len(picked) < min(len(found), self._asked.limit):
+            place = fusion.most_marginal(relevance, nearest, left, share)
+            left[place] = False
+            picked.append(found[place])
+            raw = found[place].embedding
+            if raw is not None and rows is not None:
+                nearest[held] = np.maximum(nearest[held], cosines(raw, rows))
+            await asyncio.sleep(0)
+        return picked
+
+    # --- what the caller gets ------------------------------------------------------------------
+
+    def matched(self, hit: Found) -> float:
+        """The share of the query's idf that an item matched."""
+        return self._scorer.matched_share(hit.counts) if hit.counts else 0.0
+
+    def hit(self, found: Found, *, explain: bool) -> Hit:
+        """The item with its score and how that came about."""
+        components: dict[str, Any] = {}
+        if self._asked.mode != "vector":
+            components |= {"text": found.text, "matched": self.matched(found)}
+        if self._asked.mode != "text":
+            components["vector"] = found.cosine
+        if self._asked.neighbours:
+            components["neighbours"] = found.lent
+        components |= found.parts
+        if explain and self._asked.mode != "vector":
+            terms = self._scorer.explain(found.counts, found.length) if found.counts else []
+            components["terms"] = [part._asdict() for part in terms]
+        return Hit(found.item, found.score, components)
+
+
+def _by_rank(hit: Found) -> tuple[float, SortKey]:
+    return hit.rank
+
+
+def _found(row: Row) -> Found:
+    """A row as it comes, its vector kept apart: hits are handed out without."""
+    item = decode(row, vector=False)
+    return Found(item, row.embedding, row.created, key_order(item.key))
+
+
+def cut(found: list[Found], ranking: Ranking, least: float, least_text: float, least_vector: float) -> list[Found]:
+    """Those that reach a score, a share of the query's words, and a cosine; -inf asks for nothing."""
+    return [
+        hit
+        for hit in found
+        if hit.score >= least
+        and (least_text <= 0 or ranking.matched(hit) >= least_text)
+        and (least_vector == -math.inf or (hit.cosine is not None and hit.cosine >= least_vector))
+    ]

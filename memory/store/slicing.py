@@ -1,0 +1,98 @@
+"""Python work on the loop, in slices of about a millisecond: going through many things, and analysing texts."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import msgspec
+
+from memory.errors import InvalidItem
+from memory.model import MAX_DISTINCT_TERMS, MemoryItem
+from memory.ops import Put, Write
+from memory.search.analysis import SLICE
+
+if TYPE_CHECKING:
+    from memory.search.analysis import Analyser
+    from memory.store.types import Capabilities
+
+T = TypeVar("T")
+SLICE_ITEMS = 32
+SLICE_SECONDS = 0.001
+_force = msgspec.structs.force_setattr
+
+
+class Slicing:
+    """The part of a store that computes."""
+
+    capabilities: ClassVar[Capabilities]
+    language: str
+    _analyser: Analyser | None
+
+    @property
+    def analyser(self) -> Analyser:
+        """The text analyser, made at first use. Raises InvalidSetting for an unknown language."""
+        if self._analyser is None:
+            from memory.search.analysis import Analyser
+
+            self._analyser = Analyser(self.language)
+        return self._analyser
+
+    async def _vectors_ready(self) -> None:
+        """Load numpy in a thread before the first vector, since its import takes longer than the loop may be held."""
+        if "numpy" not in sys.modules:
+            await asyncio.to_thread(importlib.import_module, "numpy")
+
+    async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
+        """The things in pieces, letting other tasks run about every millisecond."""
+        if len(things) <= SLICE_ITEMS:
+            yield things
+            return
+        started = time.perf_counter()
+        for start in range(0, len(things), SLICE_ITEMS):
+            yield things[start : start + SLICE_ITEMS]
+            if time.perf_counter() - started > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+
+    async def _counts(self, text: str) -> tuple[dict[str, int], int]:
+        """Terms of a text with their occurrences, and how many in all; a long text in slices."""
+        if len(text) <= SLICE:
+            return self.analyser.counts(text)
+        result: tuple[dict[str, int], int] = ({}, 0)
+        for so_far in self.analyser.iter_counts(text):
+            result = so_far
+            await asyncio.sleep(0)
+        return result
+
+    async def _check_terms(self, item: MemoryItem) -> tuple[dict[str, int], int]:
+        """Terms of an item's text with their occurrences, and how many in all. Raises InvalidItem beyond 5,000."""
+        text = item.searchable
+        counts, length = self.analyser.counts(text) if len(text) <= SLICE else await self._counts(text)
+        if len(counts) > MAX_DISTINCT_TERMS:
+            raise InvalidItem(
+                f"item {item.id!r} has {len(counts):,} distinct terms; the limit is {MAX_DISTINCT_TERMS:,}. "
+                "Split it, or give a shorter text= to search by",
+                field="text",
+            )
+        return counts, length
+
+    async def _add_terms(self, ops: Iterable[Write]) -> None:
+        """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
+        if not self.capabilities.indexes_terms:
+            return
+        started = time.perf_counter()
+        for op in ops:
+            if type(op) is not Put or op.terms is not None:
+                continue
+            counts, length = await self._check_terms(op.item)
+            # Nobody else has seen the operation yet.
+            _force(op, "terms", counts)
+            _force(op, "length", length)
+            if time.perf_counter() - started > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                started = time.perf_counter()

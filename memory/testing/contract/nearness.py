@@ -1,0 +1,301 @@
+"""Sentences about vector search: cosine, filters before the best, one space, hybrid, composite order, diversity."""
+# ruff: noqa: D102 - the name of a sentence is its documentation
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memory.clock import ManualClock, to_micros
+from memory.errors import EmbeddingMismatch, InvalidItem, InvalidSetting
+from memory.model import MemoryItem, key_order, vector_bytes
+from memory.search.fusion import Weights, composite, hybrid, recency
+from memory.search.vectors import cosines, matrix
+from memory.store import MemoryStore
+from memory.testing.contract.searching import WORDS, collect, reference
+from memory.testing.contract.suite import Make, Suite, Tap, ids, item, walk
+
+SIZE = 12
+
+
+def ranked(items: Iterable[MemoryItem], query: Any) -> list[tuple[str, float]]:
+    """(id, cosine) by memory.search.vectors alone, best first, ties by key."""
+    held = [one for one in items if one.embedding is not None]
+    if not held:
+        return []
+    raw = vector_bytes(np.asarray(query, dtype=np.float32)) or b""
+    scores = cosines(raw, matrix([vector_bytes(one.embedding) or b"" for one in held], len(raw) // 4)).tolist()
+    order = sorted(zip(scores, held, strict=True), key=lambda pair: (-pair[0], key_order(pair[1].key)))
+    return [(one.id, score) for score, one in order]
+
+
+def found(page: Iterable[Any]) -> list[tuple[str, float]]:
+    """Hits in the shape of ``ranked``."""
+    return [(hit.item.id, hit.score) for hit in page]
+
+
+async def plant(store: MemoryStore, clock: ManualClock, count: int = 120) -> list[MemoryItem]:
+    """Items with vectors of a few directions, some equal, some zero, some missing, and words beside them."""
+    chance = np.random.default_rng(5)
+    centres = chance.normal(size=(6, SIZE))
+    for i in range(count):
+        vector: Any = centres[i % 6] + chance.normal(size=SIZE) * 0.6
+        if i % 17 == 3:
+            vector = None
+        elif i % 19 == 4:
+            vector = np.zeros(SIZE)
+        elif i % 23 == 5:
+            vector = centres[0] * (i + 1)  # of one direction, so that cosines tie
+        words = chance.choice(WORDS, size=int(chance.integers(1, 12)))
+        await store.put(
+            item(
+                f"{i:03}", " ".join(words), embedding=vector, user_id=("ann", "bob")[i % 2], session_id=f"s{i % 3}",
+                metadata={"n": i % 4}, importance=(i % 5) / 4,
+            )
+        )  # fmt: skip
+        clock.advance(1)
+    return await walk(store)
+
+
+def queries(count: int = 6) -> list[Any]:
+    """Directions to ask for."""
+    chance = np.random.default_rng(8)
+    return [chance.normal(size=SIZE).astype(np.float32) for _ in range(count)]
+
+
+class Nearness(Suite):
+    """Search by vector."""
+
+    async def test_cosines_equal_the_reference_to_the_bit(self, store: MemoryStore, clock: ManualClock) -> None:
+        items = await plant(store, clock)
+        for query in queries():
+            for exact in (False, True):
+                page = await store.search(vector=query, limit=200, exact=exact)
+                assert found(page) == ranked(items, query)
+            assert found(await store.search(vector=query.tolist(), limit=7)) == ranked(items, query)[:7]
+            assert all(hit.components == {"vector": hit.score} for hit in page)
+
+    async def test_filter_and_scope_come_before_the_nearest(self, store: Any, clock: ManualClock) -> None:
+        items = await plant(store, clock)
+        for query in queries(3):
+            for options, kept in (
+                ({"where": {"metadata.n": 2}}, [one for one in items if one.metadata["n"] == 2]),
+                (
+                    {"where": {"metadata.n": {"$gte": 2}, "importance": {"$lt": 0.5}}},
+                    [one for one in items if one.metadata["n"] >= 2 and one.importance < 0.5],
+                ),
+                ({"where": {"user_id": "nobody"}}, []),
+                ({"where": {"content": {"$startswith": "m"}}}, [one for one in items if one.content[0] == "m"]),
+            ):
+                hits = await store.search(vector=query, limit=5, **options)
+                assert found(hits) == ranked(kept, query)[:5], options
+            view = store.scoped(user_id="ann", session_id="s1")
+            kept = [one for one in items if (one.user_id, one.session_id) == ("ann", "s1")]
+            assert found(await view.search(vector=query, limit=200)) == ranked(kept, query)
+
+    async def test_a_few_far_items_that_satisfy_the_filter_are_all_found(self, store: MemoryStore) -> None:
+        near, far = np.eye(SIZE)[0], np.eye(SIZE)[1]
+        await store.put_many([item(f"n{i:03}", "near", embedding=near) for i in range(300)])
+        await store.put_many([item(f"f{i}", "far", embedding=-near + far, tags=("rare",)) for i in range(10)])
+        page = await store.search(vector=near, where={"tags": {"$contains": "rare"}}, limit=10)
+        assert [hit.item.id for hit in page] == [f"f{i}" for i in range(10)]
+
+    async def test_namespaces_are_exact_or_everything_under(self, store: MemoryStore) -> None:
+        vector = np.eye(SIZE)[0]
+        for i, path in enumerate((("foo",), ("foobar",), ("foo", "bar"), ("f%",), ("foo.bar",))):
+            await store.put(item(f"{i}", "x", namespace=path, embedding=vector))
+        assert [hit.item.id for hit in await store.search(vector=vector, namespace=("foo",))] == ["0"]
+        assert [hit.item.id for hit in await store.search(vector=vector, under=("foo",))] == ["0", "2"]
+        assert [hit.item.id for hit in await store.search(vector=vector, under=("f%",))] == ["3"]
+
+    async def test_the_nearest_follow_every_kind_of_write(self, store: MemoryStore, clock: ManualClock) -> None:
+        await plant(store, clock, 60)
+        (query,) = queries(1)
+        await store.search(vector=query)
+        await store.delete_many([f"{i:03}" for i in range(0, 60, 7)])
+        await store.put(item("000", "back again", embedding=query))
+        await store.put(item("001", "now without"))
+        await store.update("002", embedding=-query)
+        await store.update("004", metadata={"n": 9})
+        await store.touch("005")
+        await store.put(item("006", "gone soon", embedding=query), ttl=1)
+        await store.put_many([item(f"new{i}", "new", embedding=query + i) for i in range(40)])
+        clock.advance(1)
+        items = await walk(store)
+        assert found(await store.search(vector=query, limit=200)) == ranked(items, query)
+
+    async def test_items_without_a_vector_are_not_found_and_zeros_score_zero(self, store: MemoryStore) -> None:
+        await store.put(item("none", "x"))
+        await store.put(item("zero", "x", embedding=[0.0, 0.0]))
+        await store.put(item("against", "x", embedding=[-1.0, 0.0]))
+        page = await store.search(vector=[1.0, 0.0])
+        assert found(page) == [("zero", 0.0), ("against", -1.0)]
+        assert found(await store.search(vector=[0.0, 0.0])) == [("against", 0.0), ("zero", 0.0)]
+
+    async def test_pages_by_vector_are_those_of_one_long_page(self, store: MemoryStore, clock: ManualClock) -> None:
+        items = await plant(store, clock, 90)
+        (query,) = queries(1)
+        hits = await collect(store, None, 7, vector=query)
+        assert found(hits) == ranked(items, query)
+
+    async def test_pages_end_with_the_pool_and_say_so(self, store: MemoryStore) -> None:
+        await store.put_many([item(f"{i:03}", "x", embedding=[1.0, i / 1_000]) for i in range(130)])
+        hits, cursor = 0, None
+        while True:
+            page = await store.search(vector=[1.0, 0.0], limit=20, cursor=cursor)
+            hits += len(page)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert (hits, page.complete) == (100, False)
+
+    async def test_min_vector_cuts_what_is_not_near(self, store: MemoryStore) -> None:
+        for i, vector in enumerate(([1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 0.0])):
+            await store.put(item(f"{i}", "x", embedding=vector))
+        await store.put(item("none", "x"))
+        for least, expected in ((0.5, ["0", "1"]), (0.0, ["0", "1", "2"]), (-1.0, ["0", "1", "2", "3"]), (1, ["0"])):
+            assert [hit.item.id for hit in await store.search(vector=[1.0, 0.0], min_vector=least)] == expected
+        hits = await store.search("x", vector=[1.0, 0.0], min_vector=0.5)
+        assert [hit.item.id for hit in hits] == ["0", "1"]
+
+    async def test_hits_come_without_their_vector(self, store: MemoryStore) -> None:
+        await store.put(item("a", "marmot", embedding=[1.0, 0.0]))
+        for page in (await store.search("marmot"), await store.search(vector=[1.0, 0.0])):
+            (hit,) = page.hits
+            assert hit.item.embedding is None
+        kept = await store.get("a")
+        assert kept is not None
+        assert kept.embedding is not None
+
+    async def test_bad_vector_searches_are_refused_before_any_io(self, make: Make) -> None:
+        tap = Tap()
+        store: Any = await make(layers=(tap,)).open()
+        await store.put(item("a", "x", embedding=[1.0, 0.0]))
+        tap.calls.clear()
+        refused: tuple[dict[str, Any], ...] = (
+            {}, {"query": None}, {"vector": []}, {"vector": "text"}, {"vector": [math.nan, 1.0]}, {"vector": [[1.0, 2.0]]},
+            {"vector": [1.0, math.inf]}, {"query": "x", "mode": "meaning"}, {"query": "x", "order": "newest"},
+            {"vector": [1.0, 0.0], "min_vector": 2}, {"query": "x", "min_vector": 0.5, "mode": "text"},
+            {"vector": [1.0, 0.0], "min_text": 0.5}, {"vector": [1.0, 0.0], "mode": "text"}, {"query": "x", "mmr": 2},
+            {"vector": [1.0, 0.0], "mode": "hybrid"}, {"query": "x", "mmr": True}, {"query": "x", "mmr": 0.5, "cursor": "x"},
+        )  # fmt: skip
+        for options in refused:
+            with pytest.raises(InvalidItem):
+                await store.search(**options)
+        for mode in ("vector", "hybrid"):
+            with pytest.raises(InvalidSetting, match="embedder"):
+                await store.search("x", mode=mode)
+        with pytest.raises(EmbeddingMismatch):
+            await store.search(vector=[1.0, 0.0, 0.0])
+        assert tap.calls == []
+
+    async def test_the_first_vector_decides_the_dimension(self, store: MemoryStore) -> None:
+        assert found(await store.search(vector=[1.0, 2.0, 3.0])) == []
+        await store.put(item("a", "x", embedding=[1.0, 2.0]))
+        for write in (
+            lambda: store.put(item("b", "x", embedding=[1.0])),
+            lambda: store.put_many([item("b", "x"), item("c", "x", embedding=[1.0, 2.0, 3.0])]),
+            lambda: store.update("a", embedding=[1.0, 2.0, 3.0]),
+        ):
+            with pytest.raises(EmbeddingMismatch):
+                await write()
+        assert await ids(store) == ["a"]
+        kept = await store.get("a")
+        assert kept is not None
+        assert kept.embedding.tolist() == [1.0, 2.0]
+
+    async def test_vectors_of_one_batch_have_one_dimension(self, store: MemoryStore) -> None:
+        bad = [
+            item("a", "x", embedding=[1.0, 2.0]),
+            item("b", "x", embedding=[1.0]),
+            item("c", "x", embedding=[3.0, 4.0]),
+        ]
+        with pytest.raises(EmbeddingMismatch):
+            await store.put_many(bad)
+        assert await ids(store) == []
+
+
+class Mixing(Suite):
+    """Hybrid search, the composite order, neighbours by vector, diversity."""
+
+    async def test_hybrid_scores_equal_the_reference(self, make: Make, clock: ManualClock) -> None:
+        for weights in (Weights(), Weights(text=0.3, vector=0.7), Weights(text=0.0)):
+            store = self.seen(await make(weights=weights).open())
+            items = await plant(store, clock) if weights == Weights() else await walk(store)
+            items = items or await plant(store, clock)
+            for words, query in zip(("marmot", "valley sun", "river absent", "nothing"), queries(4), strict=True):
+                texts = reference(items, words)
+                near = dict(ranked(items, query))
+                pool = {one.id for one, _, _ in texts[:101]} | {name for name, _ in ranked(items, query)[:101]}
+                text = {one.id: score for one, score, _ in texts}
+                best = max(text.values(), default=0.0)
+                expected = sorted((-hybrid(weights, text.get(name, 0.0), best, near.get(name)), name) for name in pool)[
+                    :100
+                ]
+                hits = await collect(store, words, 25, vector=query)
+                assert [(-hit.score, hit.item.id) for hit in hits] == expected, (words, weights)
+                assert all(hit.components["vector"] == near.get(hit.item.id) for hit in hits)
+                assert all(hit.components["text"] == text.get(hit.item.id, 0.0) for hit in hits)
+
+    async def test_composite_order_mixes_relevance_recency_and_importance(self, make: Make, clock: ManualClock) -> None:
+        weights = Weights(relevance=0.5, recency=0.2, importance=0.3, half_life=30.0)
+        store = self.seen(await make(weights=weights).open())
+        items = await plant(store, clock, 80)
+        made = {one.id: one for one in items}
+        (query,) = queries(1)
+        now = clock()
+        for options in ({"query": "marmot sun"}, {"vector": query}, {"query": "marmot sun", "vector": query}):
+            plain = await collect(store, options.get("query"), 100, vector=options.get("vector"))
+            best = plain[0].score if list(options) == ["query"] else 1.0
+            expected = []
+            for hit in plain:
+                one = made[hit.item.id]
+                relevance = max(0.0, hit.score / best)
+                fresh = recency(weights, to_micros(one.created_at), now)
+                expected.append((-composite(weights, relevance, fresh, one.importance), one.id))
+            page = await store.search(**options, order="composite", limit=100)
+            assert [(-hit.score, hit.item.id) for hit in page] == sorted(expected), options
+            assert all({"relevance", "recency", "importance"} <= set(hit.components) for hit in page)
+
+    async def test_pages_of_the_composite_order_agree_though_time_passes(self, make: Make, clock: ManualClock) -> None:
+        store = self.seen(await make(weights=Weights(half_life=20.0)).open())
+        await plant(store, clock, 60)
+        page = await store.search("marmot", order="composite", limit=100)
+        whole, cursor, hits = [hit.item.id for hit in page], None, []
+        while True:
+            part = await store.search("marmot", order="composite", limit=25, cursor=cursor)
+            hits += [hit.item.id for hit in part]
+            cursor = part.cursor
+            clock.advance(40)
+            if cursor is None:
+                break
+        assert hits == whole
+
+    async def test_neighbours_lend_their_cosine(self, store: MemoryStore, clock: ManualClock) -> None:
+        for i, vector in enumerate(([0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0])):
+            await store.put(item(f"{i}", "x", session_id="s", embedding=vector))
+            clock.advance(1)
+        await store.put(item("other", "x", session_id="t", embedding=[0.0, 1.0]))
+        page = await store.search(vector=[1.0, 0.0], neighbours=1)
+        scores = {hit.item.id: hit.score for hit in page}
+        assert scores == pytest.approx(
+            {"1": 1 / 1.6, "3": 0.6 / 1.6, "0": 0.3 / 1.6, "2": 0.3 * 1.6 / 1.6, "4": 0.3 * 0.6 / 1.6}
+        )
+
+    async def test_diverse_hits_do_not_repeat_each_other(self, store: MemoryStore) -> None:
+        for i in range(5):
+            await store.put(item(f"same{i}", "x", embedding=[1.0, 0.01 * i, 0.0]))
+        await store.put(item("second", "x", embedding=[0.8, 0.6, 0.0]))
+        await store.put(item("third", "x", embedding=[0.7, 0.0, 0.7]))
+        plain = await store.search(vector=[1.0, 0.0, 0.0], limit=3)
+        assert [hit.item.id for hit in plain] == ["same0", "same1", "same2"]
+        page = await store.search(vector=[1.0, 0.0, 0.0], limit=3, mmr=0.3)
+        assert {hit.item.id for hit in page} == {"same0", "second", "third"}
+        assert page.hits[0].item.id == "same0"
+        assert page.cursor is None
+        same = await store.search(vector=[1.0, 0.0, 0.0], limit=3, mmr=1.0)
+        assert [hit.item.id for hit in same] == ["same0", "same1", "same2"]
