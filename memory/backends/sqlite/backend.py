@@ -132,6 +132,7 @@ class SqliteStore(MemoryStore):
             quick=self.durability == "process",
             busy_timeout=self.busy_timeout,
         )
+        self._writer.errands.committed(self._opened_with)
 
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
@@ -142,7 +143,7 @@ class SqliteStore(MemoryStore):
         self._direct.set_busy_timeout(0)
         self._direct.set_progress_handler(lambda: perf_counter() > self._give_up, _CHECK_STEPS)
         self._fields = declared(db)
-        self._notice(read_state(db))
+        self._opened_with = read_state(db)
         return int(scalar(db, "SELECT version FROM counter"))
 
     def _notice(self, state: VectorState) -> None:

@@ -37,14 +37,6 @@ def tag_entries(key: bytes, tags: str | None) -> list[bytes]:
     return [b"%b\0%b" % (tag.encode(), key) for tag in msgspec.json.decode(tags, type=list[str])]
 
 
-def insert_tags(db: apsw.Connection, entries: list[bytes]) -> None:
-    """Entries into the table of tags."""
-    if len(entries) <= FEW_TAGS:
-        many(db, "INSERT OR IGNORE INTO tags", [(entry,) for entry in entries])
-    else:
-        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
-
-
 class VectorChanges:
     """Whose vectors a group of writes changes."""
 
@@ -66,6 +58,14 @@ class VectorChanges:
         """Records whose vector is gone."""
         self.gone += orders
         self.more -= len(orders)
+
+
+def insert_tags(db: apsw.Connection, entries: list[bytes]) -> None:
+    """Entries into the table of tags."""
+    if len(entries) <= FEW_TAGS:
+        many(db, "INSERT OR IGNORE INTO tags", [(entry,) for entry in entries])
+    else:
+        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
 
 
 def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]], vectors: VectorChanges) -> None:
@@ -149,6 +149,11 @@ def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]], cha
                 gone.append(order)
         elif before.vcrc is None:
             new.append((order, embedding))
+        elif before.vcrc == after.vcrc:
+            # Very likely the same, and then no page of the log is written for it.
+            db.execute("UPDATE vectors SET v = ?1 WHERE ord = ?2 AND v <> ?1", (embedding, order))
+            if db.changes():
+                changes.fresh.append((order, embedding))
         else:
             # Of the same size it is overwritten where it lies.
             db.execute("UPDATE vectors SET v = ? WHERE ord = ?", (embedding, order))

@@ -1,4 +1,4 @@
-"""What every group of writes asks of the file first, in one question."""
+"""What a group of writes asks of the file first, in one question: the row of ``counter``, and what waits or lies buried."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from memory.backends.sqlite.statements import first
 from memory.errors import CorruptData
 
 
-class State(msgspec.Struct, frozen=True):
-    """Where a file stands."""
+class Counter(msgspec.Struct, frozen=True):
+    """What every group of writes asks of the file first."""
 
     layout: int
     version: int
     feed: int | None
     pending: int
     """Texts that wait for the index."""
-    graves: int
+    graves: bool
     """Whether there are tombstones."""
     vectors: VectorState
 
 
-def read_state(db: apsw.Connection) -> State:
-    """Within the write transaction. Raises CorruptData."""
+def read_counter(db: apsw.Connection) -> Counter:
+    """Within the write transaction."""
     found = first(
         db,
         "SELECT layout, version, feed, (SELECT count(*) FROM pending), EXISTS (SELECT 1 FROM graves), "  # noqa: S608 - our own column names
@@ -33,4 +33,4 @@ def read_state(db: apsw.Connection) -> State:
     if found is None:
         raise CorruptData("the file has lost its counter. Restore a backup")
     layout, version, feed, pending, graves = found[:5]
-    return State(layout, version, feed, pending, graves, vector_state(found[5:]))
+    return Counter(layout, version, feed, pending, bool(graves), vector_state(found[5:]))

@@ -10,7 +10,7 @@ import apsw
 
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.room import Reserve
-from memory.backends.sqlite.spaces import VectorState, needs_tending, read_state, save_state
+from memory.backends.sqlite.spaces import VectorState, is_stale, is_worth_packing, read_state, save_state
 from memory.backends.sqlite.vectorlog import tend
 from memory.backends.sqlite.workers import Worker
 from memory.errors import MemoryStoreError
@@ -38,7 +38,7 @@ class Errands:
         """A transaction left the vectors like this. From any thread."""
         self._state = state
         self._noticed(state)
-        if needs_tending(state) and not self._worker.stopping:
+        if (is_worth_packing(state) or is_stale(state)) and not self._worker.stopping:
             self._worker.post(self._tend)
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
@@ -69,7 +69,8 @@ class Errands:
 
     def _tend(self) -> None:
         """A piece of what the log needs; the next one comes behind the writes that wait."""
-        if not needs_tending(self._state) or time.perf_counter() < self._tend_from:
+        state = self._state
+        if not (is_worth_packing(state) or is_stale(state)) or time.perf_counter() < self._tend_from:
             return
         with self._worker.turn:
             try:

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.counter import State
+from memory.backends.sqlite.counter import Counter
 from memory.backends.sqlite.docs import term_text
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
@@ -161,14 +161,14 @@ class Plan:
     """Digest -> keys written in this group."""
 
 
-def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int], state: State) -> Plan:
+def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int], state: Counter) -> Plan:
     """Read what the units' decisions need. Within the write transaction."""
     ready = [one for unit in units for one in unit.ops]
     keys = list({one.key for one in ready})
     plan = Plan(
         version=state.version,
         feed=state.feed is not None,
-        has_graves=bool(state.graves),
+        has_graves=state.graves,
         fields=fields,
         before=find_records(db, keys, fields),
         vectors=state.vectors,

@@ -80,7 +80,8 @@ def _wrong(codes: Coded, ords: Ints, rows: Matrix, newest: tuple[Ints, Ints]) ->
     here = at >= 0
     here[here] = known[at[here]] == ords[here]
     assert codes.centre is not None
-    differ = (pack(rows[here], codes.centre) != codes.columns[:, places[at[here]]].T).any(axis=1)
+    packed, held = pack(rows[here], codes.centre), places[at[here]]
+    differ = (packed.bits != codes.columns[:, held].T).any(axis=1) | (codes.fine[held] != packed.fine).any(axis=1)
     return int((~here).sum() + differ.sum())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from memory.backends.sqlite.applying import apply_plan
-from memory.backends.sqlite.counter import read_state
+from memory.backends.sqlite.counter import read_counter
 from memory.backends.sqlite.errands import Errands
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.indexing import PENDING, flush_pending
@@ -202,7 +202,7 @@ class Writer:
             db = self.worker.connected()
             try:
                 db.execute("BEGIN IMMEDIATE")
-                if read_state(db).pending >= PENDING:
+                if read_counter(db).pending >= PENDING:
                     flush_pending(db)
                 self._reserve.ensure(db, ahead=True)
                 db.execute("COMMIT")
@@ -274,7 +274,7 @@ class Writer:
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
-        state = read_state(db)
+        state = read_counter(db)
         if state.layout != self._layout:
             # Another process has declared a field: what was prepared before knows nothing of it.
             self.fields = declared(db)
