@@ -45,10 +45,11 @@ async def test_what_was_said_in_other_words_is_found_alike_on_both_engines(minil
                 ("where do I live", "flat"),
                 ("sports this spring", "run"),
             ):
-                page = await view.search(query, limit=3)
-                assert page.hits[0].item.id == expected, query
-                assert set(page.hits[0].components) == {"text", "matched", "vector"}
-                pages.append([(hit.item.id, round(hit.score, 4)) for hit in page])
+                near = await view.search(query, mode="vector", limit=3)
+                assert near.hits[0].item.id == expected, query
+                mixed = await view.search(query)  # hybrid, since this embedder knows meaning
+                assert set(mixed.hits[0].components) == {"text", "matched", "vector"}
+                pages += [[(hit.item.id, round(hit.score, 4)) for hit in page] for page in (near, mixed)]
             assert not await view.search("quarterly revenue forecast", mode="vector", min_vector=0.4)
     half = len(pages) // 2
     assert pages[:half] == pages[half:]
@@ -62,7 +63,7 @@ async def test_a_store_moves_from_hashing_to_a_model(minilm: str, tmp_path: Path
         with pytest.raises(EmbeddingMismatch):
             await store.search("food", mode="vector")
     async with MemoryManager("sqlite", path=tmp_path / "m.db", embedder=minilm) as memory:
-        page = await memory.search("Which food is dangerous for me?", user_id="maya", limit=1)
+        page = await memory.search("Which food is dangerous for me?", user_id="maya", mode="vector", limit=1)
         assert page.hits[0].item.id == "nuts"
 
 
