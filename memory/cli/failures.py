@@ -3,7 +3,7 @@
 0    done; an empty list or search is an answer too
 1    what was asked for is not there, or a check found a problem
 2    bad usage or input: an option, a filter, a setting, a file
-3    the backend cannot be used now: missing driver or file, server down, disk full, deadline
+3    the backend or embedder cannot be used now: missing driver or file, server down, disk full, deadline
 4    conflict: the id is taken, the version is another, a file is in the way
 5    stored data are damaged
 6    the outcome of a write is unknown
@@ -29,6 +29,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NotFound, MISSING),
     (errors.BackendUnavailable, UNAVAILABLE),
     (errors.DeadlineExceeded, UNAVAILABLE),
+    (errors.EmbeddingFailed, UNAVAILABLE),
     (errors.Overloaded, UNAVAILABLE),
     (errors.StorageFull, UNAVAILABLE),
     (errors.AlreadyExists, CONFLICT),
