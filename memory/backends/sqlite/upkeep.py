@@ -11,8 +11,9 @@ from typing import Any
 import apsw
 import msgspec
 
+from memory.backends.sqlite.layout import APPLICATION_ID, SCHEMA_VERSION
 from memory.backends.sqlite.records import FULL_SQL, decode_key, to_row
-from memory.backends.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect
+from memory.backends.sqlite.schema import connect
 from memory.backends.sqlite.statements import fetch, first, scalar
 from memory.errors import CorruptData, UnsupportedOperation
 from memory.ops import Event, Events, FeedRead, Owner, Remove, Row
@@ -93,6 +94,10 @@ def facts(db: apsw.Connection, path: str) -> dict[str, Any]:
         "free_bytes": db.pragma("freelist_count") * db.pragma("page_size"),
         "sqlite": apsw.sqlite_lib_version(),
         "layout": db.pragma("user_version"),
+        "vectors": scalar(db, "SELECT vectors FROM counter"),
+        "vectors_owed": scalar(
+            db, "SELECT count(*) FROM items INDEXED BY items_owed WHERE embedder IS NOT NULL AND vcrc IS NULL"
+        ),
         "waiting_texts": scalar(db, "SELECT count(*) FROM pending"),
     }
 

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from memory.backends.sqlite.applying import apply_plan
+from memory.backends.sqlite.errands import Errands
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
 from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
+from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
@@ -64,12 +66,14 @@ class Writer:
         connect: Callable[[], apsw.Connection],
         wake: Callable[[], None],
         fields: Fields,
+        noticed: Callable[[VectorState], None],
         *,
         quick: bool,
         busy_timeout: float,
     ) -> None:
         self._path = path
         self._wake = wake
+        self._vectors = VectorState()
         self._waiting: deque[_Request] = deque()
         self._kicked = False
         self._queued = 0
@@ -81,6 +85,7 @@ class Writer:
         self._reserve = Reserve(path)
         self._log_pages = 0
         self.worker = Worker("sqlite-writer", lambda: self.opened(connect()))
+        self.errands = Errands(path, self.worker, self._reserve, noticed)
 
     async def write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         """Apply writes; returns when they are committed. A cancelled call is withdrawn if it has not begun."""
@@ -158,6 +163,7 @@ class Writer:
                     return False
                 outcome = self._unknown(group)
             self._waiting.clear()
+            self.errands.committed(self._vectors)
             self._deliver(group, outcome)
         finally:
             self.worker.turn.release()
@@ -253,6 +259,7 @@ class Writer:
             if isinstance(error, apsw.BusyError):
                 raise  # it is rolled back, and nothing has happened
             return self._unknown(group)
+        self.errands.committed(self._vectors)
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
@@ -268,6 +275,7 @@ class Writer:
         plan = make_plan(db, units, self.fields)
         outcome = decide_all(db, plan, units)
         apply_plan(db, plan)
+        self._vectors = plan.vectors
         if any(type(one.op) is Put for unit in units for one in unit.ops):
             if not quick:
                 self._reserve.ensure(db)
