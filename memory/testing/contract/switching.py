@@ -64,7 +64,7 @@ class Spaces(Suite):
         await store.put(item("b", "x", embedding=[3.0, 4.0]))
         assert [hit.item.id for hit in await store.search(vector=[1.0, 2.0])] == ["a", "b"]
 
-    async def test_another_store_on_the_same_data_is_bound_by_the_first_vector(self, make: Make) -> None:
+    async def test_another_store_on_the_same_data_shares_its_vectors_and_their_space(self, make: Make) -> None:
         one, other = await make().open(), await make().open()
         needs(one, "shared")
         assert found(await other.search(vector=[1.0, 0.0])) == []
@@ -76,6 +76,10 @@ class Spaces(Suite):
         await other.put(item("b", "x", embedding=[0.0, 1.0]))
         for store in (one, other):
             assert found(await store.search(vector=[1.0, 0.0])) == [("a", 1.0), ("b", 0.0)]
+        await one.put(item("c", "x", embedding=[-1.0, 0.0]))
+        await one.update("b", embedding=[1.0, 0.0])
+        await one.delete("a")
+        assert found(await other.search(vector=[1.0, 0.0])) == [("b", 1.0), ("c", -1.0)]
 
     async def test_a_vector_made_later_is_not_given_to_another_text(self, make: Make) -> None:
         words = WordEmbedder()
