@@ -107,27 +107,31 @@ async def namespaces(a: Any, loot: Loot) -> AsyncIterator[Any]:
 
 
 async def search(a: Any, loot: Loot) -> AsyncIterator[Any]:
-    near = {"vector": loot.vector}
     for options in places(loot):
-        for query in (SECRET, "shared word", f"shared {SECRET}"):
-            for mode in ("text", "auto"):
-                for neighbours in (0, 2):
-                    yield await tried(
-                        lambda: a.search(query, mode=mode, explain=True, neighbours=neighbours, **options)
-                    )
-        for where in loot.where:
-            yield await tried(lambda: a.search("shared", where=where, **options))
-            yield await tried(lambda: a.search(where=where, **near, **options))
-        for how in (
-            {}, {"exact": True}, {"min_vector": 0.9}, {"neighbours": 2}, {"order": "composite"}, {"mmr": 0.5}, {"mmr": 0.0, "limit": 1},
-            {"query": SECRET, "explain": True}, {"query": "shared", "min_text": 0.1}, {"query": SECRET, "neighbours": 2, "order": "composite"},
-            {"limit": 200}, {"vector": -loot.vector}, {"vector": loot.vector[:2]},
-        ):  # fmt: skip
-            yield await tried(lambda: a.search(**{**near, **how}, **options))
-        for cursor in (loot.cursor, *loot.search_cursors):
-            yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **options))
-            yield await tried(lambda: a.search(cursor=cursor, limit=1, **near, **options))
-            yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **near, **options))
+        async for outcome in searches(a, loot, options):
+            yield outcome
+
+
+async def searches(a: Any, loot: Loot, options: dict[str, Any] | None = None) -> AsyncIterator[Any]:
+    options = options or {}
+    near = {"vector": loot.vector}
+    for query in (SECRET, "shared word", f"shared {SECRET}"):
+        for mode in ("text", "auto"):
+            for neighbours in (0, 2):
+                yield await tried(lambda: a.search(query, mode=mode, explain=True, neighbours=neighbours, **options))
+    for where in loot.where:
+        yield await tried(lambda: a.search("shared", where=where, **options))
+        yield await tried(lambda: a.search(where=where, **near, **options))
+    for how in (
+        {}, {"exact": True}, {"min_vector": 0.9}, {"neighbours": 2}, {"order": "composite"}, {"mmr": 0.5}, {"mmr": 0.0, "limit": 1},
+        {"query": SECRET, "explain": True}, {"query": "shared", "min_text": 0.1}, {"query": SECRET, "neighbours": 2, "order": "composite"},
+        {"limit": 200}, {"vector": -loot.vector}, {"vector": loot.vector[:2]},
+    ):  # fmt: skip
+        yield await tried(lambda: a.search(**{**near, **how}, **options))
+    for cursor in (loot.cursor, *loot.search_cursors):
+        yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **options))
+        yield await tried(lambda: a.search(cursor=cursor, limit=1, **near, **options))
+        yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **near, **options))
 
 
 def forged(loot: Loot) -> list[MemoryItem]:
@@ -248,7 +252,7 @@ async def scoped(a: Any, loot: Loot) -> AsyncIterator[Any]:
     ):  # fmt: skip
         view = await tried(lambda: a.scoped(**pins))
         if isinstance(view, View):
-            for attack in (get, list_, count, search, stream, delete, namespaces):
+            for attack in (get, list_, count, searches, stream, delete, namespaces):
                 async for outcome in attack(view, loot):
                     yield outcome
         else:
