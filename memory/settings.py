@@ -18,12 +18,14 @@ from pydantic_settings.exceptions import SettingsError
 from memory.errors import InvalidSetting
 from memory.layers import Layer, deadline, observe
 from memory.registry import BACKENDS, accepted, check_options, create_store, resolve
+from memory.search.embedders import embedder_of, options_taken
 from memory.telemetry.redaction import hide_secrets, is_secret
 from memory.telemetry.slow import SlowOperations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from memory.search.embedders import Embedder
     from memory.store import MemoryStore
 
 PREFIX = "MEMORY_"
@@ -66,6 +68,24 @@ class Settings(BaseSettings):
     feed_retention: float = Field(7 * 86_400.0, gt=0, description="Seconds that the change feed reaches back")
     language: str = Field("english", description="The language whose word forms text search treats as one")
     dimension: int | None = Field(None, description="The number of components of every vector")
+    embedder: str = Field(
+        "hashing",
+        description="What makes vectors of texts: none, hashing (shared words), sentence-transformers:NAME, the URL of an "
+        "OpenAI-compatible endpoint (https://host/v1?model=NAME), or package.module:attribute",
+    )
+    embedder_key: SecretStr | None = Field(None, description="The key that an embedding endpoint asks for")
+    embedder_dimensions: int | None = Field(
+        None, gt=0, description="Components of the vectors of hashing or an endpoint"
+    )
+    embedder_device: str | None = Field(
+        None, description="Where a sentence-transformers model runs: cpu, cuda, cuda:0; none: the best there is"
+    )
+    embedder_dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
+        None, description="The numbers that a sentence-transformers model computes with; none: as it was saved"
+    )
+    embedder_batch_size: int | None = Field(
+        None, gt=0, description="Texts that a sentence-transformers model or an endpoint takes at once"
+    )
     index: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Metadata fields worth an index, separated by commas: metadata.score,metadata.topic"
     )
@@ -114,12 +134,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("sweep_interval", "deadline", "slow_seconds", "dimension", "log_format", mode="before")
+    @field_validator(
+        *("sweep_interval", "deadline", "slow_seconds", "dimension", "log_format", "embedder_dimensions"),
+        *("embedder_key", "embedder_device", "embedder_dtype", "embedder_batch_size"),
+        mode="before",
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
-    @field_validator("sqlite_synchronous", "log_format", "log_level", mode="before")
+    @field_validator("sqlite_synchronous", "log_format", "log_level", "embedder_dtype", mode="before")
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
@@ -192,6 +216,25 @@ def store_of(
     from_arguments = {name: from_settings[name] for name in from_settings if name in given}
     chosen = check_options(cls, {**from_settings, **told, **from_arguments, **own})
     return settings, create_store(cls, **chosen, **({"layers": layers} if layers else {}))
+
+
+def embedder_from(settings: Settings) -> Embedder | None:
+    """The embedder that settings name; None when they name none.
+
+    An option that the embedder does not take (``embedder_device`` beside an endpoint) says nothing to it: one ``.env``
+    may serve several embedders. Raises InvalidSetting, BackendUnavailable as `embedder_of` does.
+    """
+    told = {
+        "key": settings.embedder_key.get_secret_value() if settings.embedder_key is not None else None,
+        "dimensions": settings.embedder_dimensions,
+        "device": settings.embedder_device,
+        "dtype": settings.embedder_dtype,
+        "batch_size": settings.embedder_batch_size,
+    }
+    taken = options_taken(settings.embedder)
+    return embedder_of(
+        settings.embedder, **{name: value for name, value in told.items() if value is not None and name in taken}
+    )
 
 
 def _unknown_keyword(name: str, known: set[str]) -> InvalidSetting:

@@ -15,7 +15,7 @@ _CONTENT = {
 }
 """Names of facts that would carry what somebody remembered or asked."""
 _SECRET = re.compile(
-    r"passw(or)?d|passphrase|(^|_)pass$|pwd$|secret|token|credential|api_?key|access_?key|private_?key|auth(orization)?$|dsn$",
+    r"passw(or)?d|passphrase|(^|_)pass$|pwd$|secret|token|credential|api_?key|access_?key|private_?key|embedder_?key|auth(orization)?$|dsn$",
     re.I,
 )
 # user:password@ of an address, and a secret given as a query parameter. A password that should have been

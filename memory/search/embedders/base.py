@@ -64,8 +64,11 @@ def checked_vector(row: Any, embedder: str) -> np.ndarray:
     import numpy as np
 
     try:
-        with np.errstate(over="ignore"):  # an overflow is Infinity, refused below
-            vector = np.array(row, np.float32)
+        if isinstance(row, np.ndarray) and row.dtype == np.float32:
+            vector = row.copy()
+        else:
+            with np.errstate(over="ignore"):  # an overflow is Infinity, refused below
+                vector = np.array(row, np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise EmbeddingFailed(
             f"the embedder {embedder!r} answered with {type(row).__name__} where a vector of numbers was due",
