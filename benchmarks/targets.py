@@ -41,6 +41,11 @@ _set("growth of open", "sqlite", 1.5)
 _set("growth of bulk per record", "sqlite", 1.4)
 _set("recall@10, text", _BOTH, 0.57, least=True)
 _set("recall@10, text, neighbours=1", _BOTH, 0.63, least=True)
+_set("recall@10, vector", _BOTH, 0.50, least=True)
+_set("recall@10, hybrid", _BOTH, 0.63, least=True)
+_set("recall@10, hybrid, neighbours=1", _BOTH, 0.69, least=True)
+_set("recall@10, hybrid, neighbours=2", _BOTH, 0.71, least=True)
+_set("least recall of hybrid over text", _BOTH, 0, least=True)
 _set("largest difference of a recall", "all", 0.01)
 
 
