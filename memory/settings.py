@@ -19,6 +19,7 @@ from memory.errors import InvalidSetting
 from memory.layers import Layer, deadline, observe
 from memory.registry import BACKENDS, accepted, check_options, create_store, resolve
 from memory.search.embedders import embedder_of, options_taken
+from memory.search.fusion import Weights
 from memory.telemetry.redaction import hide_secrets, is_secret
 from memory.telemetry.slow import SlowOperations
 
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
     )
     embedder_batch_size: int | None = Field(
         None, gt=0, description="Texts that a sentence-transformers model or an endpoint takes at once"
+    )
+    weights: dict[str, float] = Field(
+        {},
+        description="How scores are mixed (a JSON object): text and vector of a hybrid search; relevance, recency and "
+        "importance of the composite order, and half_life in seconds",
     )
     index: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Metadata fields worth an index, separated by commas: metadata.score,metadata.topic"
@@ -193,10 +199,18 @@ def store_of(
 ) -> tuple[Settings, MemoryStore]:
     """The settings in force and the store they name, from the most particular: options, URL, settings."""
     fields = Settings.model_fields
-    given = {
-        name: value for name, value in options.items() if name in fields and not (name == "path" and value is None)
+    # An embedder or weights that are no text or JSON are options of the store; the settings only know their names.
+    made = {
+        name
+        for name, plain in (("embedder", str), ("weights", dict))
+        if not isinstance(options.get(name, plain()), plain)
     }
-    own = {name: value for name, value in options.items() if name not in fields}
+    given = {
+        name: value
+        for name, value in options.items()
+        if name in fields and name not in made and not (name == "path" and value is None)
+    }
+    own = {name: value for name, value in options.items() if name not in fields or name in made}
     if isinstance(backend_type, str):
         given["backend_type"] = backend_type
     if settings is None:
@@ -212,10 +226,31 @@ def store_of(
     if unknown:
         raise _unknown_keyword(unknown[0], {*fields, *known})
     layers = [*_layers(settings, cls), *own.pop("layers", ())]
-    from_settings = settings.store_options(getattr(cls, "name", ""), known)
+    from_settings = settings.store_options(getattr(cls, "name", ""), known) | _of_search(settings, told, known)
     from_arguments = {name: from_settings[name] for name in from_settings if name in given}
     chosen = check_options(cls, {**from_settings, **told, **from_arguments, **own})
     return settings, create_store(cls, **chosen, **({"layers": layers} if layers else {}))
+
+
+def _of_search(settings: Settings, told: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """The options that say how to search by meaning, made of their settings.
+
+    Who names a dimension and no embedder brings vectors of their own, which the default embedder would not fit.
+    """
+    options: dict[str, Any] = {}
+    brings_vectors = settings.dimension is not None and "embedder" not in settings._origins
+    if "embedder" in known and "embedder" not in told:
+        options["embedder"] = None if brings_vectors else embedder_from(settings)
+    if "weights" in known:
+        try:
+            options["weights"] = Weights(**settings.weights)
+        except TypeError:
+            unknown = next(name for name in settings.weights if name not in Weights.__struct_fields__)
+            raise InvalidSetting(
+                f"{PREFIX}WEIGHTS: there is no weight {unknown!r}{_hint(unknown, Weights.__struct_fields__)}",
+                setting="weights",
+            ) from None
+    return options
 
 
 def embedder_from(settings: Settings) -> Embedder | None:

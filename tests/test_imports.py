@@ -37,7 +37,13 @@ def test_what_needs_nothing_heavy_imports_nothing_heavy(code: str) -> None:
 
 def test_a_manager_imports_settings_and_the_backend_it_opens_and_no_more() -> None:
     code = "from memory import MemoryManager\nwith MemoryManager('in_memory') as m: m.add_sync('x'); m.history_sync()"
-    assert imported(code) <= {"pydantic", "pydantic_settings", "sortedcontainers", "importlib.metadata"}
+    assert imported(code) <= {
+        "pydantic",
+        "pydantic_settings",
+        "sortedcontainers",
+        "importlib.metadata",
+        "numpy",
+    }  # vectors
 
 
 def test_the_help_of_the_command_imports_no_engine() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from memory import BackendUnavailable, CorruptData, F, InvalidSetting, MemoryItem
 from memory.backends.sqlite import SqliteStore
-from memory.backends.sqlite.schema import SCHEMA_VERSION
+from memory.backends.sqlite.layout import SCHEMA_VERSION
 from memory.errors import StorageFull, UnsupportedOperation
 
 

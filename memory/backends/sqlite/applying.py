@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import apsw
 
-from memory.backends.sqlite.changing import change, tag_entries
+from memory.backends.sqlite.changing import VectorChanges, change, tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS
 from memory.backends.sqlite.indexing import index_texts, unindex
 from memory.backends.sqlite.numbering import doc_of, number_records
 from memory.backends.sqlite.planning import Plan, Record
+from memory.backends.sqlite.spaces import save_state
 from memory.backends.sqlite.statements import blobs, many, numbers, scalar
+from memory.backends.sqlite.vectorlog import log_changes
 from memory.backends.sqlite.workers import Breather
 from memory.ops import Put
 
@@ -39,12 +41,18 @@ def apply_plan(db: apsw.Connection, plan: Plan) -> None:
             if after is not None:
                 new.append(after)
     number_records(db, new)  # before anything is removed: numbers are never given twice
+    vectors = VectorChanges()
     if gone:
-        _remove(db, gone)
+        _remove(db, gone, vectors)
     if new:
-        _insert(db, plan, new)
+        _insert(db, plan, new, vectors)
     if changed:
-        change(db, plan, changed)
+        change(db, plan, changed, vectors)
+    if plan.vectors.aside is not None:
+        # Made of a text that is another now.
+        written = numbers(r.order for r in [*gone, *(before for before, _ in changed)] if r.order is not None)
+        for table in ("aside", "asides"):
+            db.execute(f"DELETE FROM {table} WHERE ord IN (SELECT value FROM carray(?))", (written,))  # noqa: S608 - our own names
     if touched:
         _touch(db, touched)
     if plan.buried:
@@ -53,9 +61,13 @@ def apply_plan(db: apsw.Connection, plan: Plan) -> None:
     if plan.events:
         many(db, "INSERT OR FAIL INTO feed", plan.events)
     db.execute("UPDATE counter SET version = ?", (plan.version,))
+    if vectors or plan.vectors.space != plan.space:
+        plan.vectors.vectors += vectors.more
+        log_changes(db, plan.vectors, vectors.fresh, vectors.gone)
+        save_state(db, plan.vectors)
 
 
-def _remove(db: apsw.Connection, gone: list[Record]) -> None:
+def _remove(db: apsw.Connection, gone: list[Record], changes: VectorChanges) -> None:
     if len(gone) == 1:
         db.execute("DELETE FROM items WHERE key = ?", (gone[0].key,))
     else:
@@ -66,6 +78,7 @@ def _remove(db: apsw.Connection, gone: list[Record]) -> None:
     vectors = [record.order for record in gone if record.vcrc is not None and record.order is not None]
     if vectors:
         db.execute("DELETE FROM vectors WHERE ord IN (SELECT value FROM carray(?))", (numbers(vectors),))
+        changes.remove(vectors)
     docs = [doc_of(record) for record in gone if record.length]
     if docs:
         orders = numbers(doc >> LENGTH_BITS for doc in docs)
@@ -73,11 +86,12 @@ def _remove(db: apsw.Connection, gone: list[Record]) -> None:
         unindex(db, docs)
 
 
-def _insert(db: apsw.Connection, plan: Plan, new: list[Record]) -> None:
+def _insert(db: apsw.Connection, plan: Plan, new: list[Record], changes: VectorChanges) -> None:
     if len(new) > 1:
         new.sort(key=lambda record: record.key)  # neighbours in the file are written together
     columns = _ITEM_COLUMNS + "".join(f", f{number}" for number in plan.fields.values())
-    rows, texts, entries, vectors = [], [], [], []
+    rows, texts, entries = [], [], []
+    vectors: list[tuple[int, bytes]] = []
     breather = Breather()
     for r in new:
         breather.breathe()
@@ -97,13 +111,14 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record]) -> None:
             texts.append((doc, one.text))
         if one.entries:
             entries += one.entries
-        if one.op.embedding is not None:
+        if one.op.embedding is not None and r.order is not None:
             vectors.append((r.order, one.op.embedding))
     many(db, f"INSERT OR FAIL INTO items({columns})", rows)
     if entries:
         db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
     if vectors:
         many(db, "INSERT OR FAIL INTO vectors", vectors)
+        changes.add(vectors)
     if texts:
         many(db, "INSERT OR FAIL INTO texts", [(doc >> LENGTH_BITS, text) for doc, text in texts])
         index_texts(db, texts)

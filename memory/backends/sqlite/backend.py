@@ -12,10 +12,13 @@ import apsw
 
 from memory.backends.sqlite import matching, reading, scanning, upkeep, verifying
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.nearest import nearest
 from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
 from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
+from memory.backends.sqlite.spaces import VectorState, read_state
 from memory.backends.sqlite.statements import scalar
+from memory.backends.sqlite.vectorcache import TooLongError, VectorCache
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer, empty_log
 from memory.errors import Closed, InvalidSetting
@@ -26,6 +29,7 @@ from memory.ops import (
     FeedRead,
     Match,
     Matched,
+    Nearest,
     Page,
     Problem,
     Read,
@@ -60,7 +64,7 @@ class SqliteStore(MemoryStore):
 
     name = "sqlite"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        persistent=True, shared=True, atomic_batches=True, feed=True, indexes_terms=True, snapshots=True
+        persistent=True, shared=True, atomic_batches=True, feed=True, indexes_terms=True, snapshots=True, recall=0.98
     )
 
     pipelined_writes: ClassVar[int] = 4
@@ -89,7 +93,8 @@ class SqliteStore(MemoryStore):
         self._file = self.path
         self._direct: apsw.Connection | None = None
         self._give_up = 0.0
-        self._match_seconds = 1.0
+        self._match_seconds = self._nearest_seconds = 1.0
+        self._vectors = VectorCache()
         self._memo = Memo()
         self._reader: Worker | None = None
         self._keeper: Worker | None = None
@@ -113,6 +118,7 @@ class SqliteStore(MemoryStore):
             self._connect_writer,
             self._wake_watchers,
             dict(self._fields),
+            self._notice,
             quick=self.durability == "process",
             busy_timeout=self.busy_timeout,
         )
@@ -126,7 +132,12 @@ class SqliteStore(MemoryStore):
         self._direct.set_busy_timeout(0)
         self._direct.set_progress_handler(lambda: perf_counter() > self._give_up, _CHECK_STEPS)
         self._fields = declared(db)
+        self._notice(read_state(db))
         return int(scalar(db, "SELECT version FROM counter"))
+
+    def _notice(self, state: VectorState) -> None:
+        """What a write or search has seen of the vectors. From any thread."""
+        self._space = state.space
 
     def _connect_reader(self) -> apsw.Connection:
         if not self._prepared:
@@ -151,6 +162,7 @@ class SqliteStore(MemoryStore):
             workers.insert(0, writing)
         self._writer = self._reader = self._keeper = None
         direct, self._direct = self._direct, None
+        self._vectors = VectorCache()
         if direct is not None:
             direct.close(True)
         for worker in reversed(workers):
@@ -235,6 +247,20 @@ class SqliteStore(MemoryStore):
             found = await self._read_in(matching.match, op, self._current_fields(), self._memo)
         self._match_seconds += (perf_counter() - started - self._match_seconds) / 8
         return await super()._match(op) if found is None else found
+
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        await self._vectors_ready()
+        fields, started = self._current_fields(), perf_counter()
+        rows = None
+        if self._nearest_seconds < MATCH_INLINE_SECONDS:
+            try:
+                rows = self._at_once(nearest, op, fields, self._vectors, self._notice, False)
+            except TooLongError:
+                rows = None
+        if rows is None:
+            rows = await self._read_in(nearest, op, fields, self._vectors, self._notice, True)
+        self._nearest_seconds += (perf_counter() - started - self._nearest_seconds) / 8
+        return rows
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         return await self._read_in(scanning.around, op)

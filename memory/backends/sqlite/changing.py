@@ -35,7 +35,30 @@ def tag_entries(key: bytes, tags: str | None) -> list[bytes]:
     return [b"%b\0%b" % (tag.encode(), key) for tag in msgspec.json.decode(tags, type=list[str])]
 
 
-def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]]) -> None:
+class VectorChanges:
+    """Whose vectors a group of writes changes."""
+
+    def __init__(self) -> None:
+        self.fresh: list[tuple[int, bytes]] = []
+        self.gone: list[int] = []
+        self.more = 0
+        """How many more records have one."""
+
+    def __bool__(self) -> bool:
+        return bool(self.fresh or self.gone)
+
+    def add(self, vectors: list[tuple[int, bytes]]) -> None:
+        """Records that had none."""
+        self.fresh += vectors
+        self.more += len(vectors)
+
+    def remove(self, orders: list[int]) -> None:
+        """Records whose vector is gone."""
+        self.gone += orders
+        self.more -= len(orders)
+
+
+def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]], vectors: VectorChanges) -> None:
     """Records that keep their number: what was found, and what shall be there."""
     by_columns: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
     breather = Breather()
@@ -47,7 +70,7 @@ def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]]) 
     for columns, rows in by_columns.items():
         _update(db, columns, rows)
     _change_tags(db, pairs)
-    _change_vectors(db, pairs)
+    _change_vectors(db, pairs, vectors)
     _change_texts(db, pairs)
 
 
@@ -103,24 +126,29 @@ def _change_tags(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> Non
         db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(new),))
 
 
-def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> None:
-    gone = [after.order for before, after in pairs if before.vcrc is not None and after.vcrc is None]
-    new: list[tuple[Any, Any]] = []
+def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]], changes: VectorChanges) -> None:
+    gone: list[int] = []
+    new: list[tuple[int, bytes]] = []
     for before, after in pairs:
-        if after.put is None or type(after.put.op) is not Put or after.vcrc is None:
+        order, put = after.order, after.put
+        if order is None or put is None or type(put.op) is not Put:
             continue
-        if before.vcrc is None:
-            new.append((after.order, after.put.op.embedding))
+        embedding = put.op.embedding
+        if embedding is None:
+            if before.vcrc is not None:
+                gone.append(order)
+        elif before.vcrc is None:
+            new.append((order, embedding))
         else:
             # Of the same size it is overwritten where it lies.
-            db.execute("UPDATE vectors SET v = ? WHERE ord = ?", (after.put.op.embedding, after.order))
+            db.execute("UPDATE vectors SET v = ? WHERE ord = ?", (embedding, order))
+            changes.fresh.append((order, embedding))
     if gone:
-        db.execute(
-            "DELETE FROM vectors WHERE ord IN (SELECT value FROM carray(?))",
-            (numbers(o for o in gone if o is not None),),
-        )
+        db.execute("DELETE FROM vectors WHERE ord IN (SELECT value FROM carray(?))", (numbers(gone),))
+        changes.remove(gone)
     if new:
         many(db, "INSERT OR REPLACE INTO vectors", new)
+        changes.add(new)
 
 
 def _change_texts(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> None:

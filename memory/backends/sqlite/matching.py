@@ -18,7 +18,7 @@ import apsw
 from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.docs import occurrences
 from memory.backends.sqlite.postings import Memo, Postings
-from memory.backends.sqlite.records import BARE_SQL, key_range, to_row_within
+from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, key_range, to_row_within
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.errors import CorruptData
 from memory.ops import Candidate, Match, Matched
@@ -177,7 +177,7 @@ class _Search:
     def _candidates(self, docs: Array, counts: Array) -> list[Candidate]:
         found = fetch(
             self.db,
-            f"SELECT {BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10) FROM carray(?) c "  # noqa: S608 - our own column names
+            f"SELECT {FULL_SQL if self.op.vectors else BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10) FROM carray(?) c "  # noqa: S608 - our own column names
             "CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
             (numbers(docs.tolist()),),
         )

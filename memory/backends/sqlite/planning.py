@@ -17,12 +17,14 @@ import msgspec
 from memory.backends.sqlite.docs import term_text
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
+from memory.backends.sqlite.spaces import STATE_SQL, VectorState, vector_state
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
 from memory.model import path_bytes
-from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Status, Touch, Write
+from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Space, Status, Touch, Write
+from memory.store.embedding import mismatch
 
 _APPLIED = (Status.DONE, Status.DUPLICATE)
 
@@ -143,6 +145,9 @@ class Plan:
     feed: bool
     fields: dict[tuple[str, ...], int]
     before: dict[bytes, Record]
+    vectors: VectorState
+    space: Space | None
+    """What was found; the first vector changes it in ``vectors``."""
     after: dict[bytes, Record | None] = field(default_factory=dict)
     graves: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
     """Tombstones found (for repeats) and made."""
@@ -156,10 +161,14 @@ class Plan:
 
 def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int]) -> Plan:
     """Read what the units' decisions need. Within the write transaction."""
-    version, feed = first(db, "SELECT version, feed FROM counter") or (0, None)
+    counter = first(db, f"SELECT version, feed, {STATE_SQL} FROM counter")  # noqa: S608 - our own column names
+    if counter is None:
+        raise CorruptData("the file has lost its counter. Restore a backup")
+    version, feed = counter[:2]
     ready = [one for unit in units for one in unit.ops]
     keys = list({one.key for one in ready})
-    plan = Plan(version=version, feed=feed is not None, fields=fields, before=_find(db, keys, fields))
+    vectors = vector_state(counter[2:])
+    plan = Plan(version, feed is not None, fields, _find(db, keys, fields), vectors, vectors.space)
     repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(
@@ -225,13 +234,14 @@ def decide_all(db: apsw.Connection, plan: Plan, units: Sequence[Unit]) -> list[l
 
 
 def _decide_atomic(db: apsw.Connection, plan: Plan, unit: Unit) -> list[Result]:
-    saved = (dict(plan.after), dict(plan.graves), dict(plan.buried), len(plan.events))
+    saved = (dict(plan.after), dict(plan.graves), dict(plan.buried), len(plan.events), plan.vectors.space)
     fresh = {digest: set(keys) for digest, keys in plan.fresh.items()}
     results = [_decide(db, plan, op) for op in unit.ops]
     if all(result.status in _APPLIED for result in results):
         return results
     plan.after, plan.graves, plan.buried = saved[:3]
     del plan.events[saved[3] :]
+    plan.vectors.space = saved[4]
     plan.fresh = fresh
     return [Result(Status.SKIPPED) if result.status in _APPLIED else result for result in results]
 
@@ -286,6 +296,12 @@ def _decide(db: apsw.Connection, plan: Plan, one: Prepared) -> Result:
 
 def _put(plan: Plan, one: Prepared, op: Put, old: Record | None) -> Result:
     key = one.key
+    embedder = op.embedder
+    if op.embedding is not None:
+        space = plan.vectors.space or Space(embedder, len(op.embedding) // 4)
+        if not space.admits(embedder, len(op.embedding) // 4):
+            return Result(Status.FAILED, error=mismatch(space, embedder, len(op.embedding) // 4))
+        plan.vectors.space, embedder = space, space.embedder
     plan.version += 1
     item, now = op.item, op.now
     created, updated, accessed, count = now if op.created is None else op.created, now, now, 0
@@ -307,7 +323,7 @@ def _put(plan: Plan, one: Prepared, op: Put, old: Record | None) -> Result:
         agent=item.agent_id,
         session=item.session_id,
         importance=item.importance,
-        embedder=op.embedder,
+        embedder=embedder,
         crc=one.crc,
         vcrc=one.vcrc,
         # The doc number of a record stays while its time of creation does.

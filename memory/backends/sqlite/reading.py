@@ -20,7 +20,7 @@ from memory.backends.sqlite.statements import first
 from memory.filters import And, Compare, Filter
 from memory.filters import fields as filter_paths
 from memory.model import Key
-from memory.ops import Count, Page, Read, Row, Scan, Scope
+from memory.ops import Count, Nearest, Page, Read, Row, Scan, Scope
 
 FEW = 512
 """Up to so many records are gathered and sorted; beyond it the page is found by walking."""
@@ -140,7 +140,7 @@ def tag_drivers(where: Filter | None) -> list[str]:
     ]
 
 
-def conditions(op: Scan | Count, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool]:
+def conditions(op: Scan | Count | Nearest, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool]:
     """Owner scope, life and as much of the filter as SQL can say; and whether that is all of it."""
     translated = compile_filter(op.where, fields)
     if translated.predicate is NEVER:
@@ -176,13 +176,28 @@ def key_condition(
     return all_of(parts) if parts else None
 
 
+def unindexed(condition: Sql | None) -> Sql | None:
+    """The same, but not for the planner to build a path on."""
+    return None if condition is None else Sql(condition.text.replace("items.key", "+items.key"), condition.params)
+
+
+def filter_columns(where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> str:
+    """What to select behind a record where the filter asks for a declared field: their seal, then they."""
+    if not fields or where is None or filter_paths(where).isdisjoint(fields):
+        return ""
+    return ", items.fseal" + "".join(f", items.f{number}" for number in fields.values())
+
+
+def held_to_seal(found: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether the declared fields selected behind records are those that were written."""
+    return all(len(row) == 18 or field_seal(row[1], row[19:]) == row[18] for row in found)
+
+
 def to_page(found: Sequence[tuple[Any, ...]], op: Scan, *, exact: bool) -> Page:
     """The rows of a page. Exact only where what the condition was asked of is sealed with the record: SQLite reads a
     column from the index where it can, so a damaged entry does not agree with its record's seal. Tags are apart,
     and declared fields have a seal of their own (columns 18 and on, where the condition asks for them)."""
     rows = [to_row_within(row[:18], op.scope) for row in found]
     if exact and op.where is not None:
-        exact = ("tags",) not in filter_paths(op.where) and all(
-            len(row) == 18 or field_seal(row[1], row[19:]) == row[18] for row in found
-        )
+        exact = ("tags",) not in filter_paths(op.where) and held_to_seal(found)
     return Page(rows, exact=exact, more=len(rows) >= op.limit)

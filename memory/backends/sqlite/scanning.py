@@ -16,15 +16,16 @@ from memory.backends.sqlite.reading import (
     all_of,
     conditions,
     drivers,
+    filter_columns,
     key_condition,
     owner_conditions,
     tag_drivers,
     to_page,
+    unindexed,
 )
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, encode_key, key_range, to_row_within
 from memory.backends.sqlite.statements import fetch, scalar
 from memory.errors import CorruptData
-from memory.filters import fields as filter_paths
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Row, Scan
 
@@ -58,10 +59,7 @@ def scan(db: apsw.Connection, op: Scan, fields: Fields, said: tuple[Sql, bool]) 
 
 def _columns(op: Scan, fields: Fields) -> str:
     """What to select: the record, and the declared fields with their seal where the filter asks for one."""
-    columns = FULL_SQL if op.vectors else BARE_SQL
-    if fields and op.where is not None and not filter_paths(op.where).isdisjoint(fields):
-        columns += ", items.fseal" + "".join(f", items.f{number}" for number in fields.values())
-    return columns
+    return (FULL_SQL if op.vectors else BARE_SQL) + filter_columns(op.where, fields)
 
 
 def _select(
@@ -96,12 +94,7 @@ def _by_key(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Driver]
         return _select(db, ask, "items_key", [narrow, residual], order)
     if best.sorted_by_key:
         return _select(db, ask, best.index, [best.condition, narrow, residual], order)
-    return _select(db, ask, best.index, [best.condition, _unindexed(narrow), residual], order)
-
-
-def _unindexed(condition: Sql | None) -> Sql | None:
-    """The same, but not for the planner to build a path on."""
-    return None if condition is None else Sql(condition.text.replace("items.key", "+items.key"), condition.params)
+    return _select(db, ask, best.index, [best.condition, unindexed(narrow), residual], order)
 
 
 def _fewest(
@@ -121,7 +114,7 @@ def _fewest(
         if count < least:
             best, least = choice, count
     for tag in tags:
-        low, high = _tag_span(tag, span)
+        low, high = tag_span(tag, span)
         count = scalar(
             db, "SELECT count(*) FROM (SELECT 1 FROM tags WHERE entry >= ? AND entry < ? LIMIT ?)", (low, high, least)
         )
@@ -130,7 +123,8 @@ def _fewest(
     return best, best is not None
 
 
-def _tag_span(tag: str, span: tuple[bytes, bytes] | None) -> tuple[bytes, bytes]:
+def tag_span(tag: str, span: tuple[bytes, bytes] | None) -> tuple[bytes, bytes]:
+    """The entries of a tag, in a range of keys."""
     name = tag.encode()
     if span is None:
         return name + b"\0", name + b"\1"
@@ -140,7 +134,7 @@ def _tag_span(tag: str, span: tuple[bytes, bytes] | None) -> tuple[bytes, bytes]
 def _tagged(
     db: apsw.Connection, ask: _Ask, tag: str, parts: list[Sql | None], *, after: bytes | None, order: str
 ) -> Found:
-    low, high = _tag_span(tag, key_range(ask.op.scope))
+    low, high = tag_span(tag, key_range(ask.op.scope))
     name = tag.encode() + b"\0"
     above = ">="
     if after is not None and ask.op.order.descending and name + after < high:
@@ -176,9 +170,9 @@ def _by_value(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Drive
             )
         if isinstance(best, str):
             return _tagged(db, ask, best, [residual, after], after=None, order=order)
-        narrow = span if best.sorted_by_key else _unindexed(span)
+        narrow = span if best.sorted_by_key else unindexed(span)
         return _select(db, ask, best.index, [best.condition, narrow, after, residual], order)
-    parts = [_unindexed(span), residual]
+    parts = [unindexed(span), residual]
     if ask.op.after is None:
         return _beyond(db, ask, parts, None, ask.op.limit)
     # First the rest of those with the same value, then those beyond it: two seeks, no skipping.
@@ -336,7 +330,7 @@ def _sides(
     for beyond, direction in (("<", " DESC"), (">", "")):
         found = fetch(
             db,
-            f"SELECT {BARE_SQL} FROM items INDEXED BY items_session WHERE {line} "  # noqa: S608 - templates
+            f"SELECT {FULL_SQL if op.vectors else BARE_SQL} FROM items INDEXED BY items_session WHERE {line} "  # noqa: S608 - templates
             f"AND (items.created, items.key) {beyond} (?, ?) AND {residual.text} "
             f"ORDER BY items.created{direction}, items.key{direction} LIMIT ?",
             (session, path_bytes(namespace), created, key, *residual.params, op.n),

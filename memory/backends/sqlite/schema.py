@@ -1,18 +1,4 @@
-"""The file: its tables, its settings, and the refusal of every file that is not ours to use.
-
-Layout of version 1. ``items`` holds one row a record; everything else is derived from it or says what happened.
-
-- ``items.key`` is path, two NULs, id: it sorts like the key, so one column serves look-ups, ranges of namespaces and
-  the tie-break of every order. (Integer codes for namespaces, tried first, save 14 % of a bulk load but do not sort:
-  a page across namespaces in key order then needs a sort or a seek for each namespace.)
-- ``items.doc`` names the record to the text index: see `memory.backends.sqlite.docs`.
-- ``items`` has no INTEGER PRIMARY KEY on purpose: with one, SQLite journals every page that a multi-row INSERT
-  changes (12 of 28 µs a record), because the statement may fail halfway.
-- ``updated``, ``accessed`` and ``importance`` are indexed only where they differ from what a fresh record has.
-- A tag is one entry, tag, NUL, key: one column takes a whole batch in one call, and sorts by key within the tag.
-- ``texts`` keeps what the text index got for each record (it gives nothing back); ``pending`` names those it has not got yet.
-- A declared metadata field is a column ``f<n>`` with a partial index; ``fields`` says which path has which number.
-"""
+"""The file: its settings, its upgrade, and the refusal of every file that is not ours to use."""
 
 from __future__ import annotations
 
@@ -27,62 +13,18 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
+from memory.backends.sqlite.layout import APPLICATION_ID, SCHEMA_VERSION, TABLES, TEXT_INDEX, VECTOR_TABLES
 from memory.backends.sqlite.logcheck import unreachable_commits
 from memory.backends.sqlite.records import field_seal
 from memory.backends.sqlite.room import grow_in_chunks
 from memory.backends.sqlite.statements import fetch, scalar
+from memory.backends.sqlite.upgrading import upgrade
 from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
 from memory.telemetry import get_logger
 
 _log = get_logger("sqlite")
 
-APPLICATION_ID = 0x4D454D31
-"""'MEM1' in the file's header: what makes it ours."""
-SCHEMA_VERSION = 1
-"""In user_version. An older file is upgraded when it is opened, a newer one refused."""
 MAX_FIELDS = 64
-
-_TABLES = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE counter(version INTEGER NOT NULL, layout INTEGER NOT NULL, feed INTEGER, floor INTEGER NOT NULL);
-CREATE TABLE items(
-    key BLOB NOT NULL, path BLOB NOT NULL, doc INTEGER NOT NULL,
-    version INTEGER NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, accessed INTEGER NOT NULL,
-    count INTEGER NOT NULL, expires INTEGER,
-    kind TEXT NOT NULL, user TEXT, agent TEXT, session TEXT, importance REAL NOT NULL, embedder TEXT,
-    length INTEGER NOT NULL, digest BLOB NOT NULL, token BLOB NOT NULL, tags TEXT,
-    crc INTEGER NOT NULL, vcrc INTEGER, seal INTEGER NOT NULL, fseal INTEGER,
-    body BLOB NOT NULL);
-CREATE UNIQUE INDEX items_key ON items(key);
-CREATE UNIQUE INDEX items_doc ON items(doc);
-CREATE INDEX items_kind ON items(kind, key);
-CREATE INDEX items_user ON items(user, key) WHERE user IS NOT NULL;
-CREATE INDEX items_agent ON items(agent, key) WHERE agent IS NOT NULL;
-CREATE INDEX items_session ON items(session, path, created, key);
-CREATE INDEX items_created ON items(created DESC, key);
-CREATE INDEX items_updated ON items(updated DESC, key) WHERE updated <> created;
-CREATE INDEX items_accessed ON items(accessed DESC, key) WHERE accessed <> created;
-CREATE INDEX items_importance ON items(importance DESC, key) WHERE importance <> 0.5;
-CREATE INDEX items_expires ON items(expires, key) WHERE expires IS NOT NULL;
-CREATE INDEX items_digest ON items(digest);
-CREATE TABLE tags(entry BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE fields(number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
-CREATE TABLE vectors(ord INTEGER PRIMARY KEY, v BLOB NOT NULL);
-CREATE TABLE graves(
-    key BLOB PRIMARY KEY, version INTEGER NOT NULL, token BLOB NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE feed(
-    seq INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL, removed INTEGER NOT NULL,
-    owner TEXT, was TEXT);
-CREATE TABLE quarantine(key BLOB, at INTEGER NOT NULL, why TEXT NOT NULL, body BLOB);
-CREATE TABLE texts(ord INTEGER PRIMARY KEY, terms TEXT NOT NULL);
-CREATE TABLE pending(doc INTEGER PRIMARY KEY);
-CREATE TABLE mixed(bucket INTEGER PRIMARY KEY);
-"""
-TEXT_INDEX = (
-    "CREATE VIRTUAL TABLE words USING fts5(terms, content='', contentless_delete=1, detail=none, "
-    "tokenize=\"ascii tokenchars '_~:'\")"
-)
-"""detail=none: occurrences beyond the first are terms of their own (`docs.term_text`), a third smaller than positions."""
 
 SYNCHRONOUS = {"off": "process", "normal": "process", "full": "power", "extra": "power"}
 """Setting -> durability. Even ``off`` survives the death of this process: the kernel has the bytes."""
@@ -168,16 +110,18 @@ def _prepare(path: str, wanted: Wanted) -> None:
             )
         # Creation is on disk before anybody is told that the store is open.
         db.execute(f"PRAGMA synchronous = {wanted.synchronous}")
-        if version != SCHEMA_VERSION:
+        if version == 0:
             _create(db, path, wanted.identity)
             _log.info("created", path=path)
         strict = SYNCHRONOUS[wanted.synchronous] == "power"
         relaxed = scalar(db, "SELECT value FROM meta WHERE name = 'relaxed'") is not None
-        if strict and not relaxed and version == SCHEMA_VERSION:
+        if strict and not relaxed and version != 0:
             _check_log(db, path, wanted.busy_timeout)
         if not strict and not relaxed:
             # From now on a power failure may leave any part of the log, and that is no damage.
             db.execute("INSERT OR IGNORE INTO meta VALUES ('relaxed', 1)")
+        if 0 < version < SCHEMA_VERSION:
+            upgrade(db, path)
         _suit(db, path, wanted)
     except apsw.Error as error:
         if is_full(error, db):
@@ -276,9 +220,9 @@ def _create(db: apsw.Connection, path: str, identity: str) -> None:
     try:
         _judge(path, db.pragma("application_id"), db.pragma("user_version"), empty=db.pragma("schema_version") == 0)
         if db.pragma("user_version") == 0:
-            db.execute(_TABLES)
+            db.execute(TABLES + VECTOR_TABLES)
             db.execute(TEXT_INDEX)
-            db.execute("INSERT INTO counter VALUES (0, 0, NULL, 1)")
+            db.execute("INSERT INTO counter(version, layout, floor) VALUES (0, 0, 1)")
             db.execute("INSERT INTO meta VALUES ('analyser', ?)", (identity,))
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")

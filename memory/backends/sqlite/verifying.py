@@ -10,8 +10,9 @@ import msgspec
 from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
 from memory.backends.sqlite.faults import ENGINE_ERRORS
+from memory.backends.sqlite.layout import TEXT_INDEX
 from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, field_seal, is_whole, to_row
-from memory.backends.sqlite.schema import TEXT_INDEX, column_value, declared
+from memory.backends.sqlite.schema import column_value, declared
 from memory.backends.sqlite.statements import blobs, fetch, many, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode

@@ -88,6 +88,11 @@ class Worker:
         """Run ``call()`` in the thread, even while stopping. It deals with its own results and errors."""
         self._jobs.put(call)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether what is queued is the last."""
+        return self._stopped
+
     def connected(self) -> apsw.Connection:
         """The connection, made if there is none. Only from the worker's own thread."""
         if self.db is None:

@@ -1,0 +1,260 @@
+"""Vector candidates: exact from memory while vectors are few, else by code first and then by the vectors in the file.
+
+Rough scores (float32, of unit vectors) pick, with a proven margin, those that can be among the best; their cosines in
+float64 decide, in the order of which records are read and held to scope, life and filter until enough pass. Where
+codes pick first, how many are compared by their vectors follows from how many are wanted and how many pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from memory.backends.sqlite.compiling import NEVER
+from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
+from memory.backends.sqlite.records import FULL_SQL, key_range, to_row_within
+from memory.backends.sqlite.spaces import VectorState, read_state
+from memory.backends.sqlite.statements import fetch, numbers
+from memory.backends.sqlite.survivors import survivors
+from memory.backends.sqlite.vectorcache import Coded, Held, TooLongError, VectorCache
+from memory.backends.sqlite.vectorlog import all_vectors, stored_vectors
+from memory.backends.sqlite.workers import Breather
+from memory.codec import decode
+from memory.errors import CorruptData
+from memory.filters import predicate
+from memory.ops import Nearest, Row
+from memory.store.embedding import mismatch
+
+if TYPE_CHECKING:
+    from memory.search.vectors import Floats
+
+Fields = Mapping[tuple[str, ...], int]
+FEW = 5_000
+"""An index that leads to so few records is always used,"""
+SHARE = 8
+"""and one that leads to less than this part of all vectors."""
+BASE = 384
+"""Candidates by code that are compared by their vectors, and"""
+EACH = 6
+"""so many more for each result wanted."""
+MOST = 8_192
+"""More are not picked by code: then all vectors are compared."""
+MANY = 512
+"""So many candidates are first cut by their keys."""
+
+
+def nearest(
+    db: apsw.Connection,
+    op: Nearest,
+    fields: Fields,
+    cache: VectorCache,
+    noticed: Callable[[VectorState], None],
+    patient: bool,
+) -> list[Row]:
+    """Rows with their vectors, in one snapshot. Raises TooLongError unless patient, EmbeddingMismatch, CorruptData."""
+    if not cache.lock.acquire(blocking=patient):
+        raise TooLongError
+    try:
+        db.execute("BEGIN")
+        try:
+            state = read_state(db)
+            noticed(state)
+            if state.space is None:
+                return []
+            if not state.space.admits(op.embedder, len(op.vector) // 4):
+                raise mismatch(state.space, op.embedder, len(op.vector) // 4)
+            return _Search(db, op, fields, cache, state, patient).run()
+        finally:
+            if db.in_transaction:
+                db.execute("COMMIT")
+    finally:
+        cache.lock.release()
+
+
+class _Search:
+    """One search, within one read transaction."""
+
+    def __init__(
+        self, db: apsw.Connection, op: Nearest, fields: Fields, cache: VectorCache, state: VectorState, patient: bool
+    ) -> None:
+        import numpy as np
+
+        from memory.search.vectors import unit
+
+        assert state.space is not None
+        self.np = np
+        self.db = db
+        self.op = op
+        self.fields = fields
+        self.cache = cache
+        self.state = state
+        self.patient = patient
+        self.dimension = state.space.dimension
+        self.unit = unit(op.vector)
+        self.tested = self.passed = 0
+        self.residual, self.exact_sql = conditions(op, fields)
+        self.accept = None if self.exact_sql or op.where is None else predicate(op.where)
+
+    def run(self) -> list[Row]:
+        """The rows."""
+        if self.residual is NEVER or not self.state.vectors:
+            return []
+        index = self.cache.index(self.db, self.state, patient=self.patient)
+        most = max(FEW, self.state.vectors // SHARE)
+        rows = survivors(self.db, self.op, self.fields, most)
+        pool = None if rows is None else index.places(self.db, rows, patient=self.patient)
+        if isinstance(index, Held):
+            return self._in_memory(index, pool)
+        return self._in_file(index, pool) if self.op.exact else self._by_code(index, pool)
+
+    # --- three ways to rough scores ------------------------------------------------------------
+
+    def _in_memory(self, index: Held, pool: Any) -> list[Row]:
+        from memory.backends.sqlite.codes import products
+
+        np = self.np
+        alive = index.alive[: index.count]
+        if pool is None:
+            pool = None if alive.all() else np.flatnonzero(alive)
+        else:
+            pool = pool[alive[pool]]
+        rows, scale, ords = index.rows[: index.count], index.scale[: index.count], index.ords[: index.count]
+        if pool is not None:
+            ords, scale = ords[pool], scale[pool]
+            few = 4 * len(pool) < index.count
+            scores = (products(rows[pool], self.unit) if few else products(rows, self.unit)[pool]) * scale
+        else:
+            scores = products(rows, self.unit) * scale
+
+        def cosines(places: Any) -> Floats:
+            from memory.search.vectors import cosines
+
+            return cosines(self.op.vector, rows[places if pool is None else pool[places]])
+
+        return self._ranked(ords, scores, cosines)
+
+    def _by_code(self, index: Coded, pool: Any) -> list[Row]:
+        from memory.backends.sqlite.codes import closest, distances, inverse_lengths, pack, products
+        from memory.search.vectors import cosines
+
+        np = self.np
+        columns, ords = index.columns[:, : index.count], index.ords[: index.count]
+        if pool is not None:
+            columns, ords = np.ascontiguousarray(columns[:, pool]), ords[pool]
+        assert index.centre is not None
+        code = pack(self.unit[None, :], index.centre)[0]
+        found = distances(code, columns)
+        wanted = BASE + EACH * self.op.limit
+        count = wanted
+        while count <= MOST or len(ords) <= MOST:
+            numbered = np.unique(ords[closest(found, count)])
+            if not self.patient and len(numbered) > 2 * wanted:
+                raise TooLongError
+            pieces = list(stored_vectors(self.db, numbered.tolist(), self.dimension))
+            if not pieces:
+                return []
+            held = np.concatenate([part for part, _ in pieces])
+            rows = np.concatenate([part for _, part in pieces])
+            scores = products(rows, self.unit) * inverse_lengths(rows)
+            self.tested = self.passed = 0
+            result = self._ranked(held, scores, lambda places, rows=rows: cosines(self.op.vector, rows[places]))
+            if count >= len(ords):
+                return result
+            share = self.passed / self.tested if self.tested else 0.0
+            if len(result) >= self.op.limit and share * count >= wanted / 2:
+                return result
+            count = min(len(ords), max(2 * count, min(MOST, round(wanted / share)) if share else 8 * count))
+        return self._in_file(index, pool)
+
+    def _in_file(self, index: Coded, pool: Any) -> list[Row]:
+        """Every vector is read, a step at a time; of each only its score is kept."""
+        from memory.backends.sqlite.codes import inverse_lengths, products
+        from memory.search.vectors import cosines
+
+        if not self.patient:
+            raise TooLongError
+        np = self.np
+        breather = Breather()
+        if pool is None:
+            steps = all_vectors(self.db, self.dimension)
+        else:
+            steps = stored_vectors(self.db, np.unique(index.ords[pool]).tolist(), self.dimension)
+        ords, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for numbered, rows in steps:
+            ords.append(numbered)
+            scores.append(products(rows, self.unit) * inverse_lengths(rows))
+            breather.breathe()
+        every = np.concatenate(ords)
+
+        def again(places: Any) -> Floats:
+            steps = stored_vectors(self.db, every[places].tolist(), self.dimension)
+            return np.concatenate([np.empty(0), *(cosines(self.op.vector, rows) for _, rows in steps)])
+
+        return self._ranked(every, np.concatenate(scores), again)
+
+    # --- and from them to rows -----------------------------------------------------------------
+
+    def _ranked(self, ords: Any, scores: Any, cosines: Callable[[Any], Floats]) -> list[Row]:
+        """The best ``limit`` that pass, or all that pass when they are fewer; ties with the last as well."""
+        from memory.search.vectors import at_least
+
+        np, limit = self.np, self.op.limit
+        rows: list[Row] = []
+        done, count = 0, limit + 8
+        while True:
+            places = at_least(scores, count, self.dimension)
+            exact = cosines(places)
+            order = np.argsort(-exact, kind="stable")
+            if count < len(scores):
+                # Beyond the last of them others may lie that were not looked at.
+                order = order[: int(np.searchsorted(-exact[order], -exact[order[count - 1]], side="right"))]
+            fresh = order[done:]
+            rows += self._passing(ords[places[fresh]], exact[fresh], limit - len(rows))
+            done = len(order)
+            if len(rows) >= limit or count >= len(scores):
+                return rows
+            count = min(len(scores), 4 * count)
+
+    def _passing(self, ords: Any, exact: Any, wanted: int) -> list[Row]:
+        """Of these, best first, the rows that pass: at least the first ``wanted`` by score and key."""
+        parts = [self.residual]
+        span = unindexed(key_condition(key_range(self.op.scope)))
+        if span is not None:
+            parts.append(span)
+        condition = all_of(parts)
+        rows: list[Row] = []
+        start, size = 0, max(wanted + 8, 16)
+        while start < len(ords) and len(rows) < wanted:
+            end = start + size
+            if end < len(ords):
+                end = int(self.np.searchsorted(-exact, -exact[end - 1], side="right"))
+            part = ords[start:end].tolist()
+            if len(part) > size + MANY and self.accept is None:
+                part = self._first_by_key(part, exact[start:end].tolist(), condition, wanted - len(rows))
+            rows += self._read(part, condition)
+            self.tested += end - start
+            start, size = end, 2 * size
+        self.passed += len(rows)
+        return rows
+
+    def _from(self, selected: str, condition: Any) -> str:
+        return (
+            f"SELECT {selected} FROM carray(?) c CROSS JOIN items INDEXED BY items_doc "  # noqa: S608 - templates
+            f"ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023 WHERE items.vcrc IS NOT NULL AND {condition.text}"
+        )
+
+    def _first_by_key(self, ords: list[int], exact: list[float], condition: Any, wanted: int) -> list[int]:
+        score = dict(zip(ords, exact, strict=True))
+        found = fetch(self.db, self._from("c.value, items.key", condition), (numbers(ords), *condition.params))
+        return [ord for ord, _ in sorted(found, key=lambda row: (-score[row[0]], row[1]))[:wanted]]
+
+    def _read(self, ords: list[int], condition: Any) -> list[Row]:
+        columns = FULL_SQL + filter_columns(self.op.where, self.fields)
+        found = fetch(self.db, self._from(columns, condition), (numbers(ords), *condition.params))
+        if not held_to_seal(found):
+            raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
+        rows = [to_row_within(row[:18], self.op.scope) for row in found]
+        accept = self.accept
+        return rows if accept is None else [row for row in rows if accept(decode(row))]

@@ -1,0 +1,74 @@
+"""The space of a file's vectors, and where their log stands: what ``counter`` says of them, read within a transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from memory.backends.sqlite.statements import first
+from memory.ops import Space
+
+WORTH = 512
+"""So many waiting moves become a chunk of codes."""
+STALE = 8_192
+"""So many stale codes, beside a quarter of all, and the chunks are written anew."""
+STATE_SQL = "vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension"
+
+
+class VectorState(msgspec.Struct):
+    """What ``counter`` says of the vectors. Changed by a write transaction, and saved in it."""
+
+    vectors: int = 0
+    """Records that have one."""
+    seq: int = 0
+    """Number of the last entry of the log of changed vectors."""
+    waiting: int = 0
+    """Changes in ``moves``, which have no codes yet."""
+    coded: int = 0
+    """Codes in ``codes``, with those that a later change has made stale."""
+    era: int = 0
+    """Changes when the log is written anew: what was learnt from it before is of no use then."""
+    space: Space | None = None
+    aside: Space | None = None
+    """The space of the vectors kept aside."""
+
+
+def is_stale(state: VectorState) -> bool:
+    """Whether so many codes are stale that they should be written anew."""
+    return state.coded > state.vectors + state.vectors // 4 + STALE
+
+
+def needs_tending(state: VectorState) -> bool:
+    """Whether the log of vectors needs something: see `vectorlog.tend`."""
+    return state.waiting >= WORTH or is_stale(state)
+
+
+def vector_state(row: tuple[Any, ...]) -> VectorState:
+    """The state from the columns of STATE_SQL."""
+    return VectorState(*row[:5], _space(row[5], row[6]), _space(row[7], row[8]))
+
+
+def _space(embedder: str | None, dimension: int | None) -> Space | None:
+    return None if dimension is None else Space(embedder, dimension)
+
+
+def read_state(db: apsw.Connection) -> VectorState:
+    """The state as it is now."""
+    row = first(db, f"SELECT {STATE_SQL} FROM counter")  # noqa: S608 - our own column names
+    return VectorState() if row is None else vector_state(row)
+
+
+def save_state(db: apsw.Connection, state: VectorState) -> None:
+    """Write the state. Within a write transaction."""
+    space, aside = state.space, state.aside
+    db.execute(
+        "UPDATE counter SET vectors = ?, seq = ?, waiting = ?, coded = ?, era = ?, embedder = ?, dimension = ?, "
+        "next_embedder = ?, next_dimension = ?",
+        (
+            *(state.vectors, state.seq, state.waiting, state.coded, state.era),
+            *((None, None) if space is None else (space.embedder, space.dimension)),
+            *((None, None) if aside is None else (aside.embedder, aside.dimension)),
+        ),
+    )

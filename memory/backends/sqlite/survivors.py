@@ -1,0 +1,65 @@
+"""Which records a scope and filter let through, told by indexes alone: by their rows' numbers, which every index ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import apsw
+
+from memory.backends.sqlite.compiling import Sql
+from memory.backends.sqlite.reading import Driver, all_of, drivers, key_condition, tag_drivers
+from memory.backends.sqlite.records import key_range
+from memory.backends.sqlite.scanning import tag_span
+from memory.backends.sqlite.statements import scalar
+from memory.ops import Nearest
+
+if TYPE_CHECKING:
+    from memory.backends.sqlite.codes import Ints
+
+_TAGGED = (
+    "SELECT items.rowid FROM tags CROSS JOIN items INDEXED BY items_key "
+    "ON items.key = substr(tags.entry, ?) WHERE tags.entry >= ? AND tags.entry < ? LIMIT ?"
+)
+ENOUGH = 256
+"""So few are narrowed no further."""
+
+
+def survivors(db: apsw.Connection, op: Nearest, fields: Mapping[tuple[str, ...], int], most: int) -> Ints | None:
+    """Rows of ``items``, ascending, among which all are that lie in the scope and satisfy the filter; None: no index
+    leads to fewer than ``most`` of them."""
+    import numpy as np
+
+    found: Ints | None = None
+    span = key_range(op.scope)
+    choices = drivers(op.scope, op.where, fields)
+    if span is not None and not any(choice.sorted_by_key for choice in choices):
+        choices.append(Driver("items_key", Sql("1"), True))
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    for choice in choices:
+        narrow = key_condition(span) if choice.sorted_by_key else None
+        condition = all_of([choice.condition] if narrow is None else [choice.condition, narrow])
+        asked.append(
+            (
+                f"SELECT items.rowid FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?",  # noqa: S608 - templates
+                condition.params,
+            )
+        )
+    for tag in tag_drivers(op.where):
+        low, high = tag_span(tag, span)
+        asked.append(
+            (
+                _TAGGED,
+                (len(tag.encode()) + 2, low, high),
+            )
+        )
+    for text, params in asked:
+        listed = scalar(db, f"SELECT group_concat(rowid) FROM ({text})", (*params, most + 1))  # noqa: S608 - templates
+        rows = np.empty(0, np.int64) if listed is None else np.fromstring(listed, dtype=np.int64, sep=",")
+        if len(rows) > most:
+            continue
+        rows.sort()
+        found = rows if found is None else np.intersect1d(found, rows, assume_unique=True)
+        if len(found) <= ENOUGH:
+            break
+    return found

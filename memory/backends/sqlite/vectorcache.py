@@ -1,0 +1,347 @@
+"""What searches by vector keep in memory: all vectors while they are few, else their codes; brought up to the log.
+
+One search at a time uses a cache (its lock), and reads the log in the snapshot that it answers from, so a cache is never
+ahead of its reader. Everything here can be read anew from the file, and is, when a step fails halfway.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from memory.backends.sqlite.spaces import VectorState
+from memory.backends.sqlite.statements import fetch, numbers
+from memory.backends.sqlite.vectorlog import all_vectors, entry_ords, read_centre, stored_vectors
+from memory.backends.sqlite.workers import Breather
+from memory.errors import CorruptData
+from memory.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from memory.backends.sqlite.codes import Ints, Words
+    from memory.search.vectors import Matrix
+
+_log = get_logger("sqlite")
+
+EXACT = 20_000
+"""Up to so many vectors are held as they are."""
+INLINE_CHANGES = 64
+"""So many changed vectors are read on the loop; more are a worker's."""
+TAIL = 1_024
+"""So many records located since, and the table of all is sorted anew."""
+_HERE = "SELECT c.value, items.rowid FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023"
+
+
+class TooLongError(Exception):
+    """This search has more to do first than the loop may be held for."""
+
+
+class Entries:
+    """Record numbers by place, and the places of records by their row in ``items``.
+
+    Every index of ``items`` ends in the row's number, so what a filter lets through is known without reading a record.
+    """
+
+    def __init__(self, room: int) -> None:
+        import numpy as np
+
+        self.np = np
+        self.count = 0
+        self.ords = np.empty(room, dtype=np.int64)
+        self._rows: Ints | None = None
+        self._schema: Any = None
+        self._new: list[int] = []
+        self._base: tuple[Ints, Ints] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._tail: dict[int, int] = {}
+
+    def _grow(self, more: int) -> int:
+        """Room for so many more; the capacity from now on."""
+        np = self.np
+        if self.count + more > len(self.ords):
+            wider = np.empty(max(self.count + more, len(self.ords) * 5 // 4) + 256, dtype=np.int64)
+            wider[: self.count] = self.ords[: self.count]
+            self.ords = wider
+        return len(self.ords)
+
+    def _moved(self, places: Any) -> None:
+        if self._rows is not None:
+            self._new += places
+
+    def places(self, db: apsw.Connection, rows: Ints, *, patient: bool) -> Ints:
+        """The places of the records in these rows of ``items`` that have one."""
+        np = self.np
+        self._locate(db, patient)
+        known, at = self._base
+        found = np.searchsorted(known, rows, side="right") - 1
+        held = np.full(len(rows), -1, dtype=np.int64)
+        hit = (found >= 0) & (known[found] == rows) if len(known) else np.zeros(len(rows), dtype=bool)
+        held[hit] = at[found[hit]]
+        if self._tail:
+            newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
+            held[newer] = [self._tail[row] for row in rows[newer].tolist()]
+        return held[held >= 0]
+
+    def _locate(self, db: apsw.Connection, patient: bool) -> None:
+        schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
+        if self._rows is None or schema != self._schema or len(self._new) > TAIL:
+            if not patient:
+                raise TooLongError
+            self._locate_all(db)
+            self._schema = schema
+        elif self._new:
+            if not patient and len(self._new) > INLINE_CHANGES:
+                raise TooLongError
+            of = {int(self.ords[place]): place for place in self._new}
+            for ord, row in fetch(db, _HERE, (numbers(of),)):
+                self._tail[row] = of[ord]
+            if len(self._tail) > TAIL:
+                if not patient:
+                    self._rows = None
+                    raise TooLongError
+                self._locate_all(db)
+        self._new = []
+
+    def _locate_all(self, db: apsw.Connection) -> None:
+        np = self.np
+        docs, rows = fetch(
+            db,
+            "SELECT group_concat(doc), group_concat(rowid) FROM (SELECT doc, rowid FROM items INDEXED BY items_doc ORDER BY doc)",
+        )[0]
+        known = np.empty(0, np.int64) if docs is None else np.fromstring(docs, dtype=np.int64, sep=",") >> 10
+        located = np.empty(0, np.int64) if rows is None else np.fromstring(rows, dtype=np.int64, sep=",")
+        ords = self.ords[: self.count]
+        at = np.searchsorted(known, ords)
+        here = at < len(known)
+        here[here] = known[at[here]] == ords[here]
+        places = np.flatnonzero(here)
+        of = located[at[places]]
+        order = np.argsort(of, kind="stable")  # of two entries of one record the later comes last, and is found
+        self._base = (of[order], places[order])
+        self._rows = of
+        self._tail, self._new = {}, []
+
+
+class Held(Entries):
+    """All vectors as they are, float32, with the inverse of their lengths."""
+
+    def __init__(self, dimension: int, room: int) -> None:
+        super().__init__(room)
+        np = self.np
+        self.rows: Matrix = np.empty((room, dimension), dtype=np.float32)
+        self.scale: Matrix = np.empty(room, dtype=np.float32)
+        self.alive = np.zeros(room, dtype=bool)
+        self._place: dict[int, int] = {}
+
+    def put(self, ords: Ints, rows: Matrix) -> None:
+        """Vectors, new or in place of others."""
+        from memory.backends.sqlite.codes import inverse_lengths
+
+        fresh = sum(ord not in self._place for ord in ords.tolist())
+        room = self._grow(fresh)
+        if room > len(self.rows):
+            self.rows, self.scale, self.alive = (
+                _wider(array, room, self.count) for array in (self.rows, self.scale, self.alive)
+            )
+        places = []
+        for ord in ords.tolist():
+            place = self._place.get(ord)
+            if place is None:
+                place = self._place[ord] = self.count
+                self.ords[place] = ord
+                self.count += 1
+            places.append(place)
+        self.rows[places] = rows
+        self.scale[places] = inverse_lengths(rows)
+        self.alive[places] = True
+        self._moved(places)
+
+    def remove(self, ord: int) -> None:
+        """A vector that is gone. Its place stays, for this record."""
+        place = self._place.get(ord)
+        if place is not None:
+            self.alive[place] = False
+
+
+class Coded(Entries):
+    """The codes of all vectors by word, so that one word of all codes lies together. Later codes of a record follow earlier ones."""
+
+    def __init__(self, words: int, room: int, centre: Matrix | None) -> None:
+        super().__init__(room)
+        self.columns: Words = self.np.empty((words, room), dtype=self.np.uint64)
+        self.centre = centre
+
+    def append(self, ords: Any, words: Words) -> None:
+        """Codes of records: (n, words)."""
+        np = self.np
+        room = self._grow(len(ords))
+        if room > self.columns.shape[1]:
+            wider = np.empty((len(self.columns), room), dtype=np.uint64)
+            wider[:, : self.count] = self.columns[:, : self.count]
+            self.columns = wider
+        end = self.count + len(ords)
+        self.ords[self.count : end] = ords
+        self.columns[:, self.count : end] = words.T
+        self._moved(range(self.count, end))
+        self.count = end
+
+    def pack(self, ords: Ints, rows: Matrix) -> None:
+        """The codes of these vectors."""
+        from memory.backends.sqlite.codes import centre_of, pack
+
+        if self.centre is None:
+            self.centre = centre_of(rows)
+        self.append(ords, pack(rows, self.centre))
+
+
+def _wider(array: Any, room: int, count: int) -> Any:
+    import numpy as np
+
+    wider = np.zeros((room, *array.shape[1:]), dtype=array.dtype)
+    wider[:count] = array[:count]
+    return wider
+
+
+class VectorCache:
+    """The cache of one store."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Held by the search that uses the cache."""
+        self.exact = EXACT
+        self._index: Held | Coded | None = None
+        self._era = self._seq = -1
+        self._dimension = 0
+
+    def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Coded:
+        """All that is known in this read transaction. Raises TooLongError unless patient, CorruptData."""
+        index, self._index = self._index, None  # should this end halfway, the next begins anew
+        assert state.space is not None
+        if index is not None:
+            few = state.vectors <= self.exact * (0.8 if isinstance(index, Coded) else 1)
+            if (self._era, self._dimension) != (state.era, state.space.dimension) or few != isinstance(index, Held):
+                index = None
+        if index is not None and self._seq != state.seq:
+            try:
+                index = self._catch_up(db, index, state, patient)
+            except BaseException:
+                self._index = index  # what was taken already may be taken again
+                raise
+        if index is None:
+            if not patient:
+                raise TooLongError
+            index = self._load(db, state)
+        self._index = index
+        self._era, self._seq, self._dimension = state.era, state.seq, state.space.dimension
+        return index
+
+    def drop(self) -> None:
+        """Forget everything."""
+        self._index = None
+
+    # --- from the file -------------------------------------------------------------------------
+
+    def _catch_up(
+        self, db: apsw.Connection, index: Held | Coded, state: VectorState, patient: bool
+    ) -> Held | Coded | None:
+        """Take what is above the last number; None: everything is to be read anew."""
+        assert state.space is not None
+        chunks = fetch(db, "SELECT seq, length(ords) / 8 FROM codes WHERE seq > ? AND upto > ?", (self._seq, self._seq))
+        moves = fetch(db, "SELECT ords, crc FROM moves WHERE seq > ? ORDER BY seq", (self._seq,))
+        try:
+            changed = {ord for entry in moves for ord in entry_ords(*entry)}
+            count = len(changed) + sum(count for _, count in chunks)
+            if not patient and count > INLINE_CHANGES:
+                raise TooLongError
+            if isinstance(index, Held):
+                if count > max(TAIL, index.count // 2):
+                    return None
+                for seq, _ in chunks:
+                    changed.update(entry_ords(*fetch(db, "SELECT ords, crc FROM codes WHERE seq = ?", (seq,))[0]))
+                self._hold(db, index, changed, state.space.dimension)
+                return index
+            if chunks:
+                centre = read_centre(db, state.space.dimension)
+                if centre is None or index.centre is None or centre.tobytes() != index.centre.tobytes():
+                    return None
+            for seq, _ in chunks:
+                _take_chunk(index, fetch(db, "SELECT ords, crc, bits, bcrc FROM codes WHERE seq = ?", (seq,))[0])
+        except CorruptData:
+            return None
+        for ords, rows in stored_vectors(db, sorted(changed), state.space.dimension):
+            index.pack(ords, rows)
+        return index
+
+    def _hold(self, db: apsw.Connection, index: Held, changed: set[int], dimension: int) -> None:
+        gone = set(changed)
+        for ords, rows in stored_vectors(db, sorted(changed), dimension):
+            index.put(ords, rows)
+            gone.difference_update(ords.tolist())
+        for ord in gone:
+            index.remove(ord)
+
+    def _load(self, db: apsw.Connection, state: VectorState) -> Held | Coded:
+        assert state.space is not None
+        breather = Breather()
+        if state.vectors <= self.exact:
+            held = Held(state.space.dimension, state.vectors + 256)
+            for ords, rows in all_vectors(db, state.space.dimension):
+                held.put(ords, rows)
+                breather.breathe()
+            return held
+        try:
+            return _coded(db, state, breather)
+        except CorruptData as error:
+            _log.warning("codes are damaged: made anew in memory, run 'memory repair'", error=error)
+        from memory.backends.sqlite.codes import words_of
+
+        coded = Coded(words_of(state.space.dimension), state.vectors + 256, None)
+        for ords, rows in all_vectors(db, state.space.dimension):
+            coded.pack(ords, rows)
+            breather.breathe()
+        return coded
+
+
+def _coded(db: apsw.Connection, state: VectorState, breather: Breather) -> Coded:
+    """The codes of the file. Raises CorruptData when they are not what was written, or not all."""
+    from memory.backends.sqlite.codes import words_of
+
+    assert state.space is not None
+    dimension = state.space.dimension
+    centre = read_centre(db, dimension)
+    if centre is None and state.coded:
+        raise CorruptData("the centre of the codes is damaged. Run 'memory repair'")
+    coded = Coded(words_of(dimension), state.coded + state.waiting + 256, centre)
+    for chunk in db.execute("SELECT ords, crc, bits, bcrc FROM codes ORDER BY seq"):
+        _take_chunk(coded, chunk)
+        breather.breathe()
+    if coded.count != state.coded:
+        raise CorruptData("codes are missing. Run 'memory repair'")
+    changed: dict[int, None] = {}
+    waiting = 0
+    for entry in db.execute("SELECT ords, crc FROM moves ORDER BY seq"):
+        ords = entry_ords(*entry)
+        waiting += len(ords)
+        changed.update(dict.fromkeys(ords))
+    if waiting != state.waiting:
+        raise CorruptData("the log of vectors is damaged. Run 'memory repair'")
+    for numbered, rows in stored_vectors(db, list(changed), dimension):
+        coded.pack(numbered, rows)
+        breather.breathe()
+    return coded
+
+
+def _take_chunk(index: Coded, chunk: tuple[Any, ...]) -> None:
+    import numpy as np
+
+    raw, crc, bits, bcrc = chunk
+    words = len(index.columns)
+    if (
+        not (isinstance(raw, bytes) and isinstance(bits, bytes))
+        or (zlib.crc32(raw), zlib.crc32(bits)) != (crc, bcrc)
+        or len(bits) != len(raw) * words
+    ):
+        raise CorruptData("a chunk of codes is damaged. Run 'memory repair'")
+    ords = np.frombuffer(raw, dtype="<i8")
+    index.append(ords, np.frombuffer(bits, dtype="<u8").reshape(len(ords), words))
