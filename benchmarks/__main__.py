@@ -12,14 +12,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bulk, callers, footprint, opening, overhead, points, report, retrieval, searching, stalls
+from benchmarks import (
+    bulk,
+    callers,
+    footprint,
+    opening,
+    overhead,
+    points,
+    report,
+    retrieval,
+    searching,
+    stalls,
+    vectors,
+)
 from benchmarks.figures import Figure
 from benchmarks.machine import facts
 from benchmarks.session import Options, Session
 
 BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
     module.NAME: module.run
-    for module in (overhead, points, bulk, searching, callers, opening, stalls, footprint, retrieval)
+    for module in (overhead, points, bulk, searching, vectors, callers, opening, stalls, footprint, retrieval)
 }
 BACKENDS = ("in_memory", "sqlite")
 
