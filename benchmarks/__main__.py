@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks import (
     bulk,
     callers,
+    embedding,
     footprint,
     opening,
     overhead,
@@ -31,7 +32,19 @@ from benchmarks.session import Options, Session
 
 BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
     module.NAME: module.run
-    for module in (overhead, points, bulk, searching, vectors, callers, opening, stalls, footprint, retrieval)
+    for module in (
+        overhead,
+        points,
+        bulk,
+        searching,
+        vectors,
+        callers,
+        opening,
+        stalls,
+        footprint,
+        embedding,
+        retrieval,
+    )
 }
 BACKENDS = ("in_memory", "sqlite")
 
