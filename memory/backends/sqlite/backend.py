@@ -10,20 +10,22 @@ from typing import Any, ClassVar, TypeVar
 
 import apsw
 
-from memory.backends.sqlite import matching, reading, scanning, upkeep, verifying
+from memory.backends.sqlite import aside, matching, reading, scanning, upkeep, verifying
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.nearest import nearest
 from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
 from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
 from memory.backends.sqlite.spaces import VectorState, read_state
-from memory.backends.sqlite.statements import scalar
+from memory.backends.sqlite.statements import scalar, snapshot
 from memory.backends.sqlite.vectorcache import TooLongError, VectorCache
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer, empty_log
 from memory.errors import Closed, InvalidSetting
+from memory.model import Key
 from memory.ops import (
     Around,
+    Attach,
     Count,
     Events,
     FeedRead,
@@ -36,6 +38,7 @@ from memory.ops import (
     Result,
     Row,
     Scan,
+    Space,
     Status,
     Write,
 )
@@ -64,7 +67,14 @@ class SqliteStore(MemoryStore):
 
     name = "sqlite"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        persistent=True, shared=True, atomic_batches=True, feed=True, indexes_terms=True, snapshots=True, recall=0.98
+        persistent=True,
+        shared=True,
+        atomic_batches=True,
+        feed=True,
+        indexes_terms=True,
+        snapshots=True,
+        reembeds=True,
+        recall=0.98,
     )
 
     pipelined_writes: ClassVar[int] = 4
@@ -122,6 +132,7 @@ class SqliteStore(MemoryStore):
             quick=self.durability == "process",
             busy_timeout=self.busy_timeout,
         )
+        self._writer.errands.committed(self._opened_with)
 
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
@@ -132,7 +143,7 @@ class SqliteStore(MemoryStore):
         self._direct.set_busy_timeout(0)
         self._direct.set_progress_handler(lambda: perf_counter() > self._give_up, _CHECK_STEPS)
         self._fields = declared(db)
-        self._notice(read_state(db))
+        self._opened_with = read_state(db)
         return int(scalar(db, "SELECT version FROM counter"))
 
     def _notice(self, state: VectorState) -> None:
@@ -261,6 +272,29 @@ class SqliteStore(MemoryStore):
             rows = await self._read_in(nearest, op, fields, self._vectors, self._notice, True)
         self._nearest_seconds += (perf_counter() - started - self._nearest_seconds) / 8
         return rows
+
+    async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
+        return await self._run_errand(aside.attach, space, ops)
+
+    async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
+        return await self._read_in(self._lacking, space, after, limit)
+
+    def _lacking(self, db: apsw.Connection, space: Space, after: Key | None, limit: int) -> list[Row]:
+        with snapshot(db):
+            state = read_state(db)
+            self._notice(state)
+            return aside.unattached(db, space, state, after, limit)
+
+    async def _switch(self, space: Space, without: int) -> bool:
+        return await self._run_errand(aside.switch, space, without)
+
+    async def _run_errand(self, call: Callable[..., T], *args: Any) -> T:
+        """What changes vectors otherwise than by a write: in the writer's thread, errors translated."""
+        errands = self._writing().errands
+        try:
+            return await errands.run(call, *args)
+        except ENGINE_ERRORS as error:
+            raise translate(error, self._file) from error
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         return await self._read_in(scanning.around, op)

@@ -17,7 +17,7 @@ from memory.backends.sqlite.reading import all_of, conditions, filter_columns, h
 from memory.backends.sqlite.records import FULL_SQL, key_range, to_row_within
 from memory.backends.sqlite.spaces import VectorState, read_state
 from memory.backends.sqlite.statements import fetch, numbers
-from memory.backends.sqlite.survivors import survivors
+from memory.backends.sqlite.survivors import indexed, survivors
 from memory.backends.sqlite.vectorcache import Coded, Held, TooLongError, VectorCache
 from memory.backends.sqlite.vectorlog import all_vectors, stored_vectors
 from memory.backends.sqlite.workers import Breather
@@ -35,12 +35,12 @@ FEW = 5_000
 """An index that leads to so few records is always used,"""
 SHARE = 8
 """and one that leads to less than this part of all vectors."""
-BASE = 384
-"""Candidates by code that are compared by their vectors, and"""
-EACH = 6
-"""so many more for each result wanted."""
+BITS = (1_000, 30)
+"""Candidates picked by one bit a number to be put in order by their fine codes: so many, and more for each result wanted."""
+FINE = (32, 2)
+"""Candidates picked by fine code to be compared by their vectors."""
 MOST = 8_192
-"""More are not picked by code: then all vectors are compared."""
+"""More are not compared: then all vectors are."""
 MANY = 512
 """So many candidates are first cut by their keys."""
 
@@ -103,11 +103,21 @@ class _Search:
             return []
         index = self.cache.index(self.db, self.state, patient=self.patient)
         most = max(FEW, self.state.vectors // SHARE)
-        rows = survivors(self.db, self.op, self.fields, most)
-        pool = None if rows is None else index.places(self.db, rows, patient=self.patient)
+        pool = self._pool(index, most)
         if isinstance(index, Held):
             return self._in_memory(index, pool)
         return self._in_file(index, pool) if self.op.exact else self._by_code(index, pool)
+
+    def _pool(self, index: Held | Coded, most: int) -> Any:
+        """Places of the records among which all are that satisfy scope and filter; None: of all."""
+        asked = indexed(self.op, self.fields)
+        known = self.cache.pool(asked, self.state.version)
+        if known is not None:
+            return known
+        rows = survivors(self.db, asked, most)
+        if rows is None:
+            return None
+        return self.cache.keep_pool(asked, self.state.version, index.places(self.db, rows, patient=self.patient))
 
     # --- three ways to rough scores ------------------------------------------------------------
 
@@ -136,36 +146,54 @@ class _Search:
         return self._ranked(ords, scores, cosines)
 
     def _by_code(self, index: Coded, pool: Any) -> list[Row]:
-        from memory.backends.sqlite.codes import closest, distances, inverse_lengths, pack, products
+        from memory.backends.sqlite.codes import (
+            bits_of,
+            closest,
+            distances,
+            fine_products,
+            inverse_lengths,
+            largest,
+            products,
+        )
         from memory.search.vectors import cosines
 
         np = self.np
-        columns, ords = index.columns[:, : index.count], index.ords[: index.count]
-        if pool is not None:
-            columns, ords = np.ascontiguousarray(columns[:, pool]), ords[pool]
-        assert index.centre is not None
-        code = pack(self.unit[None, :], index.centre)[0]
-        found = distances(code, columns)
-        wanted = BASE + EACH * self.op.limit
-        count = wanted
-        while count <= MOST or len(ords) <= MOST:
-            numbered = np.unique(ords[closest(found, count)])
-            if not self.patient and len(numbered) > 2 * wanted:
+        count = index.count if pool is None else len(pool)
+        picked, wanted = (base + each * self.op.limit for base, each in (BITS, FINE))
+        found: Any = None
+        compared = wanted
+        while compared <= MOST:
+            picked = max(picked, 8 * compared)
+            places = np.arange(count)
+            if picked < count:
+                if found is None:
+                    assert index.centre is not None
+                    columns = index.columns[:, : index.count]
+                    code = bits_of(self.unit[None, :], index.centre)[0]
+                    found = distances(code, columns if pool is None else np.ascontiguousarray(columns[:, pool]))
+                places = closest(found, picked)
+            if pool is not None:
+                places = pool[places]
+            rough = fine_products(index.fine[places], index.step[places], self.unit)
+            numbered = np.unique(index.ords[places[largest(rough, compared)]])
+            if not self.patient and compared > 4 * wanted:
                 raise TooLongError
             pieces = list(stored_vectors(self.db, numbered.tolist(), self.dimension))
-            if not pieces:
-                return []
-            held = np.concatenate([part for part, _ in pieces])
-            rows = np.concatenate([part for _, part in pieces])
+            held = np.concatenate([np.empty(0, np.int64), *(part for part, _ in pieces)])
+            rows = np.concatenate([np.empty((0, self.dimension), np.float32), *(part for _, part in pieces)])
             scores = products(rows, self.unit) * inverse_lengths(rows)
+
+            def scored(places: Any, rows: Any = rows) -> Floats:
+                return cosines(self.op.vector, rows[places])
+
             self.tested = self.passed = 0
-            result = self._ranked(held, scores, lambda places, rows=rows: cosines(self.op.vector, rows[places]))
-            if count >= len(ords):
+            result = self._ranked(held, scores, scored)
+            if compared >= count:
                 return result
             share = self.passed / self.tested if self.tested else 0.0
-            if len(result) >= self.op.limit and share * count >= wanted / 2:
+            if len(result) >= self.op.limit and share * compared >= wanted / 2:
                 return result
-            count = min(len(ords), max(2 * count, min(MOST, round(wanted / share)) if share else 8 * count))
+            compared = min(count, max(4 * compared, min(MOST, round(wanted / share)) if share else 0))
         return self._in_file(index, pool)
 
     def _in_file(self, index: Coded, pool: Any) -> list[Row]:
@@ -190,7 +218,8 @@ class _Search:
 
         def again(places: Any) -> Floats:
             steps = stored_vectors(self.db, every[places].tolist(), self.dimension)
-            return np.concatenate([np.empty(0), *(cosines(self.op.vector, rows) for _, rows in steps)])
+            found: Floats = np.concatenate([np.empty(0), *(cosines(self.op.vector, rows) for _, rows in steps)])
+            return found
 
         return self._ranked(every, np.concatenate(scores), again)
 

@@ -168,7 +168,7 @@ def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str
     ready = [one for unit in units for one in unit.ops]
     keys = list({one.key for one in ready})
     vectors = vector_state(counter[2:])
-    plan = Plan(version, feed is not None, fields, _find(db, keys, fields), vectors, vectors.space)
+    plan = Plan(version, feed is not None, fields, find_records(db, keys, fields), vectors, vectors.space)
     repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(
@@ -195,7 +195,8 @@ _STATE = f"{STAMP_SQL}, items.doc >> 10, items.length, items.token, items.digest
 _STATE_WIDTH = 21  # with the seal, which a Record has no field for
 
 
-def _find(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str, ...], int]) -> dict[bytes, Record]:
+def find_records(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str, ...], int]) -> dict[bytes, Record]:
+    """The records that are there, by key. Raises CorruptData."""
     columns = _STATE + "".join(f", items.f{number}" for number in fields.values())
     if len(keys) == 1:
         rows = fetch(db, f"SELECT {columns} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],))  # noqa: S608 - our own column names
@@ -205,10 +206,11 @@ def _find(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str, ...], 
             f"SELECT {columns} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
             (_blobs(keys),),
         )
-    return {row[0]: _record(row) for row in rows}
+    return {row[0]: to_record(row) for row in rows}
 
 
-def _record(row: tuple[Any, ...]) -> Record:
+def to_record(row: tuple[Any, ...]) -> Record:
+    """The record of a row of _STATE, with the declared fields. Raises CorruptData."""
     if seal(*row[:15]) != row[15]:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])

@@ -14,11 +14,14 @@ WORTH = 512
 """So many waiting moves become a chunk of codes."""
 STALE = 8_192
 """So many stale codes, beside a quarter of all, and the chunks are written anew."""
-STATE_SQL = "vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension"
+STATE_SQL = "version, vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension"
 
 
 class VectorState(msgspec.Struct):
     """What ``counter`` says of the vectors. Changed by a write transaction, and saved in it."""
+
+    version: int = 0
+    """Of the store; changes with every write of a record."""
 
     vectors: int = 0
     """Records that have one."""
@@ -40,14 +43,17 @@ def is_stale(state: VectorState) -> bool:
     return state.coded > state.vectors + state.vectors // 4 + STALE
 
 
-def needs_tending(state: VectorState) -> bool:
-    """Whether the log of vectors needs something: see `vectorlog.tend`."""
-    return state.waiting >= WORTH or is_stale(state)
+def is_worth_packing(state: VectorState) -> bool:
+    """Whether so many moves wait that they should become codes."""
+    return state.waiting >= WORTH
 
 
 def vector_state(row: tuple[Any, ...]) -> VectorState:
     """The state from the columns of STATE_SQL."""
-    return VectorState(*row[:5], _space(row[5], row[6]), _space(row[7], row[8]))
+    version, vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension = row
+    return VectorState(
+        version, vectors, seq, waiting, coded, era, _space(embedder, dimension), _space(next_embedder, next_dimension)
+    )
 
 
 def _space(embedder: str | None, dimension: int | None) -> Space | None:

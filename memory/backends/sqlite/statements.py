@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -40,6 +41,17 @@ def many(db: apsw.Connection, head: str, rows: Sequence[Sequence[Any]], tail: st
                 statement = _statements[head, width, size] = f"{head} VALUES {','.join([row] * size)}{tail}"
             db.execute(statement, [value for row in rows[start : start + size] for value in row])
             start += size
+
+
+@contextlib.contextmanager
+def snapshot(db: apsw.Connection) -> Iterator[None]:
+    """Several reads of one moment."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
 
 
 def blobs(values: Iterable[bytes]) -> Any:

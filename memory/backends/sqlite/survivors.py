@@ -25,12 +25,12 @@ ENOUGH = 256
 """So few are narrowed no further."""
 
 
-def survivors(db: apsw.Connection, op: Nearest, fields: Mapping[tuple[str, ...], int], most: int) -> Ints | None:
-    """Rows of ``items``, ascending, among which all are that lie in the scope and satisfy the filter; None: no index
-    leads to fewer than ``most`` of them."""
-    import numpy as np
+Asked = tuple[tuple[str, tuple[object, ...]], ...]
+"""Queries for rows of ``items``, and their parameters."""
 
-    found: Ints | None = None
+
+def indexed(op: Nearest, fields: Mapping[tuple[str, ...], int]) -> Asked:
+    """For each condition of a scope and filter that an index can tell: the records that satisfy it."""
     span = key_range(op.scope)
     choices = drivers(op.scope, op.where, fields)
     if span is not None and not any(choice.sorted_by_key for choice in choices):
@@ -39,20 +39,18 @@ def survivors(db: apsw.Connection, op: Nearest, fields: Mapping[tuple[str, ...],
     for choice in choices:
         narrow = key_condition(span) if choice.sorted_by_key else None
         condition = all_of([choice.condition] if narrow is None else [choice.condition, narrow])
-        asked.append(
-            (
-                f"SELECT items.rowid FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?",  # noqa: S608 - templates
-                condition.params,
-            )
-        )
-    for tag in tag_drivers(op.where):
-        low, high = tag_span(tag, span)
-        asked.append(
-            (
-                _TAGGED,
-                (len(tag.encode()) + 2, low, high),
-            )
-        )
+        text = f"SELECT items.rowid FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?"  # noqa: S608 - templates
+        asked.append((text, condition.params))
+    tagged = [(_TAGGED, (len(tag.encode()) + 2, *tag_span(tag, span))) for tag in tag_drivers(op.where)]
+    return (*asked, *tagged)
+
+
+def survivors(db: apsw.Connection, asked: Asked, most: int) -> Ints | None:
+    """Rows of ``items``, ascending, that satisfy all conditions of which each lets no more than ``most`` through; None
+    where there is no such condition."""
+    import numpy as np
+
+    found: Ints | None = None
     for text, params in asked:
         listed = scalar(db, f"SELECT group_concat(rowid) FROM ({text})", (*params, most + 1))  # noqa: S608 - templates
         rows = np.empty(0, np.int64) if listed is None else np.fromstring(listed, dtype=np.int64, sep=",")

@@ -25,7 +25,7 @@ def upgrade(db: apsw.Connection, path: str) -> None:
         if db.pragma("user_version") == 1:
             db.execute(VECTOR_TABLES)
             state = read_state(db)
-            state.space, others = _common_space(db)
+            state.space, others = common_space(db)
             if others:
                 _take_off(db, state.space)
                 _log.warning("vectors of another space taken off, to be made anew", path=path, records=others)
@@ -40,7 +40,7 @@ def upgrade(db: apsw.Connection, path: str) -> None:
         raise
 
 
-def _common_space(db: apsw.Connection) -> tuple[Space | None, int]:
+def common_space(db: apsw.Connection) -> tuple[Space | None, int]:
     """The space that most vectors lie in, and how many lie elsewhere."""
     found = fetch(
         db,

@@ -94,6 +94,10 @@ def facts(db: apsw.Connection, path: str) -> dict[str, Any]:
         "free_bytes": db.pragma("freelist_count") * db.pragma("page_size"),
         "sqlite": apsw.sqlite_lib_version(),
         "layout": db.pragma("user_version"),
+        "vectors": scalar(db, "SELECT vectors FROM counter"),
+        "vectors_owed": scalar(
+            db, "SELECT count(*) FROM items INDEXED BY items_owed WHERE embedder IS NOT NULL AND vcrc IS NULL"
+        ),
         "waiting_texts": scalar(db, "SELECT count(*) FROM pending"),
     }
 

@@ -7,20 +7,20 @@ ahead of its reader. Everything here can be read anew from the file, and is, whe
 from __future__ import annotations
 
 import threading
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.statements import fetch, numbers
-from memory.backends.sqlite.vectorlog import all_vectors, entry_ords, read_centre, stored_vectors
+from memory.backends.sqlite.vectorlog import CHUNK_SQL, all_vectors, chunk_of, entry_ords, read_centre, stored_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.errors import CorruptData
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from memory.backends.sqlite.codes import Ints, Words
+    from memory.backends.sqlite.codes import Bytes, Codes, Ints, Words
+    from memory.backends.sqlite.survivors import Asked
     from memory.search.vectors import Matrix
 
 _log = get_logger("sqlite")
@@ -29,6 +29,8 @@ EXACT = 20_000
 """Up to so many vectors are held as they are."""
 INLINE_CHANGES = 64
 """So many changed vectors are read on the loop; more are a worker's."""
+POOLS = 32
+"""So many filters are remembered with what they let through."""
 TAIL = 1_024
 """So many records located since, and the table of all is sorted anew."""
 _HERE = "SELECT c.value, items.rowid FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023"
@@ -81,7 +83,8 @@ class Entries:
         if self._tail:
             newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
             held[newer] = [self._tail[row] for row in rows[newer].tolist()]
-        return held[held >= 0]
+        placed: Ints = held[held >= 0]
+        return placed
 
     def _locate(self, db: apsw.Connection, patient: bool) -> None:
         schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
@@ -165,24 +168,32 @@ class Held(Entries):
 
 
 class Coded(Entries):
-    """The codes of all vectors by word, so that one word of all codes lies together. Later codes of a record follow earlier ones."""
+    """The codes of all vectors. Bits by word, so that one word of all lies together. Later codes of a record follow earlier."""
 
-    def __init__(self, words: int, room: int, centre: Matrix | None) -> None:
+    def __init__(self, dimension: int, room: int, centre: Matrix | None) -> None:
+        from memory.backends.sqlite.codes import halves, words_of
+
         super().__init__(room)
-        self.columns: Words = self.np.empty((words, room), dtype=self.np.uint64)
+        np = self.np
+        self.columns: Words = np.empty((words_of(dimension), room), dtype=np.uint64)
+        self.fine: Bytes = np.empty((room, halves(dimension)), dtype=np.uint8)
+        self.step: Matrix = np.empty(room, dtype=np.float32)
         self.centre = centre
 
-    def append(self, ords: Any, words: Words) -> None:
-        """Codes of records: (n, words)."""
+    def append(self, ords: Any, codes: Codes) -> None:
+        """Codes of records."""
         np = self.np
         room = self._grow(len(ords))
         if room > self.columns.shape[1]:
             wider = np.empty((len(self.columns), room), dtype=np.uint64)
             wider[:, : self.count] = self.columns[:, : self.count]
             self.columns = wider
+            self.fine, self.step = (_wider(array, room, self.count) for array in (self.fine, self.step))
         end = self.count + len(ords)
         self.ords[self.count : end] = ords
-        self.columns[:, self.count : end] = words.T
+        self.columns[:, self.count : end] = codes.bits.T
+        self.fine[self.count : end] = codes.fine
+        self.step[self.count : end] = codes.step
         self._moved(range(self.count, end))
         self.count = end
 
@@ -213,6 +224,8 @@ class VectorCache:
         self._index: Held | Coded | None = None
         self._era = self._seq = -1
         self._dimension = 0
+        self._pools: dict[Asked, Ints] = {}
+        self._pools_of = -1
 
     def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Coded:
         """All that is known in this read transaction. Raises TooLongError unless patient, CorruptData."""
@@ -232,9 +245,21 @@ class VectorCache:
             if not patient:
                 raise TooLongError
             index = self._load(db, state)
+            self._pools = {}
         self._index = index
         self._era, self._seq, self._dimension = state.era, state.seq, state.space.dimension
         return index
+
+    def pool(self, asked: Asked, version: int) -> Ints | None:
+        """The places found for these conditions at this version of the store."""
+        return self._pools.get(asked) if self._pools_of == version else None
+
+    def keep_pool(self, asked: Asked, version: int, places: Ints) -> Ints:
+        """Keep them until something is written."""
+        if self._pools_of != version or len(self._pools) >= POOLS:
+            self._pools, self._pools_of = {}, version
+        self._pools[asked] = places
+        return places
 
     def drop(self) -> None:
         """Forget everything."""
@@ -266,7 +291,7 @@ class VectorCache:
                 if centre is None or index.centre is None or centre.tobytes() != index.centre.tobytes():
                     return None
             for seq, _ in chunks:
-                _take_chunk(index, fetch(db, "SELECT ords, crc, bits, bcrc FROM codes WHERE seq = ?", (seq,))[0])
+                index.append(*chunk_of(fetch(db, f"{CHUNK_SQL} WHERE seq = ?", (seq,))[0], state.space.dimension))
         except CorruptData:
             return None
         for ords, rows in stored_vectors(db, sorted(changed), state.space.dimension):
@@ -291,30 +316,26 @@ class VectorCache:
                 breather.breathe()
             return held
         try:
-            return _coded(db, state, breather)
+            return codes_in_file(db, state, breather)
         except CorruptData as error:
             _log.warning("codes are damaged: made anew in memory, run 'memory repair'", error=error)
-        from memory.backends.sqlite.codes import words_of
-
-        coded = Coded(words_of(state.space.dimension), state.vectors + 256, None)
+        coded = Coded(state.space.dimension, state.vectors + 256, None)
         for ords, rows in all_vectors(db, state.space.dimension):
             coded.pack(ords, rows)
             breather.breathe()
         return coded
 
 
-def _coded(db: apsw.Connection, state: VectorState, breather: Breather) -> Coded:
+def codes_in_file(db: apsw.Connection, state: VectorState, breather: Breather) -> Coded:
     """The codes of the file. Raises CorruptData when they are not what was written, or not all."""
-    from memory.backends.sqlite.codes import words_of
-
     assert state.space is not None
     dimension = state.space.dimension
     centre = read_centre(db, dimension)
     if centre is None and state.coded:
         raise CorruptData("the centre of the codes is damaged. Run 'memory repair'")
-    coded = Coded(words_of(dimension), state.coded + state.waiting + 256, centre)
-    for chunk in db.execute("SELECT ords, crc, bits, bcrc FROM codes ORDER BY seq"):
-        _take_chunk(coded, chunk)
+    coded = Coded(dimension, state.coded + state.waiting + 256, centre)
+    for row in db.execute(f"{CHUNK_SQL} ORDER BY seq"):
+        coded.append(*chunk_of(row, dimension))
         breather.breathe()
     if coded.count != state.coded:
         raise CorruptData("codes are missing. Run 'memory repair'")
@@ -330,18 +351,3 @@ def _coded(db: apsw.Connection, state: VectorState, breather: Breather) -> Coded
         coded.pack(numbered, rows)
         breather.breathe()
     return coded
-
-
-def _take_chunk(index: Coded, chunk: tuple[Any, ...]) -> None:
-    import numpy as np
-
-    raw, crc, bits, bcrc = chunk
-    words = len(index.columns)
-    if (
-        not (isinstance(raw, bytes) and isinstance(bits, bytes))
-        or (zlib.crc32(raw), zlib.crc32(bits)) != (crc, bcrc)
-        or len(bits) != len(raw) * words
-    ):
-        raise CorruptData("a chunk of codes is damaged. Run 'memory repair'")
-    ords = np.frombuffer(raw, dtype="<i8")
-    index.append(ords, np.frombuffer(bits, dtype="<u8").reshape(len(ords), words))

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.spaces import WORTH, VectorState, is_stale
+from memory.backends.sqlite.spaces import VectorState, is_stale, is_worth_packing
 from memory.backends.sqlite.statements import fetch, numbers, scalar
 from memory.backends.sqlite.workers import Breather
 from memory.errors import CorruptData
 
 if TYPE_CHECKING:
-    from memory.backends.sqlite.codes import Ints
+    from memory.backends.sqlite.codes import Codes, Ints
     from memory.search.vectors import Matrix
 
 DIRECT = 256
@@ -74,16 +74,37 @@ def _add_chunk(db: apsw.Connection, state: VectorState, ords: Sequence[int], vec
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (CENTRE, raw + struct.pack("<I", zlib.crc32(raw))))
         if state.coded:
             _forget_codes(db, state)  # they are around another centre, which is lost
-    _write_chunk(db, state, struct.pack(f"<{len(ords)}q", *ords), pack(rows, centre).tobytes(), upto)
+    _write_chunk(db, state, struct.pack(f"<{len(ords)}q", *ords), pack(rows, centre), upto)
     state.coded += len(ords)
 
 
-def _write_chunk(db: apsw.Connection, state: VectorState, ords: bytes, bits: bytes, upto: int) -> None:
+def _write_chunk(db: apsw.Connection, state: VectorState, ords: bytes, codes: Codes, upto: int) -> None:
+    from memory.backends.sqlite.codes import digest
+
+    bits, fine = codes.blobs()
     state.seq += 1
     db.execute(
-        "INSERT OR FAIL INTO codes VALUES (?, ?, ?, ?, ?, ?)",
-        (state.seq, upto, ords, zlib.crc32(ords), bits, zlib.crc32(bits)),
+        "INSERT OR FAIL INTO codes VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (state.seq, upto, ords, zlib.crc32(ords), bits, fine, digest(bits, fine)),
     )
+
+
+CHUNK_SQL = "SELECT ords, crc, bits, fine, digest FROM codes"
+
+
+def chunk_of(row: tuple[Any, ...], dimension: int) -> tuple[Ints, Codes]:
+    """Record numbers and their codes, from the columns of CHUNK_SQL. Raises CorruptData."""
+    import numpy as np
+
+    from memory.backends.sqlite.codes import codes_of, digest
+
+    raw, crc, bits, fine, known = row
+    ords = entry_ords(raw, crc)
+    whole = isinstance(bits, bytes) and isinstance(fine, bytes) and digest(bits, fine) == known
+    codes = codes_of(len(ords), dimension, bits, fine) if whole else None
+    if codes is None:
+        raise CorruptData("a chunk of codes is damaged. Run 'memory repair'")
+    return np.array(ords, dtype=np.int64), codes
 
 
 def read_centre(db: apsw.Connection, dimension: int) -> Matrix | None:
@@ -99,7 +120,7 @@ def read_centre(db: apsw.Connection, dimension: int) -> Matrix | None:
 
 def tend(db: apsw.Connection, state: VectorState) -> bool:
     """What the log needs from time to time, a piece of it. Within a write transaction; whether anything was done."""
-    if state.waiting >= WORTH:
+    if is_worth_packing(state):
         return pack_waiting(db, state)
     if is_stale(state):
         compact(db, state)
@@ -142,20 +163,23 @@ def compact(db: apsw.Connection, state: VectorState) -> None:
     """Write the chunks anew without what is stale. Chunks that are damaged are dropped for moves."""
     import numpy as np
 
-    from memory.backends.sqlite.codes import words_of
+    from memory.backends.sqlite.codes import joined
 
     if state.space is None:
         return
-    ords, bits = [np.empty(0, np.int64)], [np.empty((0, words_of(state.space.dimension)), dtype="<u8")]
+    ords: list[Ints] = []
+    parts: list[Codes] = []
     breather = Breather()
-    for raw, crc, packed, bcrc in db.execute("SELECT ords, crc, bits, bcrc FROM codes ORDER BY seq"):
-        breather.breathe()
-        if zlib.crc32(raw) != crc or zlib.crc32(packed) != bcrc:
-            renew(db, state)
-            return
-        ords.append(np.frombuffer(raw, dtype="<i8"))
-        bits.append(np.frombuffer(packed, dtype="<u8").reshape(len(ords[-1]), -1))
-    every, words = np.concatenate(ords), np.concatenate(bits)
+    try:
+        for row in db.execute(f"{CHUNK_SQL} ORDER BY seq"):
+            numbered, codes = chunk_of(row, state.space.dimension)
+            ords.append(numbered)
+            parts.append(codes)
+            breather.breathe()
+    except CorruptData:
+        renew(db, state)
+        return
+    every, codes = np.concatenate(ords), joined(parts)
     # Of each record the last code, and only of records that are there.
     _, last = np.unique(every[::-1], return_index=True)
     keep = np.sort(len(every) - 1 - last)
@@ -166,7 +190,7 @@ def compact(db: apsw.Connection, state: VectorState) -> None:
     for start in range(0, len(keep), 4 * PIECE):
         breather.breathe()
         part = keep[start : start + 4 * PIECE]
-        _write_chunk(db, state, every[part].astype("<i8").tobytes(), words[part].tobytes(), state.seq)
+        _write_chunk(db, state, every[part].astype("<i8").tobytes(), codes.at(part), state.seq)
 
 
 def _numbers_of_records(db: apsw.Connection) -> Ints:

@@ -14,6 +14,8 @@ from memory.backends.sqlite.layout import TEXT_INDEX
 from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, field_seal, is_whole, to_row
 from memory.backends.sqlite.schema import column_value, declared
 from memory.backends.sqlite.statements import blobs, fetch, many, scalar
+from memory.backends.sqlite.upgrading import common_space
+from memory.backends.sqlite.vectorcheck import repair_vectors, verify_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
@@ -100,8 +102,7 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
                 problems.append(Problem("tag index", detail=f"{len(set(entries)) - found} entries are missing"))
     if scalar(db, "SELECT count(*) FROM tags") > tags:
         problems.append(Problem("tag index", detail="it holds entries of no record"))
-    if scalar(db, "SELECT count(*) FROM vectors") > vectors:
-        problems.append(Problem("vectors", detail="there are vectors of no record"))
+    verify_vectors(db, vectors, problems, breather)
     if scalar(db, f"SELECT 1 FROM ({_OUT_OF_ORDER} EXCEPT SELECT bucket FROM mixed) LIMIT 1") is not None:  # noqa: S608 - our own text
         problems.append(Problem("text index", detail="records are numbered out of order"))
     if (scalar(db, "SELECT version FROM counter") or 0) < newest:
@@ -218,7 +219,9 @@ def repair(db: apsw.Connection, language: str, now: int) -> RepairReport:
         db.execute("REINDEX")
         actions.append("built the indexes anew")
         _rebuild(db, Analyser(language))
-        actions.append("built the text index, the tags and the declared fields anew from the records")
+        actions.append(
+            "built the text index, the tags, the declared fields and the codes of vectors anew from the records"
+        )
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -267,7 +270,7 @@ def _why_damaged(row: tuple[Any, ...]) -> str | None:
 def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
     db.execute("DROP TABLE words; DELETE FROM tags; DELETE FROM pending; DELETE FROM texts; DELETE FROM mixed")
     db.execute(TEXT_INDEX)
-    db.execute("DELETE FROM vectors WHERE ord NOT IN (SELECT doc >> 10 FROM items WHERE vcrc IS NOT NULL)")
+    repair_vectors(db, common_space(db)[0])
     db.execute("UPDATE counter SET version = 1 + max(version, coalesce((SELECT max(version) FROM items), 0))")
     db.execute(f"INSERT INTO mixed {_OUT_OF_ORDER}")
     fields = declared(db)

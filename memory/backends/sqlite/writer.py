@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from memory.backends.sqlite.applying import apply_plan
+from memory.backends.sqlite.errands import Errands
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
 from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
-from memory.backends.sqlite.spaces import VectorState, needs_tending, read_state, save_state
+from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.statements import scalar
-from memory.backends.sqlite.vectorlog import tend
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
@@ -33,8 +33,6 @@ SLICE = 64
 QUICK_OPS = 2
 QUICK_BYTES = 32 * 1024
 QUICK_SECONDS = 0.002
-TEND_PAUSE = 60.0
-"""Seconds until the log of vectors is tended again after that failed."""
 CHECKPOINT_PAGES = 4_000
 """So long a log is moved into the file, by the thread: 16 MiB."""
 MAX_WAITING = 100_000
@@ -75,9 +73,7 @@ class Writer:
     ) -> None:
         self._path = path
         self._wake = wake
-        self._noticed = noticed
         self._vectors = VectorState()
-        self._tend_from = 0.0
         self._waiting: deque[_Request] = deque()
         self._kicked = False
         self._queued = 0
@@ -89,6 +85,7 @@ class Writer:
         self._reserve = Reserve(path)
         self._log_pages = 0
         self.worker = Worker("sqlite-writer", lambda: self.opened(connect()))
+        self.errands = Errands(path, self.worker, self._reserve, noticed)
 
     async def write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         """Apply writes; returns when they are committed. A cancelled call is withdrawn if it has not begun."""
@@ -166,7 +163,7 @@ class Writer:
                     return False
                 outcome = self._unknown(group)
             self._waiting.clear()
-            self._noticed(self._vectors)
+            self.errands.committed(self._vectors)
             self._deliver(group, outcome)
         finally:
             self.worker.turn.release()
@@ -175,8 +172,6 @@ class Writer:
                 self._quick_from = now + 1.0  # a disk that makes writes wait after all
         if self._log_pages >= CHECKPOINT_PAGES:
             self.worker.post(self._checkpoint_if_long)
-        if needs_tending(self._vectors):
-            self.worker.post(self.tend)
         return True
 
     # --- in the thread -------------------------------------------------------------------------
@@ -204,8 +199,6 @@ class Writer:
                 else:
                     self._settle(group, outcome)
             self._checkpoint_if_long()
-            if needs_tending(self._vectors):
-                self.worker.post(self.tend)
 
     def _fail(self, group: list[_Request], error: BaseException) -> None:
         """Nothing of the group was written: tell its callers. Holding the turn."""
@@ -215,32 +208,6 @@ class Writer:
             self.worker.discard()  # nobody knows its state; the next group gets a new one
         for request in group:
             request.job.settle(None, failure)
-
-    def tend(self) -> None:
-        """Give the log of vectors what it needs, a piece at a time, other writes in between."""
-        if time.perf_counter() < self._tend_from:
-            return
-        with self.worker.turn:
-            db = None
-            try:
-                db = self.worker.connected()
-                db.execute("BEGIN IMMEDIATE")
-                state = read_state(db)
-                tend(db, state)
-                save_state(db, state)
-                self._reserve.ensure(db)
-                db.execute("COMMIT")
-                self._vectors = state
-            except (*ENGINE_ERRORS, MemoryStoreError) as error:
-                # The codes are only a cache, and what waits for them is found without.
-                _log.warning("vector log not tended", path=self._path, error=error)
-                self._tend_from = time.perf_counter() + TEND_PAUSE
-                if db is not None:
-                    _roll_back(db)
-                return
-        self._checkpoint_if_long()
-        if needs_tending(self._vectors) and not self.worker.stopping:
-            self.worker.post(self.tend)
 
     def _checkpoint_if_long(self) -> None:
         if self._log_pages < CHECKPOINT_PAGES:
@@ -292,7 +259,7 @@ class Writer:
             if isinstance(error, apsw.BusyError):
                 raise  # it is rolled back, and nothing has happened
             return self._unknown(group)
-        self._noticed(self._vectors)
+        self.errands.committed(self._vectors)
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
