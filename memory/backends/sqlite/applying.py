@@ -50,9 +50,9 @@ def apply_plan(db: apsw.Connection, plan: Plan) -> None:
         change(db, plan, changed, vectors)
     if plan.vectors.aside is not None:
         # Made of a text that is another now.
-        written = numbers(r.order for r in [*gone, *(before for before, _ in changed)] if r.order is not None)
-        for table in ("aside", "asides"):
-            db.execute(f"DELETE FROM {table} WHERE ord IN (SELECT value FROM carray(?))", (written,))  # noqa: S608 - our own names
+        written = [r.order for r in [*gone, *(before for before, _ in changed)] if r.order is not None]
+        for table in ("aside", "asides") if written else ():
+            db.execute(f"DELETE FROM {table} WHERE ord IN (SELECT value FROM carray(?))", (numbers(written),))  # noqa: S608 - our own names
     if touched:
         _touch(db, touched)
     if plan.buried:

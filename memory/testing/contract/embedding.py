@@ -172,6 +172,23 @@ class Embedding(Suite):
         assert kept == (first.created_at, first.updated_at, first.expires_at, 1)
         await store.put(found, if_version=found.version)
 
+    async def test_a_time_to_live_begins_when_the_vector_is_made(self, make: Make, clock: ManualClock) -> None:
+        words = WordEmbedder()
+        plain = words.embed
+
+        def embed(texts: Any) -> Any:
+            clock.advance(5)
+            return plain(texts)
+
+        words.embed = embed  # type: ignore[method-assign]
+        store = self.seen(await make(embedder=words).open())
+        await store.put(item("a", "a marmot"), ttl=10)
+        await store.put_many([item("b", "a fox"), item("c", "an eagle")], ttl=10)
+        clock.advance(4)
+        assert await ids(store) == ["a", "b", "c"]
+        clock.advance(6)
+        assert await ids(store) == []
+
     async def test_auto_is_hybrid_with_a_semantic_embedder_and_text_with_a_lexical_one(self, make: Make) -> None:
         words = WordEmbedder(alike={"feline": "cat"})
         store = self.seen(await make(embedder=words).open())
