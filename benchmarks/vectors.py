@@ -10,8 +10,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from itertools import count
+from functools import cache, partial
+from itertools import count, islice
 from typing import Any
 
 import msgspec
@@ -29,14 +29,25 @@ CALLERS = 64
 ROUND_SECONDS = 3.0
 """About how long one round of one figure may take, all sizes and sides together."""
 NEAREST = "vector top-10"
-# Name -> what the search is narrowed by. Neither field has to do with the vectors' clusters.
-NARROWED: dict[str, dict[str, Any]] = {
-    NEAREST: {},
-    f"{NEAREST} of 10 %": {"where": {"metadata.score": {"$gte": 900}}},
-    f"{NEAREST} of 1 %": {"where": {"metadata.score": {"$gte": 990}}},
-    f"{NEAREST} in one namespace": {"namespace": workload.namespace(7)},
-    f"{NEAREST} of 8 %, not indexed": {"where": {"metadata.place.floor": {"$gte": 11}}},
+Narrowed = Callable[[int], dict[str, Any]]
+"""What a search is narrowed by, from its number: stores remember filters, so these change from call to call."""
+
+
+def _scores(number: int, width: int) -> dict[str, Any]:
+    low = number * 37 % (1_001 - width)
+    return {"where": {"metadata.score": {"$gte": low, "$lt": low + width}}}
+
+
+# None has to do with the vectors' clusters.
+NARROWED: dict[str, Narrowed] = {
+    NEAREST: lambda _: {},
+    f"{NEAREST} of 10 %": lambda number: _scores(number, 100),
+    f"{NEAREST} of 10 %, the same filter": lambda _: _scores(0, 100),
+    f"{NEAREST} of 1 %": lambda number: _scores(number, 10),
+    f"{NEAREST} in one namespace": lambda number: {"namespace": workload.namespace(number * 7)},
+    f"{NEAREST} of 8 %, not indexed": lambda number: {"where": {"metadata.place.floor": number % 12}},
 }
+ASKED = 200
 Rounds = list[list[float]]
 
 
@@ -78,70 +89,79 @@ def _few(session: Session) -> int:
 async def _searches(
     session: Session, backend: str, stores: Mapping[int, MemoryStore], floors: Mapping[int, Floor]
 ) -> None:
-    asked = workload.wanted(200)
+    asked = workload.wanted(ASKED)
     programs = {size: Program(await session.file(size), floors[size]) for size in stores if backend == "sqlite"}
     for what, narrowed in NARROWED.items():
         sides: dict[tuple[int, str], Side] = {}
         for size, store in stores.items():
-            sides[size, ""] = _asking(partial(_search, store, narrowed), asked)
+            sides[size, ""] = _awaiting(partial(_search, store, asked, narrowed))
             if what == NEAREST:
-                sides |= {(size, by): side for by, side in _by_hand(floors[size], asked).items()}
+                ways = {"numpy scan": floors[size].scan, "numpy 1-bit codes": floors[size].coded}
+                if HAS_FAISS:
+                    ways["faiss 1-bit codes"] = floors[size].faiss
                 if size in programs:
-                    sides[size, "by hand"] = _counting(programs[size].search, asked)
-            elif (places := _passing(size, what)) is not None:
-                sides[size, "numpy scan of those that pass"] = _counting(partial(floors[size].among, places), asked)
+                    ways["by hand"] = programs[size].search
+                sides |= {(size, by): _calling(partial(_found, way, asked)) for by, way in ways.items()}
+            elif "not indexed" not in what:
+                passing = _passing(size, narrowed)
+                way = partial(_found_among, floors[size], passing, asked)
+                sides[size, "numpy scan of those that pass"] = _calling(way)
         _tell(session, what, backend, await _by_turns(session, sides))
     for program in programs.values():
         program.close()
     sides = {}
     for size, store in stores.items():
-        questions = workload.questions(len(asked), size)
-        sides[size, ""] = _asking(partial(_hybrid, store, questions), list(enumerate(asked)))
+        sides[size, ""] = _awaiting(partial(_hybrid, store, workload.questions(ASKED, size), asked))
     _tell(session, "hybrid top-10", backend, await _by_turns(session, sides))
 
 
-async def _search(store: MemoryStore, narrowed: Mapping[str, Any], vector: Any) -> None:
-    await store.search(vector=vector, limit=TOP, **narrowed)
+async def _search(store: MemoryStore, asked: Any, narrowed: Narrowed, number: int) -> None:
+    await store.search(vector=asked[number % ASKED], limit=TOP, **narrowed(number))
 
 
-async def _hybrid(store: MemoryStore, questions: list[str], asked: tuple[int, Any]) -> None:
-    number, vector = asked
-    await store.search(questions[number], vector=vector, limit=TOP)
+async def _hybrid(store: MemoryStore, questions: list[str], asked: Any, number: int) -> None:
+    await store.search(questions[number % ASKED], vector=asked[number % ASKED], limit=TOP)
 
 
-def _by_hand(floor: Floor, asked: Any) -> dict[str, Side]:
-    ways = {"numpy scan": floor.scan, "numpy 1-bit codes": floor.coded}
-    if HAS_FAISS:
-        ways["faiss 1-bit codes"] = floor.faiss
-    return {by: _counting(way, asked) for by, way in ways.items()}
+def _found(way: Callable[[Any], Any], asked: Any, number: int) -> None:
+    way(asked[number % ASKED])
 
 
-def _passing(size: int, what: str) -> Any:
-    """Places of the records that pass, where the workload tells without making them all; else None."""
-    if "namespace" in what:
-        return np.arange(7, size, workload.NAMESPACES)
-    least = NARROWED[what].get("where", {}).get("metadata.score", {}).get("$gte")
-    if least is None:
-        return None
-    scores = [item.metadata["score"] for items in workload.batches(0, size, vectors=False) for item in items]
-    return np.flatnonzero(np.array(scores) >= least)
+def _found_among(floor: Floor, passing: list[Any], asked: Any, number: int) -> None:
+    floor.among(passing[number % len(passing)], asked[number % ASKED])
 
 
-def _asking(call: Callable[[Any], Awaitable[Any]], asked: Any) -> Side:
+def _passing(size: int, narrowed: Narrowed) -> list[Any]:
+    """Places of the records that pass what the first fifty searches are narrowed by."""
+    if "namespace" in narrowed(0):
+        return [np.arange(number * 7 % workload.NAMESPACES, size, workload.NAMESPACES) for number in range(50)]
+    scores, found = _score_of_each(size), []
+    for number in range(50):
+        limits = narrowed(number)["where"]["metadata.score"]
+        found.append(np.flatnonzero((scores >= limits["$gte"]) & (scores < limits["$lt"])))
+    return found
+
+
+@cache
+def _score_of_each(size: int) -> Any:
+    return np.array([item.metadata["score"] for part in workload.batches(0, size, vectors=False) for item in part])
+
+
+def _awaiting(call: Callable[[int], Awaitable[Any]]) -> Side:
     numbers = count()
 
     async def side(calls: int) -> list[float]:
-        return await timed(lambda _: call(asked[next(numbers) % len(asked)]), range(calls))
+        return await timed(call, list(islice(numbers, calls)))
 
     return side
 
 
-def _counting(call: Callable[[Any], Any], asked: Any) -> Side:
+def _calling(call: Callable[[int], Any]) -> Side:
     numbers = count()
 
     async def side(calls: int) -> list[float]:
         await asyncio.sleep(0)
-        return timed_sync(lambda _: call(asked[next(numbers) % len(asked)]), range(calls))
+        return timed_sync(call, list(islice(numbers, calls)))
 
     return side
 
@@ -179,13 +199,13 @@ def _tell(session: Session, what: str, backend: str, found: Mapping[tuple[int, s
 async def _recall(session: Session, backend: str, stores: Mapping[int, MemoryStore]) -> None:
     asked = workload.wanted(5 if session.options.quick else 50)
     for what, narrowed in NARROWED.items():
-        if "not indexed" in what:
+        if "not indexed" in what or "the same" in what:
             continue
         for size, store in stores.items():
             shares = []
-            for vector in asked:
-                found = await store.search(vector=vector, limit=TOP, **narrowed)
-                exact = await store.search(vector=vector, limit=TOP, exact=True, **narrowed)
+            for number, vector in enumerate(asked):
+                found = await store.search(vector=vector, limit=TOP, **narrowed(number))
+                exact = await store.search(vector=vector, limit=TOP, exact=True, **narrowed(number))
                 keys = {hit.item.key for hit in exact}
                 shares.append(len(keys & {hit.item.key for hit in found}) / max(1, len(keys)))
             note = f"{len(asked)} searches, the least {min(shares):.1f}"
