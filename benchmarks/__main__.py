@@ -16,6 +16,7 @@ from benchmarks import (
     bulk,
     callers,
     embedding,
+    floors,
     footprint,
     opening,
     overhead,
@@ -33,6 +34,7 @@ from benchmarks.session import Options, Session
 BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
     module.NAME: module.run
     for module in (
+        floors,
         overhead,
         points,
         bulk,

@@ -1,4 +1,4 @@
-"""The first layout of the file, kept for ever: whatever changes, this file opens and says the same."""
+"""Each layout of the file, kept for ever: whatever changes, these files open and say the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 from memory import F, ManualClock
 from memory.backends.sqlite import SqliteStore
+from memory.ops import Space
+from memory.testing.embedder import WordEmbedder
 
 FIRST = Path(__file__).parent / "fixtures" / "sqlite-v1.db"
+SECOND = FIRST.with_name("sqlite-v2.db")
 
 
 async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_path: Path) -> None:
@@ -40,4 +43,25 @@ async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_pa
         assert await store.sweep() == 1
         stored = await store.put(third)
         assert stored.version > third.version
+        assert (await store.verify()).ok
+
+
+async def test_a_file_of_the_second_layout_opens_and_finds_by_vector(tmp_path: Path) -> None:
+    shutil.copy(SECOND, tmp_path / "m.db")
+    clock, words = ManualClock(), WordEmbedder("words", 8)
+    clock.advance(2)
+    async with SqliteStore(tmp_path / "m.db", clock=clock, embedder=words, index=["metadata.score"]) as store:
+        store._vectors.exact = -1  # by the codes of the file
+        assert (await store.verify()).ok
+        details = (await store.health()).details
+        assert (details["layout"], details["vectors"], details["vectors_owed"]) == (2, 25, 1)
+        hits = await store.search("The marmot number 7 whistles word7", mode="vector", limit=2)
+        assert [hit.item.id for hit in hits][:1] == ["item-7"]
+        assert hits.hits[0].score == 1.0
+        assert await store.count({"metadata.score": {"$gte": 20}}) == 3
+        aside = await store._unattached(Space("others", 6), None, 100)
+        assert len(aside) == await store.count() - 9
+        clock.advance(60)
+        assert await store.sweep() == 1
+        assert (await store.reembed()).embedded == 1
         assert (await store.verify()).ok

@@ -280,6 +280,8 @@ class _Search:
         return [ord for ord, _ in sorted(found, key=lambda row: (-score[row[0]], row[1]))[:wanted]]
 
     def _read(self, ords: list[int], condition: Any) -> list[Row]:
+        if not ords:
+            return []
         columns = FULL_SQL + filter_columns(self.op.where, self.fields)
         found = fetch(self.db, self._from(columns, condition), (numbers(ords), *condition.params))
         if not held_to_seal(found):

@@ -248,7 +248,12 @@ class Mixing(Suite):
         made = {one.id: one for one in items}
         (query,) = queries(1)
         now = clock()
-        for options in ({"query": "marmot sun"}, {"vector": query}, {"query": "marmot sun", "vector": query}):
+        asked: tuple[dict[str, Any], ...] = (
+            {"query": "marmot sun"},
+            {"vector": query},
+            {"query": "marmot sun", "vector": query},
+        )
+        for options in asked:
             plain = await collect(store, options.get("query"), 100, vector=options.get("vector"))
             best = plain[0].score if list(options) == ["query"] else 1.0
             expected = []
