@@ -31,6 +31,9 @@ class Options:
     calls: int = 400
     vectors: bool = True
     locomo: Path | None = None
+    embedder: str | None = None
+    weights: tuple[tuple[float, float], ...] = ()
+    """Further mixes of text and vector for the hybrid searches of retrieval."""
     quick: bool = False
 
 
