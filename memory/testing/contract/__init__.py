@@ -22,7 +22,7 @@ from memory.store import MemoryStore
 from memory.testing.contract.agreeing import Agreeing
 from memory.testing.contract.cancelling import Calm, Cancelling
 from memory.testing.contract.dedup import Dedup
-from memory.testing.contract.embedding import Embedding, Reembedding
+from memory.testing.contract.embedding import Embedding
 from memory.testing.contract.expiry import Expiring, Sweeping
 from memory.testing.contract.feed import Feed
 from memory.testing.contract.filtering import Filtering
@@ -33,6 +33,7 @@ from memory.testing.contract.nearness import Mixing, Nearness
 from memory.testing.contract.neighbouring import Neighbouring
 from memory.testing.contract.ordering import Ordering
 from memory.testing.contract.reading import Reading
+from memory.testing.contract.reembedding import Reembedding
 from memory.testing.contract.retrying import Retrying
 from memory.testing.contract.searching import Searching
 from memory.testing.contract.suite import Bench, Make, Suite, Tap, needs, sentences
