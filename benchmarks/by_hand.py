@@ -78,13 +78,18 @@ class ByHand:
 
     def put(self, item: MemoryItem) -> None:
         """Insert one record, or overwrite it, in a transaction of its own."""
-        key = encode_key(item.key)
+        self.put_each((item,))
+
+    def put_each(self, items: Sequence[MemoryItem]) -> None:
+        """Insert or overwrite records one after the other, in one transaction."""
         self.db.execute("BEGIN IMMEDIATE")
-        doc = self.db.execute("SELECT doc FROM items WHERE key = ?", (key,)).get
-        if doc is None:
-            self._insert((item,))
-        else:
-            self._overwrite(item, key, doc)
+        for item in items:
+            key = encode_key(item.key)
+            doc = self.db.execute("SELECT doc FROM items WHERE key = ?", (key,)).get
+            if doc is None:
+                self._insert((item,))
+            else:
+                self._overwrite(item, key, doc)
         self.db.execute("COMMIT")
 
     def put_many(self, items: Sequence[MemoryItem]) -> None:

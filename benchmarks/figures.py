@@ -40,6 +40,8 @@ class Figure:
 
     worst: bool = False
     """Judged by its largest value, not by the median."""
+    floor: float | None = None
+    """What the same work written by hand took in the same run, in the same unit: the median of its rounds."""
 
     @property
     def value(self) -> float:
@@ -49,6 +51,15 @@ class Figure:
     def met(self) -> bool | None:
         """None where there is no target."""
         return None if self.target is None else self.target.met(self.value)
+
+    @property
+    def verdict(self) -> str:
+        """met, missed, or missed with the floor above: by hand it was missed too, in the same run. "" without a target."""
+        if self.target is None:
+            return ""
+        if self.target.met(self.value):
+            return "met"
+        return "missed" if self.floor is None or self.target.met(self.floor) else "missed, floor above"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +76,8 @@ class Figure:
             "rounds": len(self.values),
             "target": None if self.target is None else str(self.target),
             "met": self.met,
+            "floor": self.floor,
+            "verdict": self.verdict,
             "note": self.note,
             "others": self.others,
         }

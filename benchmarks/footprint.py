@@ -20,7 +20,7 @@ async def run(session: Session) -> None:
     for backend in session.options.backends:
         for size in session.options.records:
             for phase in ("use", "load") if backend == "sqlite" else ("load",):
-                rounds = [await _child(session, backend, size, phase) for _ in range(1 if session.options.quick else 2)]
+                rounds = [await grown(session, backend, size, phase) for _ in range(1 if session.options.quick else 2)]
                 what = {"use": "memory grown", "load": "memory grown by loading and using"}[phase]
                 session.add(
                     NAME, what, backend, "MB", rounds, records=size,
@@ -29,8 +29,9 @@ async def run(session: Session) -> None:
                 )  # fmt: skip
 
 
-async def _child(session: Session, backend: str, size: int, phase: str) -> float:
-    path = await session.file(size) if phase == "use" else session.path("grown")
+async def grown(session: Session, backend: str, size: int, phase: str) -> float:
+    """MB by which a fresh process grows: "use" and "vectors" search a file that is there, "load" fills it first."""
+    path = session.path("grown") if phase == "load" else await session.file(size)
     told = json.dumps([backend, size, phase, str(path), session.options.vectors])
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.footprint", told, stdout=asyncio.subprocess.PIPE
@@ -48,7 +49,9 @@ async def _grow(backend: str, size: int, phase: str, path: str, vectors: bool) -
     async with session.store("in_memory") as warm:
         await warm.put_many(workload.records(0, 50, vectors))
         await warm.search(workload.questions(1, 50)[0])
+        await warm.search(vector=workload.wanted(1)[0])
     asked = workload.questions(CALLS // 3, size)
+    wanted = workload.wanted(len(asked) if phase == "vectors" else 0)
     async with session.store(backend, Path(path + ".warm")):
         pass
     forget_peak()
@@ -57,6 +60,10 @@ async def _grow(backend: str, size: int, phase: str, path: str, vectors: bool) -
         if phase == "load":
             for items in workload.batches(0, size, vectors, 1_000):
                 await store.put_many(items)
+        for number, (vector, question) in enumerate(zip(wanted, asked, strict=False)):
+            await store.search(vector=vector)
+            await store.search(vector=vector, where={"metadata.score": {"$gte": 9 * number, "$lt": 9 * number + 100}})
+            await store.search(question, vector=vector)
         rng = random.Random(1)
         for question in asked:
             await store.search(question)

@@ -106,7 +106,8 @@ async def _compare(
         group = spent[place * len(makers) : (place + 1) * len(makers)]
         mine[ground.size] = group[0]
         tell: dict[str, Any] = {"records": ground.size, "durability": durability}
-        session.add(NAME, name, backend, "µs", group[0], **tell)
+        floor = group[1] if len(group) > 1 else None
+        session.add(NAME, name, backend, "µs", group[0], floor=floor, **tell)
         if len(group) > 1:
             session.add(NAME, f"{what}: ÷ by hand", backend, "×", ratios(group[0], group[1]), **tell)
             session.add(NAME, f"{what}: by hand", backend, "µs", group[1], **tell)

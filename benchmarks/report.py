@@ -37,11 +37,15 @@ def table(figures: Sequence[Figure], facts: dict[str, Any]) -> Table:
             f"{shown(min(figure.values))} - {shown(max(figure.values))}" if len(figure.values) > 1 else "",
             figure.unit,
             "" if figure.target is None else str(figure.target),
-            {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[figure.met],
+            _verdict(figure),
             "" if figure.others is None else f"{figure.others:.1f}",
             figure.note,
         )
     return grid
+
+
+def _verdict(figure: Figure) -> str:
+    return figure.verdict and f"[{'green' if figure.met else 'red'}]{figure.verdict}[/]"
 
 
 def show(figures: Sequence[Figure], facts: dict[str, Any], console: Console) -> None:
@@ -51,7 +55,7 @@ def show(figures: Sequence[Figure], facts: dict[str, Any], console: Console) -> 
     met = sum(1 for figure in judged if figure.met)
     console.print(
         f"{met} of {len(judged)} targets met. value: the median of the rounds, of a longest hold the longest. others: "
-        "cores that other processes kept busy meanwhile."
+        "cores that other processes kept busy meanwhile. floor above: the same work by hand missed the target too."
     )
 
 

@@ -1,18 +1,28 @@
 """Retrieval quality on a LoCoMo file through the real stores: evidence recall at 5, 10 and 20.
 
 Each conversation is a namespace and each turn an item of its session; questions search one conversation. The protocol
-is in benchmarks.locomo.
+is in benchmarks.locomo. With an embedder also by vector and by both, each text embedded once for all stores; the bars
+of those are for all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Literal
 
+from benchmarks.embedders import MINILM, Remembering, embedder
 from benchmarks.locomo import CUTS, Conversation, load, recall
 from benchmarks.session import Session
 from memory import MemoryItem, MemoryStore
+from memory.store import Weights
 
 NAME = "retrieval"
+NEIGHBOURS = (0, 1, 2)
+EVEN = (1.0, 1.0)
+"""Weights of text and vector, as a store has them unless told otherwise."""
+Mode = Literal["text", "vector", "hybrid"]
+Recalls = dict[str, float]
+"""Figure -> recall."""
 
 
 async def run(session: Session) -> None:
@@ -20,21 +30,55 @@ async def run(session: Session) -> None:
         return
     conversations = load(session.options.locomo)
     asked = sum(len(conversation.questions) for conversation in conversations)
-    found: dict[str, list[float]] = {}
+    maker = None if session.options.embedder is None else Remembering(embedder(session.options.embedder))
+    if maker is not None:
+        await maker.ready()
+    found: dict[str, Recalls] = {}
     for backend in session.options.backends:
-        async with session.store(backend, index=()) as store:
+        async with session.store(backend, index=(), embedder=maker) as store:
             await store.put_many([item for conversation in conversations for item in items(conversation)])
-            for neighbours in (0, 1, 2):
-                ranked = await answers(store, conversations, neighbours)
-                method = "text" + (f", neighbours={neighbours}" if neighbours else "")
-                for cut in CUTS:
-                    value = fmean(recall(ids, evidence, cut) for ids, evidence in ranked)
-                    what = f"recall@{cut}, {method}"
-                    session.add(NAME, what, backend, "", (value,), note=f"{asked} questions")
-                    found.setdefault(what, []).append(value)
-    if len(session.options.backends) > 1:
-        apart = max(max(values) - min(values) for values in found.values())
+            found[backend] = await _recalls(session, store, conversations)
+        by = "" if maker is None else f", {maker.name}"
+        barred = session.options.embedder == MINILM
+        for what, value in found[backend].items():
+            judged = ", text" in what or barred
+            note = f"{asked} questions" + ("" if ", text" in what else by)
+            session.add(NAME, what, backend, "", (value,), target=None if judged else "none", note=note)
+        if maker is not None:
+            worst = min(_gains(found[backend]))
+            session.add(
+                NAME, "least recall of hybrid over text", backend, "", (worst,), target=None if barred else "none"
+            )
+    if len(found) > 1:
+        each = [[recalls[what] for recalls in found.values()] for what in found[session.options.backends[0]]]
+        apart = max(max(values) - min(values) for values in each)
         session.add(NAME, "largest difference of a recall", "all", "", (apart,))
+    if maker is not None:
+        await maker.close()
+
+
+async def _recalls(session: Session, store: MemoryStore, conversations: list[Conversation]) -> Recalls:
+    found: Recalls = {}
+    modes: tuple[Mode, ...] = ("text",) if session.options.embedder is None else ("text", "vector", "hybrid")
+    for mode in modes:
+        for text, vector in (EVEN, *session.options.weights) if mode == "hybrid" else (EVEN,):
+            store.weights = Weights(text=text, vector=vector)
+            mixed = "" if text == vector else f" {text:g}:{vector:g}"
+            for neighbours in NEIGHBOURS:
+                ranked = await answers(store, conversations, mode, neighbours)
+                method = f"{mode}{mixed}" + (f", neighbours={neighbours}" if neighbours else "")
+                for cut in CUTS:
+                    found[f"recall@{cut}, {method}"] = fmean(recall(ids, evidence, cut) for ids, evidence in ranked)
+    return found
+
+
+def _gains(recalls: Recalls) -> list[float]:
+    """What hybrid finds more than text, at each cut and with as many neighbours."""
+    return [
+        recalls[hybrid] - value
+        for what, value in recalls.items()
+        if ", text" in what and (hybrid := what.replace(", text", ", hybrid")) in recalls
+    ]
 
 
 def items(conversation: Conversation) -> list[MemoryItem]:
@@ -53,13 +97,13 @@ def items(conversation: Conversation) -> list[MemoryItem]:
 
 
 async def answers(
-    store: MemoryStore, conversations: list[Conversation], neighbours: int
+    store: MemoryStore, conversations: list[Conversation], mode: Mode, neighbours: int
 ) -> list[tuple[list[str], frozenset[str]]]:
     """(ids of the hits, ids of the evidence) for every question."""
     ranked = []
     for conversation in conversations:
         path = ("locomo", conversation.name)
         for question in conversation.questions:
-            page = await store.search(question.text, namespace=path, limit=max(CUTS), neighbours=neighbours)
+            page = await store.search(question.text, namespace=path, mode=mode, limit=max(CUTS), neighbours=neighbours)
             ranked.append(([hit.item.id for hit in page], question.evidence))
     return ranked

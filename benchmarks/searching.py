@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks import workload
 from benchmarks.figures import percentile
-from benchmarks.measure import Side, timed, turns
+from benchmarks.finding_by_hand import FindsByHand
+from benchmarks.measure import Side, ratios, timed, timed_sync, turns
 from benchmarks.session import Session
 from memory import F, MemoryStore
 
@@ -19,6 +20,8 @@ ROUND_SECONDS = 3.0
 """About how long one round of one figure may take, all sizes together."""
 
 Call = Callable[[MemoryStore, random.Random], Awaitable[Any]]
+Rounds = dict[int, list[list[float]]]
+"""Size -> round -> µs of each call."""
 
 # Name -> one call. The first is the figure of the targets: a metadata field that the store was told to index.
 LISTS: dict[str, Call] = {
@@ -44,14 +47,24 @@ LISTS: dict[str, Call] = {
 async def run(session: Session) -> None:
     for backend in session.options.backends:
         stores = {size: await session.filled(backend, size) for size in session.options.records}
-        await _questions(session, backend, stores)
+        hands: dict[int, FindsByHand] = {}
+        if backend == "sqlite":
+            hands = {size: FindsByHand(await session.file(size)) for size in session.options.records}
+        await _questions(session, backend, stores, hands)
         for what, call in LISTS.items():
-            rounds = await _turns(session, stores, call, session.options.calls // 4)
-            _tell(session, f"{what}, first {FIRST}", backend, rounds)
+            by_hand = _topic_by_hand if what == "indexed filter" and hands else None
+            rounds, floors = await _turns(session, stores, call, session.options.calls // 4, hands, by_hand)
+            _tell(session, f"{what}, first {FIRST}", backend, rounds, floors=floors)
             session.add_growth(NAME, what, backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
 
 
-async def _questions(session: Session, backend: str, stores: dict[int, MemoryStore]) -> None:
+def _topic_by_hand(hand: FindsByHand, _size: int, rng: random.Random) -> None:
+    hand.of_topic(f"topic{rng.randrange(workload.TOPICS)}", FIRST + 1)
+
+
+async def _questions(
+    session: Session, backend: str, stores: dict[int, MemoryStore], hands: dict[int, FindsByHand]
+) -> None:
     count = max(20, session.options.calls // 2)
     asked = {store: workload.questions(count, size) for size, store in stores.items()}
     hits: list[int] = []
@@ -69,8 +82,11 @@ async def _questions(session: Session, backend: str, stores: dict[int, MemorySto
     async def ask_in_context(store: MemoryStore, rng: random.Random) -> None:
         await store.search(rng.choice(asked[store]), limit=FIRST, neighbours=1)
 
-    rounds = await _turns(session, stores, ask, count)
-    _tell(session, "text top-10", backend, rounds, f"{sum(hits) / len(hits):.1f} hits a question")
+    def ask_by_hand(hand: FindsByHand, size: int, rng: random.Random) -> None:
+        hand.answering(rng.choice(asked[stores[size]]), FIRST)
+
+    rounds, floors = await _turns(session, stores, ask, count, hands, ask_by_hand if hands else None)
+    _tell(session, "text top-10", backend, rounds, f"{sum(hits) / len(hits):.1f} hits a question", floors=floors)
     _tell(session, "text top-10", backend, rounds, share=0.95)
     session.add_growth(NAME, "text", backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
     for what, call in (
@@ -78,13 +94,18 @@ async def _questions(session: Session, backend: str, stores: dict[int, MemorySto
         ("text top-10 of one kind", ask_with_a_filter),
         ("text top-10, neighbours=1", ask_in_context),
     ):
-        _tell(session, what, backend, await _turns(session, stores, call, count // 4))
+        _tell(session, what, backend, (await _turns(session, stores, call, count // 4))[0])
 
 
 async def _turns(
-    session: Session, stores: dict[int, MemoryStore], call: Call, calls: int
-) -> dict[int, list[list[float]]]:
-    """Size -> round -> µs of each call."""
+    session: Session,
+    stores: dict[int, MemoryStore],
+    call: Call,
+    calls: int,
+    hands: dict[int, FindsByHand] | None = None,
+    by_hand: Callable[[FindsByHand, int, random.Random], None] | None = None,
+) -> tuple[Rounds, Rounds]:
+    """Size -> round -> µs of each call; of the store, and of the same work by hand, by turns."""
 
     def side(store: MemoryStore) -> Side:
         rng = random.Random(7)
@@ -94,13 +115,25 @@ async def _turns(
 
         return run_side
 
+    def side_by_hand(hand: FindsByHand, size: int) -> Side:
+        rng = random.Random(7)
+
+        async def run_side(count: int) -> list[float]:
+            assert by_hand is not None
+            return timed_sync(lambda _: by_hand(hand, size, rng), range(count))
+
+        return run_side
+
     started = time.perf_counter()
     for store in stores.values():
         await call(store, random.Random(7))
     # Slow calls are made less often: a round shall end.
     calls = max(10, min(calls, round(ROUND_SECONDS / (time.perf_counter() - started))))
-    found = await turns([side(store) for store in stores.values()], session.options.rounds, calls, 10)
-    return dict(zip(stores, found, strict=True))
+    sides = [side(store) for store in stores.values()]
+    if hands and by_hand is not None:
+        sides += [side_by_hand(hand, size) for size, hand in hands.items()]
+    found = await turns(sides, session.options.rounds, calls, 10)
+    return dict(zip(stores, found, strict=False)), dict(zip(stores, found[len(stores) :], strict=False))
 
 
 def _each(rounds: list[list[float]], share: float) -> list[float]:
@@ -109,7 +142,18 @@ def _each(rounds: list[list[float]], share: float) -> list[float]:
 
 
 def _tell(
-    session: Session, what: str, backend: str, rounds: dict[int, list[list[float]]], note: str = "", share: float = 0.5
+    session: Session,
+    what: str,
+    backend: str,
+    rounds: Rounds,
+    note: str = "",
+    share: float = 0.5,
+    floors: Rounds | None = None,
 ) -> None:
     for size, spent in rounds.items():
-        session.add(NAME, f"{what}, p{share:.0%}"[:-1], backend, "ms", _each(spent, share), records=size, note=note)
+        floor = _each(floors[size], share) if floors else None
+        mine = _each(spent, share)
+        session.add(NAME, f"{what}, p{share:.0%}"[:-1], backend, "ms", mine, records=size, note=note, floor=floor)
+        if floor:
+            session.add(NAME, f"{what}: ÷ by hand", backend, "×", ratios(mine, floor), records=size)
+            session.add(NAME, f"{what}: by hand", backend, "ms", floor, records=size)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Self
 
 from benchmarks import targets, workload
@@ -30,6 +31,9 @@ class Options:
     calls: int = 400
     vectors: bool = True
     locomo: Path | None = None
+    embedder: str | None = None
+    weights: tuple[tuple[float, float], ...] = ()
+    """Further mixes of text and vector for the hybrid searches of retrieval."""
     quick: bool = False
 
 
@@ -70,13 +74,15 @@ class Session:
         target: str | None = None,
         note: str = "",
         worst: bool = False,
+        floor: Sequence[float] | None = None,
     ) -> Figure:
-        """Keep a figure. ``target``: the name its limit has in benchmarks.targets, when that is not ``what``."""
+        """Keep a figure. ``target``: the name its limit has in benchmarks.targets, when that is not ``what``;
+        ``floor``: the same work by hand, round by round."""
         limit = targets.target(target or what, backend, records, durability)
         others = self._others.cores()
         figure = Figure(
             benchmark, what, backend, unit, tuple(values), records, durability, limit, note,
-            None if others is None else round(others, 2), worst,
+            None if others is None else round(others, 2), worst, median(floor) if floor else None,
         )  # fmt: skip
         self.figures.append(figure)
         return figure

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks import workload
+from benchmarks import crowding, workload
 from benchmarks.figures import percentile
 from benchmarks.measure import Heartbeat, heartbeat, paced
 from benchmarks.session import Session
@@ -70,6 +70,7 @@ async def run(session: Session) -> None:
             phases = _Phases()
             for _ in range(1 if options.quick else min(ROUNDS, options.rounds)):
                 await _life(session, phases, backend, size)
+            await _crowd(session, phases, backend, size)
             for name, hearts in phases.hearts.items():
                 worst = max(hearts, key=lambda heart: heart.worst)
                 session.add(
@@ -115,6 +116,21 @@ async def _life(session: Session, phases: _Phases, backend: str, size: int) -> N
     await phases.run("close", held.close, None, size)
     session.discard(path)
     path.with_suffix(".backup").unlink(missing_ok=True)
+
+
+async def _crowd(session: Session, phases: _Phases, backend: str, size: int) -> None:
+    """Once: it takes as long as a thousand searches do."""
+    searches = 100 if session.options.quick else crowding.SEARCHES
+    items, path = workload.records(0, size, vectors=False), session.path("crowd")
+    async with session.store(backend, path, embedder="hashing") as store:
+        if not store.capabilities.reembeds:
+            print(f"stalls: {backend} cannot reembed, so not with searches and a load either", file=sys.stderr)
+            return
+        await store.put_many(items[: size // 2])
+        await store.search("the first search after a load is another phase", mode="hybrid")
+        name = f"{searches:,} searches, bulk load and reembed"
+        await phases.run(name, lambda: crowding.crowd(store, items, searches), store, size)
+    session.discard(path)
 
 
 def _large() -> list[MemoryItem]:

@@ -41,6 +41,18 @@ _set("growth of open", "sqlite", 1.5)
 _set("growth of bulk per record", "sqlite", 1.4)
 _set("recall@10, text", _BOTH, 0.57, least=True)
 _set("recall@10, text, neighbours=1", _BOTH, 0.63, least=True)
+_set("vector top-10, p50", "sqlite", 0.5, 3)
+for _name in ("of 10 %", "of 1 %", "in one namespace"):
+    _set(f"vector top-10 {_name}, p50", "sqlite", 0.5, 2)
+    _set(f"recall, vector top-10 {_name}", _BOTH, 0.99, least=True)
+_set("recall, vector top-10", _BOTH, 0.98, least=True)
+_set("first vector search", "sqlite", 30, 60)
+_set("growth of vector", "sqlite", 12)
+_set("recall@10, vector", _BOTH, 0.50, least=True)
+_set("recall@10, hybrid", _BOTH, 0.63, least=True)
+_set("recall@10, hybrid, neighbours=1", _BOTH, 0.69, least=True)
+_set("recall@10, hybrid, neighbours=2", _BOTH, 0.71, least=True)
+_set("least recall of hybrid over text", _BOTH, 0, least=True)
 _set("largest difference of a recall", "all", 0.01)
 
 

@@ -173,3 +173,11 @@ def questions(count: int, size: int) -> list[str]:
             framing = [str(word) for word in rng.permutation(QUESTION_WORDS)[: length - len(chosen)]]
             asked.append(" ".join(framing[:2] + chosen + framing[2:]))
     return asked[:count]
+
+
+def wanted(count: int) -> npt.NDArray[np.float32]:
+    """Vectors to search by, (count, 384): of the records' clusters, and no record's own."""
+    rng = np.random.default_rng(SEED + 3)
+    noise = 0.7 * rng.standard_normal((count, DIMENSION), dtype=np.float32)
+    vectors: npt.NDArray[np.float32] = _centres()[rng.integers(0, CLUSTERS, count)] + noise
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

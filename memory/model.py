@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -261,8 +263,11 @@ def check_embedding(value: Any) -> np.ndarray:
     import numpy as np
 
     try:
-        with np.errstate(over="ignore"):  # what is too large becomes Infinity, which is refused below
-            array = np.asarray(value, dtype=np.float32)
+        if type(value) is np.ndarray and value.dtype == np.float32:
+            array = value
+        else:
+            with np.errstate(over="ignore"):  # what is too large becomes Infinity, which is refused below
+                array = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidItem("embedding must be a 1-d array of numbers", field="embedding") from None
     if array.ndim != 1 or not 0 < array.size <= MAX_DIMENSION:
@@ -286,9 +291,14 @@ def vector_bytes(embedding: Any) -> bytes | None:
 
 def vector(raw: bytes) -> np.ndarray:
     """The inverse of ``vector_bytes``: a read-only array over the bytes."""
+    return _from_bytes()(raw)
+
+
+@cache
+def _from_bytes() -> Callable[[bytes], np.ndarray]:
     import numpy as np
 
-    return np.frombuffer(raw, dtype="<f4")
+    return partial(np.frombuffer, dtype=np.dtype("<f4"))
 
 
 def check_tags(tags: Any) -> tuple[str, ...]:

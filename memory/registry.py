@@ -50,6 +50,15 @@ BACKENDS: dict[str, Backend] = {
 }
 """The built-in backends: one line each."""
 
+LATER: dict[str, str] = {
+    **dict.fromkeys(("firestore", "firestore_v1", "firestore_v2"), "Firestore"),
+    **dict.fromkeys(("redis", "rediss"), "Redis"),
+    **dict.fromkeys(("postgres", "postgresql"), "Postgres"),
+    **dict.fromkeys(("faiss", "vector"), "FAISS"),
+    **dict.fromkeys(("file", "composite"), "this kind of store"),
+}
+"""Names and schemes that earlier managers know and that come later -> what they stand for."""
+
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _BOOLS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
@@ -104,6 +113,8 @@ def named(name: str) -> type[MemoryStore]:
         return _load(offered[name], name, None)
     if re.search(r"[/\\:]|\.\w+$", name):
         advice = "; a file is named by path= (MEMORY_PATH) or as an address: sqlite:///file.db"
+    elif known in LATER:
+        advice = _later(known)
     else:
         advice = f"{_hint(known, (*BACKENDS, *offered))}; known: {', '.join(names())}"
     raise InvalidSetting(f"there is no backend {name!r}{advice}", setting="backend_type")
@@ -160,11 +171,10 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
     elif scheme in _offered():
         cls = named(scheme)
     else:
-        raise InvalidSetting(
-            f"no backend has URLs that begin with {scheme}://{_hint(scheme.lower(), schemes)}; "
-            f"known: {', '.join(f'{known}://' for known in schemes)}",
-            setting="backend_type",
-        )
+        name = scheme.lower()
+        listed = ", ".join(f"{one}://" for one in schemes)
+        advice = _later(name) if name in LATER else f"{_hint(name, schemes)}; known: {listed}"
+        raise InvalidSetting(f"no backend has URLs that begin with {scheme}://{advice}", setting="backend_type")
     known = accepted(cls)
     place, _, query = rest.partition("?")
     try:
@@ -322,6 +332,13 @@ def _wrong_type(cls: type[MemoryStore], name: str, value: Any, kind: str) -> Inv
     said = "this" if is_secret(name) else hide_secrets(repr(value))
     words = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
     return InvalidSetting(f"the option {name!r} of {_label(cls)} must be {words[kind]}, not {said}", setting=name)
+
+
+def _later(known: str) -> str:
+    return (
+        f" in this version: {LATER[known]} comes later. Choose sqlite (one file, the default) or in_memory; what is stored "
+        "moves with export and import"
+    )
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -195,9 +195,15 @@ class Settings(BaseSettings):
 
 
 def store_of(
-    backend_type: str | type[MemoryStore] | None, settings: Settings | None, options: dict[str, Any]
+    backend_type: str | type[MemoryStore] | None,
+    settings: Settings | None,
+    options: dict[str, Any],
+    replaced: Mapping[str, str] | None = None,
 ) -> tuple[Settings, MemoryStore]:
-    """The settings in force and the store they name, from the most particular: options, URL, settings."""
+    """The settings in force and the store they name, from the most particular: options, URL, settings.
+
+    ``replaced``: unknown option -> what to use instead.
+    """
     fields = Settings.model_fields
     # An embedder or weights that are no text or JSON are options of the store; the settings only know their names.
     made = {
@@ -223,6 +229,9 @@ def store_of(
         raise InvalidSetting("the file is named twice, by the URL and by path; leave one out", setting="path")
     known = accepted(cls)
     unknown = [name for name in own if name not in known]
+    for name in unknown:
+        if replaced and name in replaced:
+            raise InvalidSetting(f"{name}: {replaced[name]}", setting=name)
     if unknown:
         raise _unknown_keyword(unknown[0], {*fields, *known})
     layers = [*_layers(settings, cls), *own.pop("layers", ())]

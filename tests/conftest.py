@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+
+from memory import MemoryManager
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -11,3 +15,27 @@ def nothing_blocks_a_loop() -> Iterator[BlockBuster]:
     """Any blocking call made by `memory` on a running loop is an error; the suite itself and its tools may block."""
     with blockbuster_ctx("memory", excluded_modules=["memory.testing"]) as guard:
         yield guard
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without .env, an environment without our variables."""
+    for name in list(os.environ):
+        if name.upper().startswith("MEMORY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(params=["in_memory", "sqlite"])
+async def memory(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[MemoryManager]:
+    """An open manager, once on each engine."""
+    async with MemoryManager(request.param) as manager:
+        yield manager
+
+
+@pytest.fixture(params=["in_memory", "sqlite"])
+async def bare(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[MemoryManager]:
+    """An open manager without an embedder, for callers who bring vectors of their own; once on each engine."""
+    async with MemoryManager(request.param, embedder="none") as manager:
+        yield manager

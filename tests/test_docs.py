@@ -65,3 +65,12 @@ def test_the_pages_link_only_to_what_exists() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    code = "import configuration; print(configuration.page(), end='')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "docs")}
+    made = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert made.stdout == (ROOT / "docs" / "configuration.md").read_text(), "run: python docs/configuration.py"

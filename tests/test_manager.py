@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
-import os
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from memory import (
     AlreadyExists,
     Closed,
     F,
-    InvalidCursor,
     InvalidFilter,
     InvalidItem,
     InvalidSetting,
@@ -32,20 +28,7 @@ from memory import (
 from memory.backends.in_memory import InMemoryStore
 from memory.sync import blocking
 
-
-@pytest.fixture(autouse=True)
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in list(os.environ):
-        if name.upper().startswith("MEMORY_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(params=["in_memory", "sqlite"])
-async def memory(request: pytest.FixtureRequest) -> AsyncIterator[MemoryManager]:
-    async with MemoryManager(request.param) as manager:
-        yield manager
+pytestmark = pytest.mark.usefixtures("empty")
 
 
 # --- which store -------------------------------------------------------------------------------
@@ -242,104 +225,19 @@ async def test_search_passes_on_every_argument(memory: MemoryManager) -> None:
         await memory.search("nuts", where={"colour": 1})
 
 
-# --- conversations -----------------------------------------------------------------------------
-
-
-async def test_messages_keep_their_order_within_and_between_calls(memory: MemoryManager) -> None:
-    for start in range(0, 12, 4):
-        await memory.add_messages([{"role": "user", "content": str(start + n)} for n in range(4)], "ana", "s1")
-    await memory.add_messages([{"role": "user", "content": "elsewhere"}], "ana", "s2")
-    page = await memory.history("ana", "s1")
-    assert [item.content for item in page] == [str(n) for n in reversed(range(12))]
-    times = [item.created_at for item in page]
-    assert all(newer > older for newer, older in itertools.pairwise(times))
-
-
-async def test_messages_keep_their_order_on_a_clock_that_stands_still() -> None:
-    async with MemoryManager("in_memory", clock=ManualClock()) as memory:
-        for number in range(3):
-            await memory.add_messages([{"role": "user", "content": f"{number}{letter}"} for letter in "ab"])
-        assert [item.content for item in await memory.history()] == ["2b", "2a", "1b", "1a", "0b", "0a"]
-
-
-async def test_history_is_paged_newest_first(memory: MemoryManager) -> None:
-    await memory.add_messages([{"role": "user", "content": str(n)} for n in range(5)], "ana", "s")
-    await memory.add("a note, not said", user_id="ana", session_id="s")
-    first = await memory.history("ana", "s", 3)
-    assert [item.content for item in first] == ["4", "3", "2"]
-    rest = await memory.history("ana", "s", 3, cursor=first.cursor)
-    assert ([item.content for item in rest], rest.cursor) == (["1", "0"], None)
-    with pytest.raises(InvalidCursor):
-        await memory.history("bob", "s", 3, cursor=first.cursor)
-
-
-async def test_history_can_be_filtered_and_hold_every_kind(memory: MemoryManager) -> None:
-    await memory.add_messages([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "ana")
-    await memory.add("note", user_id="ana")
-    assert [item.content for item in await memory.history("ana", where={"metadata.role": "user"})] == ["q"]
-    assert [item.content for item in await memory.history("ana", where=F.metadata.role == "assistant")] == ["a"]
-    assert len(await memory.history("ana", kind=None)) == 3
-
-
-async def test_a_message_is_kept_as_it_was_and_found_by_its_words(memory: MemoryManager) -> None:
-    parts = [
-        {"type": "text", "text": "What is in this picture?"},
-        {"type": "image_url", "image_url": {"url": "https://example.org/zebra.png"}},
-    ]
-    called = [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
-    stored = await memory.add_messages(
-        [
-            {"role": "user", "content": parts, "name": "ana"},
-            {"role": "assistant", "content": None, "tool_calls": called},
-            {"role": "tool", "content": "a horse", "tool_call_id": "call_1"},
-        ],
-        metadata={"channel": "web"},
-    )
-    kept = [await memory.get(item.id) for item in stored]
-    assert [item.content for item in kept if item] == [parts, None, "a horse"]
-    assert kept[0] is not None
-    assert kept[0].metadata == {"channel": "web", "role": "user", "name": "ana"}
-    assert kept[1] is not None
-    assert kept[1].metadata["tool_calls"] == called
-    assert [hit.item.id for hit in await memory.search("picture")] == [stored[0].id]
-    assert len(await memory.search("zebra")) == 0, "the address of an image is not what was said"
-
-
-@pytest.mark.parametrize(
-    ("message", "words"),
-    [
-        ("hello", "must be a dict"),
-        ({"content": "hello"}, "needs a role"),
-        ({"role": "", "content": "hello"}, "needs a role"),
-        ({"role": "user"}, "has no content"),
-        ({"role": "user", "content": 3}, "type int"),
-        ({"role": "user", "content": [object()]}, "only plain JSON"),
-    ],
-)
-async def test_a_message_that_is_none_is_named_and_nothing_is_stored(
-    memory: MemoryManager, message: Any, words: str
-) -> None:
-    with pytest.raises(InvalidItem, match=words) as caught:
-        await memory.add_messages([{"role": "user", "content": "good"}, message])
-    assert caught.value.index == 1  # type: ignore[attr-defined]
-    assert await memory.store.count() == 0
-
-
-async def test_no_messages_are_no_mistake(memory: MemoryManager) -> None:
-    assert await memory.add_messages([]) == []
-
-
 # --- synchronous callers and lifetime ----------------------------------------------------------
 
 
 def test_every_coroutine_has_a_typed_twin() -> None:
-    names = {
-        name for name, value in vars(MemoryManager).items() if inspect.iscoroutinefunction(value) and name[0] != "_"
-    }
-    twins = {name.removesuffix("_sync") for name in vars(MemoryManager) if name.endswith("_sync")}
+    found = {name: value for cls in reversed(MemoryManager.__mro__) for name, value in vars(cls).items()}
+    names = {name for name, value in found.items() if inspect.iscoroutinefunction(value) and name[0] != "_"}
+    twins = {name.removesuffix("_sync") for name in found if name.endswith("_sync")}
     assert names == twins
-    for name in names - {"open"}:
-        assert isinstance(vars(MemoryManager)[f"{name}_sync"], blocking)
+    assert len(names) > 20
+    written_out = {"open", "initialize", "history"}
+    for name in names - written_out:
+        assert isinstance(found[f"{name}_sync"], blocking)
+        assert found[f"{name}_sync"]._method is found[name]
 
 
 @pytest.mark.parametrize("backend", ["in_memory", "sqlite"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
+import subprocess
 import sys
-import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import memory.backends
 from memory import BackendUnavailable, InvalidSetting, MemoryStore, registry
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
@@ -102,6 +106,12 @@ def test_a_server_keeps_what_is_its_drivers_in_its_address() -> None:
         ("", "must be a name, a URL or module:Class"),
         ("./agent.db", "MEMORY_PATH"),
         ("sqlite:agent.db", "sqlite:///file.db"),
+        ("firestore_v1", "Firestore comes later. Choose sqlite"),
+        ("Firestore-V2", "Firestore comes later. Choose sqlite"),
+        ("redis", "Redis comes later. Choose sqlite"),
+        ("redis://me:hunter2@host/0", "Redis comes later. Choose sqlite"),
+        ("postgresql://host/db", "Postgres comes later. Choose sqlite"),
+        ("vector", "FAISS comes later. Choose sqlite"),
         ("sqlit:///agent.db", "did you mean 'sqlite'?"),
         ("sqlite://agent.db", "sqlite:///agent.db"),
         ("sqlite://", "three slashes"),
@@ -165,23 +175,19 @@ def test_no_password_is_shown_when_an_address_is_refused() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_missing_driver_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("memory.backends.absent")
+def test_a_missing_driver_is_named_with_the_command_that_installs_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "absent.py").write_text("import driver_that_is_nowhere.asyncio")
+    monkeypatch.setattr(memory.backends, "__path__", [*memory.backends.__path__, str(here)])
     monkeypatch.setitem(
         registry.BACKENDS, "absent", registry.Backend("memory.backends.absent:Store", "redis", ("absent",))
     )
-
-    def fail(name: str) -> types.ModuleType:
-        if name == module.__name__:
-            raise ModuleNotFoundError("No module named 'redis'", name="redis.asyncio")
-        return original(name)
-
-    original = registry.importlib.import_module
-    monkeypatch.setattr(registry.importlib, "import_module", fail)
-    with pytest.raises(BackendUnavailable) as caught:
-        create_store("absent://host")
-    assert "pip install 'agent-memory-backends[redis]'" in str(caught.value)
-    assert caught.value.command == "pip install 'agent-memory-backends[redis]'"  # type: ignore[attr-defined]
+    for spec in ("absent", "absent://host"):
+        with pytest.raises(BackendUnavailable, match="needs 'driver_that_is_nowhere'") as caught:
+            create_store(spec)
+        assert str(caught.value).endswith(": pip install 'agent-memory-backends[redis]'")
+        assert caught.value.command == "pip install 'agent-memory-backends[redis]'"  # type: ignore[attr-defined]
 
 
 def test_a_driver_that_cannot_be_loaded_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +208,68 @@ def test_an_installed_package_can_offer_a_backend(monkeypatch: pytest.MonkeyPatc
     assert type(create_store("mine://?feed=true")) is InMemoryStore
     assert registry.names() == ["sqlite", "in_memory", "mine"]
     assert isinstance(create_store("sqlite"), SqliteStore), "a package cannot take the place of a built-in backend"
+
+
+WHEEL = {
+    "acme_memory.py": """
+from memory.backends.in_memory import InMemoryStore
+
+class AcmeStore(InMemoryStore):
+    name = "acme"
+
+    def __init__(self, *, shelf: str = "top", **options):
+        super().__init__(**options)
+        self.shelf = shelf
+""",
+    "acme_needy.py": "import driver_that_is_nowhere",
+    "acme_memory-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: acme-memory\nVersion: 1.0\n",
+    "acme_memory-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "acme_memory-1.0.dist-info/entry_points.txt": (
+        "[memory.backends]\nacme = acme_memory:AcmeStore\nneedy = acme_needy:Store\nsqlite = acme_memory:AcmeStore\n"
+    ),
+    "acme_memory-1.0.dist-info/RECORD": "",
+}
+
+
+def test_a_backend_of_an_installed_distribution_is_chosen_by_the_environment(here: Path) -> None:
+    wheel = here / "acme_memory-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        for name, text in WHEEL.items():
+            file.writestr(name, text)
+    target = here / "installed"
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, *install, "--target", target, wheel], check=True, timeout=120)
+    code = """
+import json, memory
+from memory import registry
+with memory.MemoryManager() as it:
+    it.add_sync("x")
+    told = [it.store.name, it.store.shelf, it.store.count_sync()]
+errors = []
+for spec in ("acme://?shelv=x", "needy", "acm"):
+    try:
+        memory.create_store(spec)
+    except memory.MemoryStoreError as error:
+        errors.append(f"{type(error).__name__}: {error}")
+print(json.dumps([told, registry.names(), memory.create_store("sqlite").name, errors]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(target), "MEMORY_BACKEND_TYPE": "acme://?shelf=middle"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    told, names, builtin, errors = json.loads(done.stdout)
+    assert told == ["acme", "middle", 1]
+    assert names == [*registry.BACKENDS, "acme", "needy"]
+    assert builtin == "sqlite"
+    assert "did you mean 'shelf'?" in errors[0]
+    assert errors[1].startswith("BackendUnavailable: ")
+    assert errors[1].endswith(": pip install driver_that_is_nowhere")
+    assert "did you mean 'acme'?" in errors[2]
+
+
+def test_no_backend_is_said_to_come_later_that_is_here() -> None:
+    here = {*registry.BACKENDS, *(scheme for backend in registry.BACKENDS.values() for scheme in backend.schemes)}
+    assert not here & set(registry.LATER)
 
 
 @pytest.mark.parametrize("name", list(registry.BACKENDS))

@@ -39,9 +39,9 @@ async def test_calm_work_passes_and_work_that_holds_the_loop_does_not() -> None:
 
     async def holding() -> None:
         await asyncio.sleep(0.001)
-        time.sleep(0.02)
+        time.sleep(0.1)
 
-    assert await assert_calm(calm) < 0.01
+    assert await assert_calm(calm) < 0.04
     with pytest.raises(AssertionError, match=r"held for .* ms"):
         await assert_calm(holding, tries=2)
 
@@ -51,9 +51,9 @@ async def test_a_disturbance_of_the_machine_is_forgiven() -> None:
 
     async def work() -> None:
         if disturbed.pop(0):
-            time.sleep(0.02)
+            time.sleep(0.1)
 
-    assert await assert_calm(work) < 0.01
+    assert await assert_calm(work) < 0.04
 
 
 async def test_a_sentence_that_holds_the_loop_fails_beside_a_heartbeat() -> None:
@@ -63,7 +63,7 @@ async def test_a_sentence_that_holds_the_loop_fails_beside_a_heartbeat() -> None
 
         async def test_holding(self, store: MemoryStore) -> None:
             await store.put(MemoryItem(content=1))
-            time.sleep(0.02)
+            time.sleep(0.1)
 
         async def test_quiet(self, store: MemoryStore) -> None:
             await store.put(MemoryItem(content=1))

@@ -1,11 +1,13 @@
-"""config and backends: what is set, and what there is to choose from."""
+"""config, backends, completions: what is set, what there is to choose from, and what the shell may complete."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from memory.cli.command import At, command, file_of
-from memory.cli.output import console, note, print_json, safe
+from memory.cli.output import note, print_json, print_table, safe
 
 PANEL = "About"
 
@@ -38,7 +40,7 @@ async def config(at: At) -> None:
             }
         )
         return
-    _print_table(
+    print_table(
         ("Setting", "Value", "From", "Meaning"),
         [
             (one.variable, _shown(one.value), one.origin if one.origin != "default" else "", one.description)
@@ -81,7 +83,7 @@ async def backends(at: At) -> None:
     if at.json:
         print_json({"backends": found})
         return
-    _print_table(
+    print_table(
         ("Backend", "Address", "What it can do"),
         [
             (
@@ -98,6 +100,34 @@ async def backends(at: At) -> None:
     print("Choose one with MEMORY_BACKEND_TYPE or --backend; module:Class names a class of your own.")
 
 
+@command(
+    "completions",
+    "memory completions bash > ~/.local/share/bash-completion/completions/memory",
+    "memory completions zsh > ~/.zfunc/_memory",
+    "memory completions fish > ~/.config/fish/completions/memory.fish",
+    panel=PANEL,
+    scope=False,
+    opens=False,
+)
+async def completions(
+    at: At,
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell that reads it")],
+) -> None:
+    """Print the script with which a shell completes commands and options.
+
+    Write it to a file as in the examples and start a new shell. bash reads that folder where the package bash-completion is
+    installed; else put `eval "$(memory completions bash)"` into ~/.bashrc. zsh needs `fpath+=~/.zfunc; autoload -Uz compinit;
+    compinit` in ~/.zshrc. fish needs nothing more.
+    """
+    import importlib
+
+    from memory.cli.app import COMPLETE
+
+    completion: Any = importlib.import_module("typer.completion")  # which does not say that it exports what it does
+    script = completion.get_completion_script(prog_name="memory", complete_var=COMPLETE, shell=shell)
+    print_json({"shell": shell, "script": script}) if at.json else print(script)
+
+
 def _shown(value: Any) -> str:
     if value is None or value in ([], {}):
         return "none"
@@ -106,16 +136,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in head:
-        table.add_column(name, no_wrap=name in ("Setting", "Backend"), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    console().print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ import typer
 
 from memory.cli.command import app
 
-__all__ = ["app", "run"]
+__all__ = ["COMPLETE", "app", "run"]
+
+COMPLETE = "_MEMORY_COMPLETE"
+"""The variable by which a shell asks for completions; the name follows from the program's."""
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
-for _module in ("items", "finding", "transfer", "upkeep", "about"):  # in the order of the help
+for _module in ("items", "finding", "state", "transfer", "upkeep", "about"):  # in the order of the help
     importlib.import_module(f"memory.cli.{_module}")
 
 
@@ -50,13 +54,17 @@ def run(arguments: list[str]) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     as_json = "--json" in arguments
+    if COMPLETE in os.environ:
+        from typer.completion import get_completion_inspect_parameters
+
+        get_completion_inspect_parameters()  # makes typer's shells known; the options it returns are not wanted
     try:
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="memory", standalone_mode=False)
         sys.stdout.flush()
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "memory"
-        said = error.format_message()
+        said = error.format_message().replace("Value error, ", "")
         said = said if said.endswith((".", "?")) else f"{said}."
         return report(UsageProblem(f"{said} See `{where} --help`"), as_json)
     except (typer.Abort, KeyboardInterrupt):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from memory.manager import MemoryManager
+    from memory.settings import Settings
     from memory.store import MemoryStore, View
 
 app: typer.Typer = typer.Typer(
@@ -56,6 +58,11 @@ WhereJson = Annotated[
     typer.Option("--where", "-w", metavar="JSON", help="""Filter, such as '{"metadata.score": {"$gte": 3}}'"""),
 ]
 
+Embed = Annotated[
+    Literal["now", "later"],
+    typer.Option("--embed", help="later: store it without its vector, which `memory reembed` makes"),
+]
+
 
 @dataclass
 class At:
@@ -68,6 +75,8 @@ class At:
     agent: str | None = None
     session: str | None = None
     json: bool = False
+    settings: Settings | None = field(default=None, init=False)
+    """What the memory was opened with."""
 
     @property
     def segments(self) -> tuple[str, ...] | None:
@@ -79,6 +88,13 @@ class At:
         """Whether a user, agent or session is named."""
         return any(one is not None for one in (self.user, self.agent, self.session))
 
+    @property
+    def hint(self) -> str:
+        """What to do when nothing is found here."""
+        if self.scoped or self.segments is not None:
+            return "; other options of scope may see more, `memory namespaces` lists where there is something"
+        return "; `memory add` remembers something, `memory import` a file"
+
     def manager(self) -> MemoryManager:
         """The memory that the options and the settings name, not yet open."""
         from memory.manager import MemoryManager
@@ -86,7 +102,7 @@ class At:
 
         given: dict[str, Any] = {} if self.path is None else {"path": self.path}
         manager = MemoryManager(self.backend, **given)
-        settings = manager.settings
+        self.settings = settings = manager.settings
         if settings is not None and settings.log_format is None and settings.slow_seconds is not None:
             configure("console", "warning")  # who asks for slow operations wants to see them
         return manager
@@ -115,8 +131,10 @@ class At:
         return store.scoped(user_id=self.user, agent_id=self.agent, session_id=self.session)
 
 
+EXAMPLES: dict[str, tuple[str, ...]] = {}
+"""Each command's examples, as its --help and the reference show them."""
 _ALWAYS = {"backend": Backend, "path": File, "json": Json}
-_SCOPE = {"namespace": Namespace, "user": User, "agent": Agent, "session": Session}
+OF_SCOPE = {"namespace": Namespace, "user": User, "agent": Agent, "session": Session}
 Body = Callable[..., Coroutine[Any, Any, int | None]]
 
 
@@ -125,7 +143,7 @@ def command(name: str, *examples: str, panel: str, scope: bool = True, opens: bo
 
     ``scope``: it takes --namespace, --user, --agent and --session. ``opens``: it takes --backend and --path.
     """
-    shared: dict[str, Any] = (_SCOPE if scope else {}) | (_ALWAYS if opens else {"json": Json})
+    shared: dict[str, Any] = (OF_SCOPE if scope else {}) | (_ALWAYS if opens else {"json": Json})
 
     def register(body: Body) -> Body:
         hints = typing.get_type_hints(body, include_extras=True)
@@ -159,12 +177,25 @@ def command(name: str, *examples: str, panel: str, scope: bool = True, opens: bo
         runner.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [*(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *common]
         )
-        runner.__doc__ = body.__doc__
+        # A paragraph a line: the help breaks lines where the terminal ends, not where the source does.
+        paragraphs = (inspect.getdoc(body) or "").split("\n\n")
+        runner.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        EXAMPLES[name] = examples
         lines = "\n\n".join(f"[cyan]$ {example}[/cyan]" for example in examples)
         app.command(name, rich_help_panel=panel, epilog=f"[bold]Examples[/bold]\n\n{lines}")(runner)
         return body
 
     return register
+
+
+def confirm(question: str) -> None:
+    """Ask before what cannot be undone. Raises UsageProblem where nobody can be asked, typer.Abort at a no."""
+    from memory.cli.failures import UsageProblem
+
+    if not sys.stdin.isatty():
+        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Abort
 
 
 def parse_where(text: str | None) -> dict[str, Any] | None:

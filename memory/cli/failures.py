@@ -3,7 +3,7 @@
 0    done; an empty list or search is an answer too
 1    what was asked for is not there, or a check found a problem
 2    bad usage or input: an option, a filter, a setting, a file
-3    the backend cannot be used now: missing driver or file, server down, disk full, deadline
+3    the backend or the embedder cannot be used now: missing driver or file, server down, disk full, deadline
 4    conflict: the id is taken, the version is another, a file is in the way
 5    stored data are damaged
 6    the outcome of a write is unknown
@@ -29,6 +29,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NotFound, MISSING),
     (errors.BackendUnavailable, UNAVAILABLE),
     (errors.DeadlineExceeded, UNAVAILABLE),
+    (errors.EmbeddingFailed, UNAVAILABLE),
     (errors.Overloaded, UNAVAILABLE),
     (errors.StorageFull, UNAVAILABLE),
     (errors.AlreadyExists, CONFLICT),
@@ -44,10 +45,19 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 _WORDS = {
     "restore with replace=True": "restore with --replace",
     "with if_version": "with --if-version",
+    "open it with that embedder": "set MEMORY_EMBEDDER to that one",
     "limit must be": "--limit must be",
+    "batch must be": "--batch must be",
+    "min_vector needs": "--min-vector needs",
+    "min_text needs": "--min-text needs",
+    "name the embedder: reembed(...), or open the store with embedder=": "name the embedder with --to, or set MEMORY_EMBEDDER",
+    "open the store with embedder= (MEMORY_EMBEDDER), or give vector=": "set MEMORY_EMBEDDER",
     "; error.results holds each one's outcome": "",
     "; await error.retry() to finish it safely, or read the item": "; look with `memory get`, then decide",
 }
+
+
+_CAUSE = "; this error's __cause__ says more"
 
 
 class UsageProblem(errors.MemoryStoreError):
@@ -76,7 +86,9 @@ def report(error: BaseException, as_json: bool) -> int:
         said = {"type": type(error).__name__, "message": line, "exit_code": code, **facts}
         print(json.dumps({"error": said}, ensure_ascii=False), file=sys.stderr)
     else:
-        print(f"memory: {line}", file=sys.stderr)
+        from memory.cli.output import note
+
+        note(line)
     return code
 
 
@@ -88,11 +100,21 @@ def message_of(error: BaseException) -> str:
         text = error.message
         for words, typed in _WORDS.items():
             text = text.replace(words, typed)
+        if isinstance(error, errors.EmbeddingFailed) and error.__cause__ is not None:
+            text = f"{text.removesuffix(_CAUSE)}: {_cause_of(error)}"
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     else:
         text = f"{type(error).__name__}: {error}. This is a fault in the program; please report it"
     return " ".join(text.split())
+
+
+def _cause_of(error: BaseException) -> str:
+    """What an embedder said when it failed, with addresses and keys hidden, and cut."""
+    from memory.cli.output import one_line
+    from memory.telemetry.redaction import hide_secrets
+
+    return one_line(hide_secrets(str(error.__cause__)), 160)
 
 
 def _plain(fact: Any) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
+from memory.cli.explaining import explained, remedy
 from memory.cli.output import console, note, print_hits, print_items, print_json, safe
 
 if TYPE_CHECKING:
-    from memory.store import Hit, MemoryStore, SearchPage, View
+    from memory.store import SearchPage
 
 PANEL = "Memories"
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on after a page: what the page before it printed")]
@@ -22,11 +23,17 @@ Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on after a page
     "memory search 'what may Ana not eat?' --user ana",
     """memory search dentist --where '{"created_at": {"$gte": "2026-03-01T00:00:00Z"}}'""",
     "memory search 'how old is Biscuit' --neighbours 1 --json",
+    "memory search 'food she avoids' --mode vector --min-vector 0.3",
+    "memory search plans --order composite --mmr 0.5",
     panel=PANEL,
 )
 async def search(
     at: At,
     query: Annotated[str, typer.Argument(help="A question, or just words")],
+    mode: Annotated[
+        Literal["auto", "text", "vector", "hybrid"],
+        typer.Option("--mode", "-m", help="By words, by meaning or by both; auto: both if the embedder knows meaning"),
+    ] = "auto",
     where: WhereJson = None,
     under: Under = None,
     limit: Annotated[int, typer.Option("--limit", "-l", help="The best so many")] = 10,
@@ -35,29 +42,52 @@ async def search(
         float | None,
         typer.Option("--min-text", help="Drop what matches less than this share (0 to 1) of the query's words"),
     ] = None,
+    min_vector: Annotated[
+        float | None, typer.Option("--min-vector", help="Drop what is less near in meaning (cosine, -1 to 1)")
+    ] = None,
     min_score: Annotated[float | None, typer.Option("--min-score", help="Drop what scores less")] = None,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="Let what was said before and after (0 to 5 items) lend its score")
     ] = 0,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each word of the query adds")] = False,
+    order: Annotated[
+        Literal["relevance", "composite"],
+        typer.Option("--order", "-o", help="Best first; composite: the recent and the important count too"),
+    ] = "relevance",
+    mmr: Annotated[
+        float | None, typer.Option("--mmr", help="From 1 (best only) to 0: repeat each other less; one page")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector; no approximate index")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how each score came about")] = False,
 ) -> None:
-    """Find what was remembered by its words, best first."""
+    """Find what was remembered, by its words or its meaning, best first.
+
+    Match is the share of the query's words that were found (the rare ones weigh more), Cosine how near the meaning is: both
+    compare across searches, the score within one only.
+    """
     filter = parse_where(where)
     scope: dict[str, Any] = {"namespace": at.segments, "under": segments(under)}
     async with at.open(reads=True) as store:
         view = at.view(store)
         page = await view.search(
             query,
+            mode=mode,
             where=filter,
             **scope,
             limit=limit,
             cursor=cursor,
             min_text=min_text,
+            min_vector=min_vector,
             min_score=min_score,
             neighbours=neighbours,
+            order=order,
+            mmr=mmr,
+            exact=exact,
             explain=explain,
         )
-        advice = await _remedy(view, filter, scope, min_text, min_score, neighbours) if not page.hits else None
+        advice = None
+        if not page.hits:
+            cuts = {"--min-text": min_text, "--min-vector": min_vector, "--min-score": min_score}
+            advice = await remedy(at, store, filter, scope, mode, cuts, neighbours)
     if at.json:
         hits = [{"score": hit.score, "components": hit.components, "item": hit.item} for hit in page]
         print_json({"hits": hits, "cursor": page.cursor, "complete": page.complete})
@@ -66,46 +96,9 @@ async def search(
     else:
         print_hits(page.hits)
         if explain:
-            _explain(page.hits, neighbours)
+            for hit in page.hits:
+                console().print(f"{safe(hit.item.id)}  {hit.score:.2f} = {explained(hit, store.weights, neighbours)}")
         _more(page)
-
-
-async def _remedy(
-    view: MemoryStore | View,
-    where: dict[str, Any] | None,
-    scope: dict[str, Any],
-    min_text: float | None,
-    min_score: float | None,
-    neighbours: int,
-) -> str:
-    """What to try when nothing was found, from what there is to find."""
-    everything = await view.count(**scope)
-    if not everything:
-        return "There are no memories in this scope at all: check --user, --namespace and `memory config`"
-    there = await view.count(where, **scope) if where else everything
-    if not there:
-        return f"None of the {everything} memories in this scope satisfies --where: loosen it"
-    tries = ["other words for the same thing (words are matched, in any of their forms; meaning is not)"]
-    if min_text or min_score:
-        tries.insert(0, "a lower --min-text or --min-score")
-    if not neighbours:
-        tries.append("--neighbours 1, which also finds what was said next to a match")
-    return f"{there} memories were searched. Try {', or '.join(tries)}"
-
-
-def _explain(hits: list[Hit], neighbours: int) -> None:
-    """How each score came about: what each word adds, and what was said before and after lends."""
-    out = console()
-    for hit in hits:
-        words = " + ".join(
-            f"{safe(part['term'])} {part['contribution']:.2f} ({part['tf']}x, in {part['df']})"
-            for part in hit.components["terms"]
-            if part["tf"]
-        )
-        own = words or "no word of its own"
-        if neighbours:
-            own = f"({own}) / {1 + 0.6 * neighbours:g} + {hit.components['neighbours']:.2f} lent"
-        out.print(f"{safe(hit.item.id)}  {hit.score:.2f} = {own}")
 
 
 def _more(page: SearchPage) -> None:
@@ -144,7 +137,7 @@ async def list_items(
     if at.json:
         print_json({"items": page.items, "cursor": page.cursor})
     elif not page.items:
-        note("there are no memories here")
+        note(f"there are no memories here{at.hint}")
     else:
         print_items(page.items)
         if page.cursor is not None:

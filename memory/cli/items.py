@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import At, Under, WhereJson, command, parse_duration, parse_json, parse_where, segments
+from memory.cli.command import (
+    At,
+    Embed,
+    Under,
+    WhereJson,
+    command,
+    confirm,
+    parse_duration,
+    parse_json,
+    parse_where,
+    segments,
+)
 from memory.cli.failures import MISSING, UsageProblem
 from memory.cli.output import note, print_item, print_json
 
@@ -46,6 +57,7 @@ async def add(
     ttl: Ttl = None,
     id: Annotated[str | None, typer.Option("--id", help="An id of your own; refused when it is taken")] = None,
     dedup: Annotated[bool, typer.Option("--dedup", help="Return an equal memory instead of adding another")] = False,
+    embed: Embed = "now",
 ) -> None:
     """Remember something new; prints its id."""
     from memory.model import MemoryItem
@@ -62,7 +74,7 @@ async def add(
     value = content if content_json is None else parse_json(content_json, "--content-json")
     item = MemoryItem(content=value, user_id=at.user, agent_id=at.agent, session_id=at.session, **fields)
     async with at.open() as store:
-        stored = await store.add(item, ttl=parse_duration(ttl), dedup="content" if dedup else None)
+        stored = await store.add(item, ttl=parse_duration(ttl), dedup="content" if dedup else None, embed=embed)
     if at.json:
         print_json(stored)
     else:
@@ -109,6 +121,7 @@ async def update(
     importance: Importance = None,
     ttl: Ttl = None,
     if_version: IfVersion = None,
+    embed: Embed = "now",
 ) -> None:
     """Change some fields of a memory."""
     changes = _fields(text, kind, metadata, tags, importance)
@@ -122,7 +135,7 @@ async def update(
         raise UsageProblem("say what to change; `memory update --help` lists the fields")
     async with at.open(reads=True) as store:
         item = await at.view(store).update(
-            id, namespace=at.segments, if_version=if_version, ttl=parse_duration(ttl), **changes
+            id, namespace=at.segments, if_version=if_version, ttl=parse_duration(ttl), embed=embed, **changes
         )
     print_json(item) if at.json else print_item(item)
 
@@ -162,7 +175,7 @@ async def delete(
         scope: dict[str, Any] = {"namespace": at.segments, "under": segments(under)}
         found = await view.count(filter, **scope)
         if found and not yes:
-            _confirm(f"Forget {found} {'memory' if found == 1 else 'memories'} for good?")
+            confirm(f"Forget {found} {'memory' if found == 1 else 'memories'} for good?")
         if scope["namespace"] is None and scope["under"] is None:
             scope["under"] = ()  # everything: the store wants to hear it said
         deleted = await view.delete_where(filter, **scope) if found else 0
@@ -185,13 +198,6 @@ async def _delete_ids(at: At, ids: list[str], if_version: int | None) -> int | N
         for id in missing:
             note(f"there is no memory {id!r} here")
     return MISSING if missing else None
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
-    if not typer.confirm(question, err=True):
-        raise typer.Abort
 
 
 def _missing(at: At, id: str) -> Exception:

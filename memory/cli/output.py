@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +14,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rich.console import Console
+    from rich.table import Table
 
     from memory.model import MemoryItem
     from memory.store import Hit
 
-NARROW = 110
-"""Below this width an id stands beneath its text, else in a column of its own."""
+_ROOM = 56
+"""Where other columns leave less for the text, date, owner and id stand beneath it."""
+_WIDEST_ID = 36
 _SHORT = 240
+_NUMBERS = ("Score", "Match", "Cosine", "Memories")
+_NO_WRAP = ("Date", "Setting", "Backend", *_NUMBERS)
 
 
 def print_json(value: Any) -> None:
@@ -38,8 +44,12 @@ def print_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """A remark for people on stderr, which leaves the output clean."""
-    print(f"memory: {text}", file=sys.stderr)
+    """A remark for people on stderr, which leaves the output clean: one line, broken between words at a terminal only."""
+    text = f"memory: {text}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    print(text, file=sys.stderr)
 
 
 def safe(text: str) -> str:
@@ -94,45 +104,74 @@ def console() -> Console:
 
 def print_items(items: Sequence[MemoryItem]) -> None:
     """Items as a table: date, whose, kind, text, id."""
-    rows = [(when(item.created_at), who(item), safe(item.kind), item) for item in items]
-    _table((("Date", {}), ("Who", {}), ("Kind", {})), rows)
+    _print_found(("Date", "Who", "Kind"), [(when(item.created_at), who(item), item.kind, item) for item in items])
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
-    """Search results as a table: score, how much of the query matched, date, whose, text, id."""
+    """Search results as a table: score, how much of the query matched, how near they are, date, whose, text, id."""
     rows = [
-        (f"{hit.score:.2f}", f"{hit.components['matched']:.0%}", when(hit.item.created_at), who(hit.item), hit.item)
+        (
+            f"{hit.score:.2f}",
+            f"{hit.components['matched']:.0%}" if "matched" in hit.components else "",
+            f"{hit.components['vector']:.2f}" if hit.components.get("vector") is not None else "",
+            when(hit.item.created_at),
+            who(hit.item),
+            hit.item,
+        )
         for hit in hits
     ]
-    _table((("Score", {"justify": "right"}), ("Match", {"justify": "right"}), ("Date", {}), ("Who", {})), rows)
+    _print_found(("Score", "Match", "Cosine", "Date", "Who"), rows)
 
 
-def _table(head: Sequence[tuple[str, dict[str, Any]]], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Rows of cells that end with an item, whose text and id fill the rest of the line."""
+def _print_found(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of cells that end with an item, whose text fills the line; where that is short, what is no number stands below."""
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     out = console()
-    narrow = out.width < NARROW
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
-    shown = [place for place in range(len(head)) if any(row[place] for row in rows)]
-    for place in shown:
-        name, style = head[place]
-        table.add_column(name, no_wrap=name in ("Date", "Score", "Match"), overflow="fold", **style)
+    items: list[MemoryItem] = [row[-1] for row in rows]
+    spaces = ["/".join(item.namespace) if item.namespace != ("default",) else "" for item in items]
+    cells = [[safe(cell) for cell in row[:-1]] for row in rows]
+    filled = [place for place in range(len(head)) if any(row[place] for row in cells)]
+    others = [max(map(cell_len, (head[place], *(row[place] for row in cells)))) for place in filled]
+    ids = max(cell_len(safe(name)) for name in (*spaces, *(item.id for item in items)))
+    narrow = out.width - sum(others) - min(ids, _WIDEST_ID) - 3 * (len(filled) + 2) < _ROOM
+    columns = [place for place in filled if not narrow or head[place] in _NUMBERS]
+    apart = 0 if columns else 1  # without a number at its left an item needs a blank line to set it off
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold", leading=apart)
+    for place in columns:
+        _add_column(table, head[place])
     table.add_column("Text", ratio=1, overflow="fold")
     if not narrow:
-        table.add_column("Id", overflow="fold", style="dim", max_width=36)
-    for row in rows:
-        item: MemoryItem = row[-1]
-        text, id = Text(one_line(said(item))), Text(safe(item.id), style="dim")
-        label = (
-            Text("/".join(safe(part) for part in item.namespace) + " ") if item.namespace != ("default",) else Text()
-        )
-        label.append(id)
-        cells = [Text(row[place]) for place in shown]
-        table.add_row(*cells, *([Text("\n").join((text, label))] if narrow else [text, label]))
+        table.add_column("Id", overflow="fold", style="dim", max_width=_WIDEST_ID)
+    for item, space, row in zip(items, spaces, cells, strict=True):
+        text = Text(one_line(said(item) if item.text is None else item.text))
+        below = [row[place] for place in filled if place not in columns]
+        label = Text(safe("  ".join(part for part in (*below, space, item.id) if part)), style="dim")
+        shown = [Text(row[place]) for place in columns]
+        table.add_row(*shown, *([Text("\n").join((text, label))] if narrow else [text, label]))
     out.print(table)
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows of texts under their heads."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in head:
+        _add_column(table, name)
+    for row in rows:
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    console().print(table)
+
+
+def _add_column(table: Table, name: str) -> None:
+    """A column; numbers stand to the right."""
+    table.add_column(name, no_wrap=name in _NO_WRAP, overflow="fold", justify="right" if name in _NUMBERS else "left")
 
 
 def print_facts(facts: Sequence[tuple[str, Any]]) -> None:

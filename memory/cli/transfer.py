@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
+from memory.cli.command import At, Embed, Under, WhereJson, command, parse_where, segments
 from memory.cli.failures import MISSING, UsageProblem
-from memory.cli.output import note, print_json, progress
+from memory.cli.output import note, print_json, progress, safe
+
+if TYPE_CHECKING:
+    from memory.cli.arriving import Arrived
 
 PANEL = "Moving and upkeep"
 _SHOWN = 10
@@ -65,6 +68,8 @@ async def export(
 @command(
     "import",
     "memory import everything.jsonl",
+    "memory import chat.jsonl --user ana --session trip",
+    "memory import mail.json --map content=body.text --map user_id=from --map created_at=ts --map metadata.topic=labels",
     "memory import mixed.jsonl --skip-bad",
     "zcat old.jsonl.gz | memory import - --user ana",
     panel=PANEL,
@@ -72,14 +77,51 @@ async def export(
 async def import_items(
     at: At,
     file: Annotated[Path, typer.Argument(help="The file to read; - is standard input")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=PATH",
+            help="What becomes a field of the memory; repeat for more. PATH is dotted, . is the whole record",
+        ),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good lines though some are bad")] = False,
+    drop_vectors: Annotated[
+        bool,
+        typer.Option("--drop-vectors", help="Leave out the vectors of an export; the embedder in use makes new ones"),
+    ] = False,
+    embed: Embed = "now",
 ) -> int | None:
-    """Read memories from a file that export wrote.
+    """Read memories from a file: an export, a chat, or records of any form.
 
-    Times and counts are kept; equal ids are replaced. Every line is checked first: a bad one is named, and nothing is imported unless --skip-bad says so. With a scope
-    (--user, --namespace...) what lies outside it is bad, and what names none comes to lie inside.
+    An export keeps times and counts; equal ids are replaced.
+
+    A chat is JSON lines (or an array) of {"role", "content", ...}, one conversation. Its session is --session, else the
+    file's name; a message's time is its created_at or timestamp (ISO 8601, seconds or milliseconds); the rest becomes metadata.
+
+    With --map any JSON lines or array will do. content must be mapped; what is not mapped is left out.
+
+    Which of the first two a file is, its first lines tell. Every line is checked first: a bad one is named, and nothing is
+    imported unless --skip-bad says so. Ids that records do not bring are made of owner, session, place and content, so the same
+    file again changes nothing, and a chat that has grown adds its new messages only. With a scope (--user, --namespace...) what
+    lies outside it is bad, and what names none comes to lie inside.
     """
+    from memory.cli.arriving import Arrived, import_foreign
+    from memory.cli.foreign import Chat, Mapped, Owner, form_of
+
+    owner = Owner(at.user, at.agent, at.session)
+    mapped = Mapped(pairs, owner) if pairs else None
+    policy: Literal["abort", "skip"] = "skip" if skip_bad else "abort"
     with _readable(file) as source:
+        form = "records" if mapped is not None else form_of(source)
+        if form == "chat" and owner.session_id is None:
+            if source != file:
+                raise UsageProblem("this is a chat; say with --session which conversation it is")
+            owner.session_id = file.stem
+        if form == "memories" and embed == "later":
+            raise UsageProblem("--embed later is for chats and records; an export brings its vectors or gets them now")
+        if form != "memories" and drop_vectors:
+            raise UsageProblem("--drop-vectors is for exports; chats and records bring no vectors")
         async with at.open() as store:
             scoped = at.scoped or at.segments is not None
             view = (
@@ -88,16 +130,36 @@ async def import_items(
                 else store
             )
             with progress("Importing", None, at.json) as tell:
-                report = await view.import_jsonl(source, on_error="skip" if skip_bad else "abort", progress=tell)
-    if at.json:
-        print_json({"imported": report.imported, "refused": {str(line): why for line, why in report.refused.items()}})
-    else:
-        print(f"{report.imported} imported" + (f", {len(report.refused)} refused" if report.refused else ""))
-        for line, why in list(report.refused.items())[:_SHOWN]:
-            note(f"line {line}: {why}")
-        if len(report.refused) > _SHOWN:
-            note(f"and {len(report.refused) - _SHOWN} more; --json lists them all")
+                if form == "memories":
+                    whole = await view.import_jsonl(
+                        source, on_error=policy, vectors="drop" if drop_vectors else "keep", progress=tell
+                    )
+                    report = Arrived(whole.imported, 0, whole.refused)
+                else:
+                    report = await import_foreign(
+                        view, source, mapped or Chat(owner), policy, embed=embed, progress=tell
+                    )
+    _print_report(at, report, form, owner.session_id)
     return MISSING if report.refused else None
+
+
+def _print_report(at: At, report: Arrived, form: str, session: str | None) -> None:
+    if at.json:
+        refused = {str(line): why for line, why in report.refused.items()}
+        counts = {"imported": report.imported, "unchanged": report.unchanged, "refused": refused}
+        print_json({"form": form, "session": session, **counts})
+        return
+    parts = [f"{report.imported} imported"]
+    if report.unchanged:
+        parts.append(f"{report.unchanged} there already")
+    if report.refused:
+        parts.append(f"{len(report.refused)} refused")
+    taken = {"memories": "an export of memories", "chat": f"a chat, session {session}", "records": "records, by --map"}
+    print(safe(f"{', '.join(parts)} ({taken[form]})"))
+    for line, why in list(report.refused.items())[:_SHOWN]:
+        note(f"{report.unit} {line}: {why}")
+    if len(report.refused) > _SHOWN:
+        note(f"and {len(report.refused) - _SHOWN} more; --json lists them all")
 
 
 def _free(file: Path, force: bool) -> None:

@@ -1,14 +1,15 @@
-"""verify, repair, backup, restore: the whole store."""
+"""verify, repair, backup, restore, reembed: the whole store."""
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import At, command
+from memory.cli.command import At, command, confirm
 from memory.cli.failures import DAMAGED, MISSING, UsageProblem
 from memory.cli.output import note, print_json, progress, safe
 
@@ -98,17 +99,65 @@ async def restore(
     async with at.open() as store:
         there = await store.count() if replace else 0
         if there and not yes:
-            _confirm(f"Replace the {there} memories in this store by the backup?")
+            confirm(f"Replace the {there} memories in this store by the backup?")
         with progress("Restoring", None, at.json) as tell:
             total = await store.restore(file, replace=replace, progress=tell)
     print_json({"records": total}) if at.json else print(f"{total} records restored")
 
 
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
-    if not typer.confirm(question, err=True):
-        raise typer.Abort
+@command(
+    "reembed",
+    "memory reembed",
+    "memory reembed --to sentence-transformers:all-MiniLM-L6-v2 --yes",
+    "MEMORY_EMBEDDER=hashing memory reembed",
+    panel=PANEL,
+    scope=False,
+)
+async def reembed(
+    at: At,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="EMBEDDER", help="Make all vectors anew by this one; without: those that lack"),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Texts given to the embedder at once")] = 256,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+) -> None:
+    """Give memories the vectors that a search by meaning needs.
+
+    By the embedder in use (MEMORY_EMBEDDER) those that have none get one: what was added with --embed later, or before there was
+    an embedder. By another one all get new vectors; the old ones serve until all are made, then the memory switches at once.
+    Stopped in the middle, the same command goes on where it stopped.
+    """
+    from memory.settings import embedder_from
+
+    async with at.open(reads=True) as store:
+        assert at.settings is not None  # it was not given ready-made
+        embedder = None if to is None else embedder_from(at.settings.changed(embedder=to))
+        if to is not None and embedder is None:
+            raise UsageProblem("--to names an embedder; none makes no vectors")
+        maker = embedder or store.embedding
+        wanted = None if maker is None else maker.name
+        told = (await store.stats()).details
+        held, total = told.get("embedder"), await store.count()
+        changes = held is not None and wanted not in (None, held)
+        if changes and total and not yes:
+            confirm(f"Replace the vectors of {total} memories, made by {held}, by those of {wanted}?")
+        try:
+            with progress("Embedding", total if changes else told.get("vectors_owed", total), at.json) as tell:
+                report = await store.reembed(embedder, batch=batch, progress=tell)
+        except asyncio.CancelledError:
+            note("stopped; the same command goes on where this one was")
+            raise
+        used = store.embedding.name if store.embedding else None
+    if at.json:
+        print_json({name: getattr(report, name) for name in report.__struct_fields__})
+        return
+    parts = [f"{report.embedded} embedded", f"{report.kept} had their vector"]
+    if report.without_text:
+        parts.append(f"{report.without_text} have no text")
+    print(safe(f"{', '.join(parts)} (embedder {report.embedder})"))
+    if report.embedder != used:
+        note(f"from now on set MEMORY_EMBEDDER={shlex.quote(to or str(report.embedder))}, for all who use this memory")
 
 
 def _problem(one: Any) -> dict[str, Any]:

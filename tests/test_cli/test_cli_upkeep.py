@@ -26,7 +26,7 @@ def test_what_is_exported_can_be_imported_elsewhere(nuts: Memory, empty: Path) -
     assert nuts("export", "out.jsonl").out == "3 exported to out.jsonl\n"
     lines = [json.loads(line) for line in (empty / "out.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["a1", "a2", "b1"]
-    assert nuts("import", "out.jsonl", "--path", "other.db").out == "3 imported\n"
+    assert nuts("import", "out.jsonl", "--path", "other.db").out == "3 imported (an export of memories)\n"
     before = nuts("get", "a1", "--json").json
     after = nuts("get", "a1", "--json", "--path", "other.db").json
     assert {**before, "version": 0} == {**after, "version": 0}
@@ -61,7 +61,7 @@ def test_a_bad_line_is_named_and_nothing_or_the_rest_is_imported(memory: Memory,
     assert memory("import", "in.jsonl", "--json").error["lines"]["3"].startswith("unknown field")
     assert memory("count").out == "0\n"
     some = memory("import", "in.jsonl", "--skip-bad")
-    assert (some.code, some.out) == (1, "1 imported, 2 refused\n")
+    assert (some.code, some.out) == (1, "1 imported, 2 refused (an export of memories)\n")
     assert "line 3: unknown field" in some.err
     assert "line 4: this is not JSON" in some.err
     told = memory("import", "in.jsonl", "--skip-bad", "--json").json
@@ -76,7 +76,9 @@ def test_many_bad_lines_are_not_all_printed(memory: Memory, empty: Path) -> None
 
 
 def test_an_import_reads_standard_input_and_comes_to_lie_in_its_scope(memory: Memory) -> None:
-    assert memory("import", "-", "--user", "ana", "-n", "team", stdin=GOOD).out == "1 imported\n"
+    assert (
+        memory("import", "-", "--user", "ana", "-n", "team", stdin=GOOD).out == "1 imported (an export of memories)\n"
+    )
     item = memory("get", "g", "-n", "team", "--json").json
     assert (item["user_id"], item["namespace"]) == ("ana", ["team"])
     outside = memory("import", "-", "--user", "ana", stdin='{"content": 1, "user_id": "bob"}')
@@ -86,7 +88,7 @@ def test_an_import_reads_standard_input_and_comes_to_lie_in_its_scope(memory: Me
 def test_an_import_reads_a_pipe_which_can_be_read_only_once(memory: Memory, empty: Path) -> None:
     os.mkfifo(empty / "pipe")
     with subprocess.Popen([sys.executable, "-c", f"open('pipe', 'w').write({GOOD!r})"]) as writer:
-        assert memory("import", "pipe").out == "1 imported\n"
+        assert memory("import", "pipe").out == "1 imported (an export of memories)\n"
     assert writer.returncode == 0
 
 

@@ -103,6 +103,7 @@ class VectorIndex:
         wanted = unit(query)
         places = np.array([self.places[key] for key in keys], dtype=np.int64)
         order = np.argsort(places, kind="stable")
+        chosen = order.tolist()
         places, scores, done = places[order], np.empty(len(places), dtype=np.float32), 0
         for number, block in enumerate(self._blocks):
             end = int(np.searchsorted(places, (number + 1) * BLOCK))
@@ -110,7 +111,7 @@ class VectorIndex:
             scores[done:end] = (block @ wanted)[inside] if 4 * len(inside) > BLOCK else block[inside] @ wanted
             done = end
             await asyncio.sleep(0)
-        return [keys[order[place]] for place in at_least(scores, limit, len(query) // 4).tolist()]
+        return [keys[chosen[place]] for place in at_least(scores, limit, len(query) // 4).tolist()]
 
 
 class Vectors(MemoryStore):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import apsw
 
-from memory.backends.sqlite.changing import VectorChanges, change, tag_entries
+from memory.backends.sqlite.changing import VectorChanges, change, insert_tags, tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS
 from memory.backends.sqlite.indexing import index_texts, unindex
 from memory.backends.sqlite.numbering import doc_of, number_records
 from memory.backends.sqlite.planning import Plan, Record
 from memory.backends.sqlite.spaces import save_state
-from memory.backends.sqlite.statements import blobs, many, numbers, scalar
+from memory.backends.sqlite.statements import blobs, many, numbers
 from memory.backends.sqlite.vectorlog import log_changes
 from memory.backends.sqlite.workers import Breather
 from memory.ops import Put
@@ -115,14 +115,14 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record], changes: VectorC
             vectors.append((r.order, one.op.embedding))
     many(db, f"INSERT OR FAIL INTO items({columns})", rows)
     if entries:
-        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
+        insert_tags(db, entries)
     if vectors:
         many(db, "INSERT OR FAIL INTO vectors", vectors)
         changes.add(vectors)
     if texts:
         many(db, "INSERT OR FAIL INTO texts", [(doc >> LENGTH_BITS, text) for doc, text in texts])
         index_texts(db, texts)
-    if scalar(db, "SELECT 1 FROM graves LIMIT 1") is not None:
+    if plan.has_graves:
         db.execute("DELETE FROM graves WHERE key IN (SELECT value FROM carray(?))", (blobs(r.key for r in new),))
 
 

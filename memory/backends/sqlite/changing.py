@@ -19,6 +19,8 @@ from memory.backends.sqlite.statements import blobs, fetch, many, numbers
 from memory.backends.sqlite.workers import Breather
 from memory.ops import Put
 
+FEW_TAGS = 8
+"""So many entries are bound one by one: to bind an array costs as much as the entries of one record."""
 TOGETHER = 8
 """With so many records whose same columns differ, one statement changes them all."""
 _COMPARED = (
@@ -56,6 +58,14 @@ class VectorChanges:
         """Records whose vector is gone."""
         self.gone += orders
         self.more -= len(orders)
+
+
+def insert_tags(db: apsw.Connection, entries: list[bytes]) -> None:
+    """Entries into the table of tags."""
+    if len(entries) <= FEW_TAGS:
+        many(db, "INSERT OR IGNORE INTO tags", [(entry,) for entry in entries])
+    else:
+        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
 
 
 def change(db: apsw.Connection, plan: Plan, pairs: list[tuple[Record, Record]], vectors: VectorChanges) -> None:
@@ -123,7 +133,7 @@ def _change_tags(db: apsw.Connection, pairs: list[tuple[Record, Record]]) -> Non
     if old:
         db.execute("DELETE FROM tags WHERE entry IN (SELECT value FROM carray(?))", (blobs(old),))
     if new:
-        db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(new),))
+        insert_tags(db, new)
 
 
 def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]], changes: VectorChanges) -> None:
@@ -139,6 +149,11 @@ def _change_vectors(db: apsw.Connection, pairs: list[tuple[Record, Record]], cha
                 gone.append(order)
         elif before.vcrc is None:
             new.append((order, embedding))
+        elif before.vcrc == after.vcrc:
+            # Very likely the same, and then no page of the log is written for it.
+            db.execute("UPDATE vectors SET v = ?1 WHERE ord = ?2 AND v <> ?1", (embedding, order))
+            if db.changes():
+                changes.fresh.append((order, embedding))
         else:
             # Of the same size it is overwritten where it lies.
             db.execute("UPDATE vectors SET v = ? WHERE ord = ?", (embedding, order))

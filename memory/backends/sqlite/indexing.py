@@ -5,12 +5,12 @@ from __future__ import annotations
 import apsw
 import msgspec
 
-from memory.backends.sqlite.statements import fetch, many, numbers, scalar
+from memory.backends.sqlite.statements import fetch, many, numbers
 
 DIRECT = 32
 """With this many new texts in a group they go to the text index at once; fewer wait in ``pending``."""
 PENDING = 64
-"""So many waiting texts are moved to the index together. One text alone costs FTS5 100 µs, in a batch 5;
+"""So many waiting texts are moved to the index together, by the writer. One text alone costs FTS5 100 µs, in a batch 5;
 each that waits costs a search 2 µs."""
 
 
@@ -33,8 +33,6 @@ def index_texts(db: apsw.Connection, texts: list[tuple[int, str]]) -> None:
         db.execute("INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,))
         return
     many(db, "INSERT OR FAIL INTO pending", [(doc,) for doc, _ in texts])
-    if scalar(db, "SELECT count(*) FROM pending") >= PENDING:
-        flush_pending(db)
 
 
 def flush_pending(db: apsw.Connection) -> None:

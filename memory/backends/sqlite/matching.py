@@ -67,15 +67,15 @@ class _Search:
         df = tuple(CANDIDATES_PER_TERM if docs is None else len(docs) for docs in found)
         scorer = Scorer(op.terms, df)
         capped = [i for i, docs in enumerate(found) if docs is None]
-        docs, counts = self._counted(found)
+        room = sum(upper_bound(scorer.weights[i]) for i in capped) + SLACK
+        docs, counts = self._counted(found, scorer, room)
         if capped:
-            room = sum(upper_bound(scorer.weights[i]) for i in capped) + SLACK
             scores = self._scores(scorer, counts, docs)
             if len(docs) >= op.limit and (least := _kth(np, scores, op.limit)) > room:
                 keep = np.flatnonzero(scores + room >= least)
             else:
                 found = [lists.newest(op.terms[i]) if docs is None else docs for i, docs in enumerate(found)]
-                docs, counts = self._counted(found)
+                docs, counts = self._counted(found, scorer, room)
                 scores = self._scores(scorer, counts, docs)
                 bound = scores + sum(
                     np.where(counts[i] == 0, upper_bound(scorer.weights[i]) + SLACK, 0.0) for i in capped
@@ -105,8 +105,9 @@ class _Search:
         )
         return self.np.sort(self.np.array([place for _, _, place in ranked[: self.op.limit]]))
 
-    def _counted(self, found: list[Any]) -> tuple[Array, Array]:
-        """The union of lists, and how often each document holds each term with a list."""
+    def _counted(self, found: list[Any], scorer: Scorer, room: float) -> tuple[Array, Array]:
+        """The union of lists, and how often each document holds each term with a list: exactly, where the document can
+        be among the best (``room``: what other terms may add to a score), else at least."""
         np = self.np
         listed = [docs for docs in found if docs is not None]
         docs = self._union(listed)
@@ -118,7 +119,9 @@ class _Search:
             counts[i, np.searchsorted(docs, found[i])] = 1
         terms = self.op.terms
         again = self.lists.repeated([terms[i] for i in held], int(docs[0]), int(docs[-1]))
-        again = docs[np.isin(docs, again, assume_unique=True)] if len(again) else again
+        if len(again):
+            places = np.flatnonzero(np.isin(docs, again, assume_unique=True))
+            again = docs[places[self._reaching(scorer, counts, docs, places, room)]]
         if len(again) <= FEW_TEXTS:
             texts = self.lists.texts(again)
             for place, doc in zip(np.searchsorted(docs, again).tolist(), again.tolist(), strict=True):
@@ -130,6 +133,14 @@ class _Search:
             for i in held:
                 self.lists.repeats(terms[i], found[i], docs, counts[i])
         return docs, counts
+
+    def _reaching(self, scorer: Scorer, counts: Array, docs: Array, places: Array, room: float) -> Any:
+        """Which of some documents would be among the best if they held their terms as often as can be."""
+        if len(docs) <= self.op.limit:
+            return slice(None)
+        weights = self.np.array([upper_bound(weight) for weight in scorer.weights])
+        most = weights @ (counts[:, places] > 0)
+        return most + room >= _kth(self.np, self._scores(scorer, counts, docs), self.op.limit)
 
     def _union(self, listed: list[Any]) -> Array:
         np = self.np

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 
 from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, SEQUENCE_BITS, bucket_of, with_length
 from memory.backends.sqlite.planning import Record
-from memory.backends.sqlite.statements import fetch, numbers, scalar
+from memory.backends.sqlite.statements import fetch, first, numbers, scalar
 
 
 def doc_of(record: Record) -> int:
     """The doc number of a numbered record."""
     assert record.order is not None
     return with_length(record.order, record.length)
+
+
+def _last_of_each(db: apsw.Connection, buckets: list[int]) -> list[tuple[Any, ...]]:
+    """(bucket, doc, created, key) of the highest number in each bucket, with Nones where it is empty."""
+    if len(buckets) == 1:
+        found = first(
+            db,
+            "SELECT doc, created, key FROM items INDEXED BY items_doc WHERE doc >= ? AND doc < ? ORDER BY doc DESC LIMIT 1",
+            (buckets[0] << BUCKET_SHIFT, (buckets[0] + 1) << BUCKET_SHIFT),
+        )
+        return [(buckets[0], *(found or (None, None, None)))]
+    return fetch(
+        db,
+        "SELECT c.value, last.doc, last.created, last.key FROM carray(?1) c LEFT JOIN items last INDEXED BY items_doc "
+        "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2)",
+        (numbers(buckets), BUCKET_SHIFT),
+    )
 
 
 def number_records(db: apsw.Connection, new: list[Record]) -> None:
@@ -23,12 +42,7 @@ def number_records(db: apsw.Connection, new: list[Record]) -> None:
             buckets.setdefault(bucket_of(record.created), []).append(record)
     if not buckets:
         return
-    last_of_each = fetch(
-        db,
-        "SELECT c.value, last.doc, last.created, last.key FROM carray(?1) c LEFT JOIN items last INDEXED BY items_doc "
-        "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2)",
-        (numbers(buckets), BUCKET_SHIFT),
-    )
+    last_of_each = _last_of_each(db, list(buckets))
     mixed: list[int] = []
     spilled = None
     for bucket, doc, created, key in last_of_each:

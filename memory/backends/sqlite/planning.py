@@ -14,10 +14,11 @@ from typing import Any
 import apsw
 import msgspec
 
+from memory.backends.sqlite.counter import Counter
 from memory.backends.sqlite.docs import term_text
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
-from memory.backends.sqlite.spaces import STATE_SQL, VectorState, vector_state
+from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
@@ -143,6 +144,7 @@ class Plan:
 
     version: int
     feed: bool
+    has_graves: bool
     fields: dict[tuple[str, ...], int]
     before: dict[bytes, Record]
     vectors: VectorState
@@ -159,16 +161,19 @@ class Plan:
     """Digest -> keys written in this group."""
 
 
-def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int]) -> Plan:
+def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str, ...], int], state: Counter) -> Plan:
     """Read what the units' decisions need. Within the write transaction."""
-    counter = first(db, f"SELECT version, feed, {STATE_SQL} FROM counter")  # noqa: S608 - our own column names
-    if counter is None:
-        raise CorruptData("the file has lost its counter. Restore a backup")
-    version, feed = counter[:2]
     ready = [one for unit in units for one in unit.ops]
     keys = list({one.key for one in ready})
-    vectors = vector_state(counter[2:])
-    plan = Plan(version, feed is not None, fields, find_records(db, keys, fields), vectors, vectors.space)
+    plan = Plan(
+        version=state.version,
+        feed=state.feed is not None,
+        has_graves=state.graves,
+        fields=fields,
+        before=find_records(db, keys, fields),
+        vectors=state.vectors,
+        space=state.vectors.space,
+    )
     repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(

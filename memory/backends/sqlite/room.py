@@ -30,7 +30,8 @@ class Reserve:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._allocated = 0
+        self._allocated = self._wanted = 0
+        self._page_size = 0
 
     def forget(self) -> None:
         """A checkpoint may have cut the file."""
@@ -38,12 +39,23 @@ class Reserve:
 
     def missing(self, db: apsw.Connection) -> int:
         """The size that the file should have before the commit of a group with puts; 0 when it is known to have it."""
-        wanted = (db.pragma("page_count") + _MARGIN_PAGES) * db.pragma("page_size")
-        return wanted if wanted > self._allocated else 0
+        self._page_size = self._page_size or db.pragma("page_size")
+        self._wanted = (db.pragma("page_count") + _MARGIN_PAGES) * self._page_size
+        return self._wanted if self._wanted > self._allocated else 0
 
-    def ensure(self, db: apsw.Connection) -> None:
-        """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError. Blocking."""
+    @property
+    def is_low(self) -> bool:
+        """Whether the next puts may find too little, as far as `missing` has seen."""
+        return self._wanted + _CHUNK // 2 > self._allocated
+
+    def ensure(self, db: apsw.Connection, *, ahead: bool = False) -> None:
+        """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError. Blocking.
+
+        ``ahead``: a sixteenth more, for commits on the loop, which have no time for it.
+        """
         wanted = self.missing(db)
+        if ahead:
+            wanted = self._wanted + max(_CHUNK, self._wanted // 16)
         if not wanted:
             return
         if os.stat(self._path).st_size < wanted:  # noqa: PTH116 - called often

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from memory.backends.sqlite.applying import apply_plan
+from memory.backends.sqlite.counter import read_counter
 from memory.backends.sqlite.errands import Errands
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
+from memory.backends.sqlite.indexing import PENDING, flush_pending
 from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
+from memory.backends.sqlite.queueing import Pace, Request, small_group
 from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
 from memory.backends.sqlite.spaces import VectorState
-from memory.backends.sqlite.statements import scalar
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
@@ -30,31 +32,10 @@ GROUP_BYTES = 4 * 1024 * 1024
 Fields = dict[tuple[str, ...], int]
 SLICE = 64
 """Writes prepared on the loop in one go: well under a millisecond."""
-QUICK_OPS = 2
-QUICK_BYTES = 32 * 1024
-QUICK_SECONDS = 0.002
 CHECKPOINT_PAGES = 4_000
 """So long a log is moved into the file, by the thread: 16 MiB."""
 MAX_WAITING = 100_000
 """Writes that may wait; beyond it callers get Overloaded instead of growing the queue."""
-
-
-class _Request:
-    """One call of the hook."""
-
-    __slots__ = ("job", "size", "unit")
-
-    def __init__(self, unit: Unit, job: Job) -> None:
-        self.unit = unit
-        self.job = job
-        self.size = sum(len(one.op.body) + len(one.op.embedding or b"") for one in unit.ops if type(one.op) is Put)
-
-    @property
-    def units(self) -> list[Unit]:
-        """What can fail alone."""
-        if self.unit.atomic:
-            return [self.unit]
-        return [Unit([one], atomic=False) for one in self.unit.ops]
 
 
 class Writer:
@@ -74,13 +55,14 @@ class Writer:
         self._path = path
         self._wake = wake
         self._vectors = VectorState()
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[Request] = deque()
         self._kicked = False
         self._queued = 0
         self._layout = -1
         self.fields = fields
         self._ordered = asyncio.Lock()
-        self._quick_from = 0.0 if quick else float("inf")
+        self._pace = Pace(quick=quick)
+        self._untended = self._tending = False
         self._patience = busy_timeout
         self._reserve = Reserve(path)
         self._log_pages = 0
@@ -113,66 +95,77 @@ class Writer:
 
     def _enqueue(self, ready: list[Prepared], atomic: bool) -> asyncio.Future[list[Result]]:
         loop = asyncio.get_running_loop()
-        request = _Request(Unit(ready, atomic), Job(lambda db: None, (), loop))
+        request = Request(Unit(ready, atomic), Job(lambda db: None, (), loop))
         self._waiting.append(request)
         if not self._kicked:
             # At the end of this turn of the loop: what other tasks write in it shares the transaction.
-            self._kicked = True
-            loop.call_soon(self._kick)
+            self._kick_soon()
         return request.job.future
 
     def _kick(self) -> None:
         self._kicked = False
         done = False
-        if time.perf_counter() > self._quick_from:
+        if self._pace.is_quick:
             try:
                 done = self._at_once()
             except Exception as error:  # noqa: BLE001 - callers wait: the thread goes on from here
                 _log.warning("write failed", path=self._path, error=error)
         if not done:
             self.worker.post(self._drain)
+        elif self._waiting:
+            self._kick_soon()
+
+    def _kick_soon(self) -> None:
+        self._kicked = True
+        asyncio.get_running_loop().call_soon(self._kick)
 
     def _at_once(self) -> bool:
-        """On the loop: commit one or two small writes here and now, when nothing else is under way and a commit waits
+        """On the loop: commit the first few small writes here and now, when nothing else is under way and a commit waits
         for no disk. The two thread switches that this spares cost as much as the write. False: left to the thread."""
         db = self.worker.db
-        if db is None or len(self._waiting) > QUICK_OPS or not self.worker.turn.acquire(blocking=False):
+        if db is None or not self.worker.turn.acquire(blocking=False):
             return False
         started = time.perf_counter()
-        group = [request for request in self._waiting if not request.job.future.done()]
         try:
-            if not group:
-                self._waiting.clear()
-                return True
-            if any(request.size > QUICK_BYTES or len(request.unit.ops) > QUICK_OPS for request in group):
-                return False
-            db.set_busy_timeout(0)
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                outcome = self._apply(db, [request.unit for request in group], quick=True)
-            except Exception:  # noqa: BLE001 - the thread tries again, and deals with what is wrong
-                _roll_back(db)
-                return False
-            finally:
-                db.set_busy_timeout(round(self._patience * 1000))
-            try:
-                db.execute("COMMIT")
-            except apsw.Error as error:
-                if isinstance(error, apsw.BusyError) or is_full(error, db):
-                    _roll_back(db)
+            taken = small_group(self._waiting)
+            if not taken:
+                return not self._waiting
+            group = [request for request in taken if not request.job.future.done()]
+            if group:
+                outcome = self._commit_at_once(db, group)
+                if outcome is None:
                     return False
-                outcome = self._unknown(group)
-            self._waiting.clear()
-            self.errands.committed(self._vectors)
-            self._deliver(group, outcome)
+                self.errands.committed(self._vectors)
+                self._deliver(group, outcome)
+            for _ in taken:
+                self._waiting.popleft()
         finally:
             self.worker.turn.release()
-            now = time.perf_counter()
-            if now - started > QUICK_SECONDS:
-                self._quick_from = now + 1.0  # a disk that makes writes wait after all
-        if self._log_pages >= CHECKPOINT_PAGES:
-            self.worker.post(self._checkpoint_if_long)
+            self._pace.took(started)
+        if (self._untended or self._log_pages >= CHECKPOINT_PAGES) and not self._tending:
+            self._tending = True
+            self.worker.post(self._tend)
         return True
+
+    def _commit_at_once(self, db: apsw.Connection, group: list[Request]) -> list[list[Result]] | None:
+        """None: nothing is written, and the thread has to try."""
+        db.set_busy_timeout(0)
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            outcome = self._apply(db, [request.unit for request in group], quick=True)
+        except Exception:  # noqa: BLE001 - the thread tries again, and deals with what is wrong
+            _roll_back(db)
+            return None
+        finally:
+            db.set_busy_timeout(round(self._patience * 1000))
+        try:
+            db.execute("COMMIT")
+        except apsw.Error as error:
+            if isinstance(error, apsw.BusyError) or is_full(error, db):
+                _roll_back(db)
+                return None
+            return self._unknown(group)
+        return outcome
 
     # --- in the thread -------------------------------------------------------------------------
 
@@ -196,11 +189,29 @@ class Writer:
                     outcome = self._commit(self.worker.connected(), group)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
                     self._fail(group, error)
-                else:
-                    self._settle(group, outcome)
+                    continue
+            # Not before the turn is over: the next write of whoever waits may then be committed on the loop again.
+            self._settle(group, outcome)
             self._checkpoint_if_long()
 
-    def _fail(self, group: list[_Request], error: BaseException) -> None:
+    def _tend(self) -> None:
+        """What commits on the loop leave to the thread: a long log, texts for the index, room in the file."""
+        self._tending = False
+        self._checkpoint_if_long()
+        with self.worker.turn:
+            db = self.worker.connected()
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                if read_counter(db).pending >= PENDING:
+                    flush_pending(db)
+                self._reserve.ensure(db, ahead=True)
+                db.execute("COMMIT")
+            except (*ENGINE_ERRORS, MemoryStoreError) as error:
+                _log.warning("upkeep failed", path=self._path, error=error)
+                self.worker.discard()  # what is wrong the next group finds out
+            self._untended = False
+
+    def _fail(self, group: list[Request], error: BaseException) -> None:
         """Nothing of the group was written: tell its callers. Holding the turn."""
         _log.warning("write failed", path=self._path, writes=len(group), error=error)
         failure = translate(error, self._path, self.worker.db) if isinstance(error, ENGINE_ERRORS) else error
@@ -217,8 +228,8 @@ class Writer:
             self.worker.connected().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._reserve.forget()
 
-    def _next_group(self) -> list[_Request]:
-        group: list[_Request] = []
+    def _next_group(self) -> list[Request]:
+        group: list[Request] = []
         ops = size = 0
         while self._waiting and (not group or (ops < GROUP_OPS and size < GROUP_BYTES)):
             request = self._waiting.popleft()
@@ -228,17 +239,17 @@ class Writer:
                 size += request.size
         return group
 
-    def _settle(self, group: list[_Request], outcome: list[list[Result]]) -> None:
+    def _settle(self, group: list[Request], outcome: list[list[Result]]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
             group[0].job.loop.call_soon_threadsafe(self._deliver, group, outcome)
 
-    def _deliver(self, group: list[_Request], outcome: list[list[Result]]) -> None:
+    def _deliver(self, group: list[Request], outcome: list[list[Result]]) -> None:
         for request, results in zip(group, outcome, strict=True):
             if not request.job.future.done():
                 request.job.future.set_result(results)
         self._wake()
 
-    def _commit(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
+    def _commit(self, db: apsw.Connection, group: list[Request]) -> list[list[Result]]:
         db.execute("BEGIN IMMEDIATE")  # waits for other processes, up to the busy timeout
         try:
             outcome = self._apply(db, [request.unit for request in group])
@@ -249,7 +260,7 @@ class Writer:
             return self._piecewise(db, group)
         return self._finish(db, group, outcome)
 
-    def _finish(self, db: apsw.Connection, group: list[_Request], outcome: list[list[Result]]) -> list[list[Result]]:
+    def _finish(self, db: apsw.Connection, group: list[Request], outcome: list[list[Result]]) -> list[list[Result]]:
         try:
             db.execute("COMMIT")
         except apsw.Error as error:
@@ -263,27 +274,31 @@ class Writer:
         return outcome
 
     def _apply(self, db: apsw.Connection, units: Sequence[Unit], *, quick: bool = False) -> list[list[Result]]:
-        layout = scalar(db, "SELECT layout FROM counter")
-        if layout != self._layout:
+        state = read_counter(db)
+        if state.layout != self._layout:
             # Another process has declared a field: what was prepared before knows nothing of it.
             self.fields = declared(db)
-            self._layout = layout
+            self._layout = state.layout
         for unit in units:
             for i, one in enumerate(unit.ops):
                 if len(one.columns) != len(self.fields) and type(one.op) is Put:
                     unit.ops[i] = prepared(one.op, self.fields)
-        plan = make_plan(db, units, self.fields)
+        plan = make_plan(db, units, self.fields, state)
         outcome = decide_all(db, plan, units)
         apply_plan(db, plan)
         self._vectors = plan.vectors
         if any(type(one.op) is Put for unit in units for one in unit.ops):
             if not quick:
+                if state.pending >= PENDING:
+                    flush_pending(db)
                 self._reserve.ensure(db)
             elif self._reserve.missing(db):
                 raise _NotQuickError
+            else:
+                self._untended = state.pending >= PENDING or self._reserve.is_low
         return outcome
 
-    def _piecewise(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
+    def _piecewise(self, db: apsw.Connection, group: list[Request]) -> list[list[Result]]:
         """Something in the group cannot be written: a savepoint for each item, so that it fails alone."""
         outcome: list[list[Result]] = []
         db.execute("BEGIN IMMEDIATE")
@@ -302,7 +317,7 @@ class Writer:
             outcome.append(results)
         return self._finish(db, group, outcome)
 
-    def _make_room(self, db: apsw.Connection, group: list[_Request]) -> list[list[Result]]:
+    def _make_room(self, db: apsw.Connection, group: list[Request]) -> list[list[Result]]:
         """The disk is full: empty the log into the file, then write one item at a time, so that what fits, and every
         delete, still gets through."""
         _log.warning("disk full: writing one by one", path=self._path, writes=len(group))
@@ -342,7 +357,7 @@ class Writer:
         reason = translate(error, self._path, db)
         return [Result(Status.FAILED, error=reason) for _ in unit.ops]
 
-    def _unknown(self, group: list[_Request]) -> list[list[Result]]:
+    def _unknown(self, group: list[Request]) -> list[list[Result]]:
         """The commit failed in a way that leaves it open whether it happened. After a failed fsync nothing may be
         tried again on this connection: a second fsync would report success for bytes the kernel has dropped."""
         _log.warning("outcome unknown: the commit failed", path=self._path, writes=len(group))

@@ -251,14 +251,13 @@ def _parsed(url: str) -> tuple[str, dict[str, str]]:
     return address + (path if path.endswith("/embeddings") else f"{path}/embeddings"), told
 
 
-def _checked_key(key: str | None) -> str | None:
+def _checked_key(key: Any) -> str | None:
     """Anything else would be refused by the HTTP library in a message that shows it."""
     if key is None:
         return None
-    key = str(key).strip()
-    if not re.fullmatch(r"[\x21-\x7e]+", key):
+    if not isinstance(key, str) or not re.fullmatch(r"[\x21-\x7e]+", key.strip()):
         raise _invalid("the endpoint's key must be a text of visible ASCII characters without spaces")
-    return key
+    return key.strip()
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:

@@ -1,18 +1,29 @@
-"""A local model through the package sentence-transformers (extra ``semantic``), imported at first use."""
+"""A local model through the package sentence-transformers (extra ``semantic``), in a process of its own.
+
+In a process, because in a thread it holds the event loop whatever one does: importing torch and loading a model keep the
+GIL for hundreds of milliseconds at a time, and a thread of native code that is still busy when the interpreter ends
+aborts it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from memory.errors import BackendUnavailable, InvalidSetting
+from memory.errors import BackendUnavailable, EmbeddingFailed, InvalidSetting
+from memory.search.embedders.model_process import receive, receive_bytes, send
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +67,9 @@ class SentenceTransformerEmbedder:
             raise _invalid(f"batch_size must be a whole number above 0, not {batch_size!r}")
         self.dimension: int | None = None
         self._device, self._dtype, self._batch_size = device, dtype, batch_size
-        self._loaded: Any = None
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._retired = False
 
     def __repr__(self) -> str:
         return f"SentenceTransformerEmbedder({self.model!r})"
@@ -78,20 +91,47 @@ class SentenceTransformerEmbedder:
         _ = self.name
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of the texts, shape (n, dimension), float32. The first call loads the model: seconds.
+        """Unit vectors of the texts, shape (n, dimension), float32. The first call starts the process: seconds.
 
-        Raises BackendUnavailable when the model cannot be loaded.
+        Raises BackendUnavailable when the model cannot be loaded, EmbeddingFailed when it cannot do it, or its process
+        ends; the next call starts another.
         """
-        model = self._load()
-        vectors = model.encode(
-            list(texts),
-            batch_size=self._batch_size,
-            show_progress_bar=False,
-            normalize_embeddings=True,
-            convert_to_tensor=True,
-        )
-        array: np.ndarray = vectors.float().cpu().numpy()  # numpy has no bfloat16
-        return array
+        with self._turn:
+            if self._process is not None and self._process.poll() is not None:
+                self._end()  # it ended while nobody asked
+            process = self._process or self._start()
+            answer, data = self._ask(process, list(texts))
+            if self._retired or answer is None:
+                self._end()
+        if answer is None:
+            raise EmbeddingFailed(
+                f"the process of the model {self.model!r} ended (exit code {process.returncode}) while it computed; "
+                "is there enough memory?",
+                embedder=self.name,
+            )
+        if answer.get("step") == "load":
+            raise BackendUnavailable(
+                f"the model {self.model!r} cannot be loaded ({answer['error']}: {answer['said'].strip()[:200]}); "
+                "is the name right, the hub reachable or the model in its cache, the device there?"
+            )
+        if answer.get("step") == "encode":
+            raise EmbeddingFailed(f"the model {self.model!r} failed: {answer['error']}", embedder=self.name)
+
+        import numpy as np
+
+        return np.frombuffer(data or b"", np.float32).reshape(answer["shape"])
+
+    async def release(self) -> None:
+        """End the process, once it has answered what others may still wait for; the next use starts another."""
+        if self._process is None:
+            return
+        if self._turn.acquire(blocking=False):
+            try:
+                await asyncio.to_thread(self._end)
+            finally:
+                self._turn.release()
+        else:
+            self._retired = True
 
     @cached_property
     def _folder(self) -> Path | None:
@@ -103,40 +143,51 @@ class SentenceTransformerEmbedder:
             raise _invalid(f"there is no folder {self.model!r} with a model, and the hub has no such names")
         return None
 
-    def _load(self) -> Any:
-        if self._loaded is None:
-            folder = self._folder
-            try:
-                # By name: type checkers need not have gigabytes installed.
-                package, torch = import_module("sentence_transformers"), import_module("torch")
-                with _without_bars():
-                    loaded = package.SentenceTransformer(
-                        str(folder) if folder is not None else self.model,
-                        device=self._device,
-                        local_files_only=folder is not None,
-                    )
-                if self._dtype is not None:
-                    loaded = loaded.to(getattr(torch, self._dtype))
-            except Exception as error:
-                raise BackendUnavailable(
-                    f"the model {self.model!r} cannot be loaded ({type(error).__name__}: {_first_line(error)}); "
-                    "is the name right, the hub reachable or the model in its cache, the device there?"
-                ) from error
-            self._loaded = loaded
-        return self._loaded
+    def _start(self) -> subprocess.Popen[bytes]:
+        program = Path(__file__).with_name("model_process.py")
+        process = subprocess.Popen([sys.executable, "-P", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        weakref.finalize(self, _kill, process, os.getpid())
+        self._process, self._retired = process, False
+        folder = self._folder
+        told = {
+            "path": sys.path,
+            "model": str(folder) if folder is not None else self.model,
+            "local": folder is not None,
+            "device": self._device,
+            "dtype": self._dtype,
+            "batch_size": self._batch_size,
+        }
+        with suppress(BrokenPipeError):  # told when the answer is missing
+            send(process.stdin, told)  # type: ignore[arg-type]  # both are pipes
+        return process
+
+    @staticmethod
+    def _ask(process: subprocess.Popen[bytes], texts: list[str]) -> tuple[dict[str, Any] | None, bytes | None]:
+        """The process's answer and its bytes; None when it has ended."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            send(process.stdin, texts)
+            answer = receive(process.stdout)
+            data = receive_bytes(process.stdout) if answer is not None and "shape" in answer else None
+        except BrokenPipeError:
+            return None, None
+        return answer, data
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            _kill(process, os.getpid())
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Without the bar that transformers draws on stderr over each loading of weights."""
-    logging = import_module("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+def _kill(process: subprocess.Popen[bytes], owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a fork of the process that started it
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):  # what was not yet sent
+            pipe.close()  # type: ignore[union-attr]
 
 
 def _digest(folder: Path) -> str:
@@ -160,10 +211,6 @@ def _digest(folder: Path) -> str:
             file.seek(max(0, size - _MIB))
             told.update(file.read(_MIB))
     return told.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200]
 
 
 def _invalid(message: str) -> InvalidSetting:

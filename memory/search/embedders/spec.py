@@ -92,22 +92,22 @@ def _named(spec: str, options: Mapping[str, Any]) -> Embedder | None:
             )
         return None
     kind = _kind(spec)
+    if kind is None:
+        close = get_close_matches(name, _NAMES, 1, 0.6)
+        hint = f"; did you mean {(close[0] + (f':{argument}' if argument else ''))!r}?" if close else ""
+        raise InvalidSetting(f"there is no embedder {spec!r}{hint}; known: {KNOWN}", setting="embedder")
     if kind is _HTTP:
         return _made(kind, (spec,), options)
     if kind is _HASHING:
         return _made(kind, (), _with_dimensions(spec, argument, options))
-    if kind is _MODEL:
-        if not argument:
-            raise InvalidSetting(
-                "sentence-transformers needs a model: sentence-transformers:all-MiniLM-L6-v2, or a folder",
-                setting="embedder",
-            )
-        return _made(kind, (argument,), options)
     if kind is _FUNCTION:
         return _imported(spec, options)
-    close = get_close_matches(name, _NAMES, 1, 0.6)
-    hint = f"; did you mean {(close[0] + (f':{argument}' if argument else ''))!r}?" if close else ""
-    raise InvalidSetting(f"there is no embedder {spec!r}{hint}; known: {KNOWN}", setting="embedder")
+    if not argument:
+        raise InvalidSetting(
+            "sentence-transformers needs a model: sentence-transformers:all-MiniLM-L6-v2, or a folder",
+            setting="embedder",
+        )
+    return _made(kind, (argument,), options)
 
 
 def _with_dimensions(spec: str, argument: str, options: Mapping[str, Any]) -> dict[str, Any]:

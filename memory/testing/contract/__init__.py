@@ -22,7 +22,7 @@ from memory.store import MemoryStore
 from memory.testing.contract.agreeing import Agreeing
 from memory.testing.contract.cancelling import Calm, Cancelling
 from memory.testing.contract.dedup import Dedup
-from memory.testing.contract.embedding import Embedding, Reembedding
+from memory.testing.contract.embedding import Embedding
 from memory.testing.contract.expiry import Expiring, Sweeping
 from memory.testing.contract.feed import Feed
 from memory.testing.contract.filtering import Filtering
@@ -33,9 +33,11 @@ from memory.testing.contract.nearness import Mixing, Nearness
 from memory.testing.contract.neighbouring import Neighbouring
 from memory.testing.contract.ordering import Ordering
 from memory.testing.contract.reading import Reading
+from memory.testing.contract.reembedding import Reembedding
 from memory.testing.contract.retrying import Retrying
 from memory.testing.contract.searching import Searching
 from memory.testing.contract.suite import Bench, Make, Suite, Tap, needs, sentences
+from memory.testing.contract.switching import Spaces, Switching
 from memory.testing.contract.transfer import Keeping, Transfer
 from memory.testing.contract.updating import Updating
 from memory.testing.contract.versions import Versions
@@ -71,6 +73,8 @@ class StoreContract(
     OperationsContract,
     Embedding,
     Reembedding,
+    Spaces,
+    Switching,
     Views,
     Feed,
     Retrying,
@@ -84,7 +88,7 @@ class StoreContract(
     """Every sentence. Subclass it and define ``make_store``."""
 
 
-class TwinsContract(OperationsContract, Embedding, Views, Feed, Retrying, Limits, Sweeping, Keeping):
+class TwinsContract(OperationsContract, Embedding, Spaces, Views, Feed, Retrying, Limits, Sweeping, Keeping):
     """The sentences through the synchronous twins of a store that lives on its private loop."""
 
     def wrap(self, store: MemoryStore) -> MemoryStore:

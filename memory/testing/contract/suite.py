@@ -20,7 +20,7 @@ from memory.layers import Hook
 from memory.model import MemoryItem
 from memory.ops import Result, Status
 from memory.store import MemoryStore, View
-from memory.testing.heartbeat import Heartbeat, limit_now
+from memory.testing.heartbeat import Heartbeat, limit_now, slowness
 
 if TYPE_CHECKING:
     from memory.filters import Where
@@ -173,8 +173,8 @@ def beside_a_heartbeat(name: str, sentence: Sentence, tries: int = 5) -> Sentenc
     async def run(self: Suite, *args: Any, **named: Any) -> None:
         async with Heartbeat() as heart:
             await sentence(self, *args, **named)
-        worst = [heart.worst]
-        while worst[-1] >= limit_now() and len(worst) < tries:
+        worst, calm = [heart.worst], _calm(heart.worst)
+        while not calm and len(worst) < tries:
             plain = Bench.of(self)
             with tempfile.TemporaryDirectory() as folder:
                 plain.place = Path(folder)
@@ -187,10 +187,17 @@ def beside_a_heartbeat(name: str, sentence: Sentence, tries: int = 5) -> Sentenc
                 finally:
                     await plain.close()
             worst.append(heart.worst)
+            calm = _calm(heart.worst)
         shown = ", ".join(f"{silence * 1000:.1f}" for silence in worst)
-        assert worst[-1] < limit_now(), f"{name}: the event loop was held for {shown} ms"
+        assert calm, f"{name}: the event loop was held for {shown} ms"
 
     return run
+
+
+def _calm(silence: float) -> bool:
+    """Whether a silence is no longer than allowed, on a machine as slow as this one is just now."""
+    limit = limit_now()
+    return silence < limit or silence < limit * slowness()
 
 
 def sentences(suite: type[Suite]) -> list[str]:

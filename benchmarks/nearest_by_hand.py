@@ -1,0 +1,141 @@
+"""Vector search by hand: plain numpy, faiss where it is installed, and a program against apsw that also reads the rows.
+
+The floors of `scan`, `coded` and `faiss` are arithmetic alone, in one thread: vectors in memory, places as the answer.
+`Program` does what the sqlite store does, without checks, scopes, an event loop or other processes in mind: vectors in
+memory while they are few, else 1-bit codes in memory and the vectors of the nearest 400 from the file; then ten records,
+read and decoded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import workload
+from benchmarks.by_hand import connect
+from memory.backends.sqlite.records import encode_key
+
+Matrix = npt.NDArray[np.float32]
+TOP = 10
+RESCORED = 400
+"""Candidates by code whose vectors are compared."""
+FEW = 20_000
+"""Up to so many vectors the program keeps in memory."""
+_PIECE = 16
+"""Rows of one product: of more, BLAS would share the work out among threads."""
+HAS_FAISS = find_spec("faiss") is not None
+
+
+def rows_of(records: int) -> Matrix:
+    """The vectors of the workload, (records, 384)."""
+    found: Matrix = np.empty((records, workload.DIMENSION), dtype=np.float32)
+    for start in range(0, records, 5_000):
+        stop = min(records, start + 5_000)
+        found[start:stop] = np.stack(
+            [item.embedding for item in workload.records(start, stop) if item.embedding is not None]
+        )
+    return found
+
+
+def _products(rows: Matrix, wanted: Matrix) -> Matrix:
+    whole = len(rows) // _PIECE * _PIECE
+    pieces = np.matmul(rows[:whole].reshape(-1, _PIECE, rows.shape[1]), wanted)
+    return np.concatenate([pieces.reshape(-1), rows[whole:] @ wanted])
+
+
+def _best(scores: Matrix, count: int) -> npt.NDArray[np.int64]:
+    """Places of the highest, best first."""
+    count = min(count, len(scores))
+    places = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
+    return places[np.argsort(-scores[places])]
+
+
+class Floor:
+    """All vectors of a size in memory, ways to the nearest ten."""
+
+    def __init__(self, rows: Matrix) -> None:
+        self.rows = rows
+        self.centre = rows.mean(axis=0)
+        packed = self._pack(rows)
+        self.columns = np.ascontiguousarray(packed.view("<u8").T)
+        self._index: Any = None
+        if HAS_FAISS:
+            import faiss
+
+            faiss.omp_set_num_threads(1)
+            self._index = faiss.IndexBinaryFlat(8 * packed.shape[1])
+            self._index.add(packed)
+
+    def _pack(self, rows: Matrix) -> npt.NDArray[np.uint8]:
+        return np.packbits(rows > self.centre, axis=1, bitorder="little")
+
+    def scan(self, wanted: Matrix) -> list[int]:
+        """By the product with every vector."""
+        found: list[int] = _best(_products(self.rows, wanted), TOP).tolist()
+        return found
+
+    def among(self, places: npt.NDArray[np.int64], wanted: Matrix) -> list[int]:
+        """By the product with those that are known to pass a filter."""
+        found: list[int] = places[_best(_products(self.rows[places], wanted), TOP)].tolist()
+        return found
+
+    def nearest_codes(self, wanted: Matrix) -> npt.NDArray[np.int64]:
+        """Places of the codes that differ least."""
+        code = self._pack(wanted[None]).view("<u8")[0]
+        differing = np.zeros(self.columns.shape[1], dtype=np.uint16)
+        for word, column in zip(code, self.columns, strict=True):
+            differing += np.bitwise_count(column ^ word)
+        return np.argpartition(differing, min(RESCORED, len(differing) - 1))[:RESCORED]
+
+    def coded(self, wanted: Matrix) -> list[int]:
+        """By 1-bit codes, then by the vectors of the nearest 400."""
+        return self.among(self.nearest_codes(wanted), wanted)
+
+    def faiss(self, wanted: Matrix) -> list[int]:
+        """The same with faiss for the codes."""
+        _, places = self._index.search(self._pack(wanted[None]), min(RESCORED, len(self.rows)))
+        return self.among(places[0], wanted)
+
+
+class Program:
+    """Searches a file of the store, rows included."""
+
+    def __init__(self, path: Path, floor: Floor) -> None:
+        self.db = connect(path, "full")
+        self._floor = floor
+        docs = dict(self.db.execute("SELECT key, doc >> 10 FROM items"))
+        self._ords = [docs[encode_key(workload.key(i))] for i in range(len(floor.rows))]
+
+    def close(self) -> None:
+        self.db.close()
+
+    def search(self, wanted: Matrix) -> list[Any]:
+        """The ten nearest records, decoded."""
+        floor = self._floor
+        if len(floor.rows) <= FEW:
+            best = [self._ords[place] for place in floor.scan(wanted)]
+        else:
+            best = self._from_file([self._ords[place] for place in floor.nearest_codes(wanted)], wanted)
+        rows = self.db.execute(
+            "SELECT version, created, body FROM carray(?) c CROSS JOIN items "
+            "ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023",
+            (apsw.carray(array("q", best)),),
+        )
+        return [(version, created, msgspec.json.decode(body)) for version, created, body in rows]
+
+    def _from_file(self, ords: list[int], wanted: Matrix) -> list[int]:
+        numbers, vectors = self.db.execute(
+            "SELECT json_group_array(ord), CAST(group_concat(v, '') AS BLOB) FROM "
+            "(SELECT ord, v FROM carray(?) c CROSS JOIN vectors ON ord = c.value)",
+            (apsw.carray(array("q", sorted(ords))),),
+        ).fetchall()[0]
+        held = msgspec.json.decode(numbers)
+        rows = np.frombuffer(vectors, dtype="<f4").reshape(len(held), -1)
+        return [held[place] for place in _best(_products(rows, wanted), TOP)]
