@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memory import ManualClock, MemoryItem
-from memory.backends.sqlite import SqliteStore, spaces, vectorlog
+from memory.backends.sqlite import SqliteStore, spaces, vectorcache, vectorlog
 from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack, products
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
@@ -31,6 +31,7 @@ FILTERS: list[Any] = [
     {"metadata.plain": "x"},
     {"$or": [{"importance": {"$gt": 0.6}}, {"metadata.n": 1}]},
     {"content": {"$startswith": "w1"}},
+    {"metadata.n": {"$gte": 3, "$lt": 6}},
     {"metadata.none": 1},
     {"created_at": None},
 ]
@@ -109,7 +110,11 @@ async def same_as_fallback(store: SqliteStore, op: Nearest) -> None:
 
 
 @pytest.mark.parametrize("held", [20_000, -1], ids=["held in memory", "by code"])
-async def test_the_exact_nearest_are_those_of_a_scan(tmp_path: Path, held: int) -> None:
+async def test_the_exact_nearest_are_those_of_a_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(vectorcache, "WIDE", 16 if held > 0 else 0)
+    monkeypatch.setattr(vectorcache, "TAIL", 1_024 if held > 0 else 8)
     rng, clock = random.Random(5), ManualClock()
     async with SqliteStore(tmp_path / "m.db", clock=clock, index=["metadata.n"], sweep_interval=None) as store:
         store._vectors.exact = held

@@ -36,18 +36,23 @@ def indexed(op: Nearest, fields: Mapping[tuple[str, ...], int]) -> Asked:
     choices = drivers(op.scope, op.where, fields)
     if span is not None and not any(choice.sorted_by_key for choice in choices):
         choices.append(Driver("items_key", Sql("1"), True))
-    asked: list[tuple[str, tuple[object, ...]]] = []
+    by_index: dict[str, list[Driver]] = {}
     for choice in choices:
-        narrow = key_condition(span) if choice.sorted_by_key else None
-        condition = all_of([choice.condition] if narrow is None else [choice.condition, narrow])
-        text = f"SELECT items.rowid FROM items INDEXED BY {choice.index} WHERE {condition.text} LIMIT ?"  # noqa: S608 - templates
+        by_index.setdefault(choice.index, []).append(choice)
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    for index, together in by_index.items():
+        # Both ends of a range. SQLite takes the first bound it meets for each, and the plain ones are narrower.
+        parts = sorted((choice.condition for choice in together), key=lambda part: len(part.text))
+        narrow = key_condition(span) if any(choice.sorted_by_key for choice in together) else None
+        condition = all_of(parts if narrow is None else [*parts, narrow])
+        text = f"SELECT items.rowid FROM items INDEXED BY {index} WHERE {condition.text} LIMIT ?"  # noqa: S608 - templates
         asked.append((text, condition.params))
     tagged = [(_TAGGED, (len(tag.encode()) + 2, *tag_span(tag, span))) for tag in tag_drivers(op.where)]
     return (*asked, *tagged)
 
 
 def survivors(db: apsw.Connection, asked: Asked, most: int) -> Ints | None:
-    """Rows of ``items``, ascending, that satisfy all conditions of which each lets no more than ``most`` through; None
+    """Rows of ``items`` that satisfy all conditions of which each lets no more than ``most`` through; None
     where there is no such condition."""
     import numpy as np
 
@@ -58,7 +63,6 @@ def survivors(db: apsw.Connection, asked: Asked, most: int) -> Ints | None:
         rows = listed(found_rows, breather)
         if len(rows) > most:
             continue
-        rows.sort()
         found = rows if found is None else np.intersect1d(found, rows, assume_unique=True)
         if len(found) <= ENOUGH:
             break

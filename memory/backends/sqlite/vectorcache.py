@@ -33,6 +33,8 @@ POOLS = 32
 """So many filters are remembered with what they let through."""
 TAIL = 1_024
 """So many records located since, and the table of all is sorted anew."""
+WIDE = 16
+"""Rows that lie this close (one in so many is known) have a table of their places; else they are searched for."""
 _HERE = "SELECT c.value, items.rowid FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023"
 
 
@@ -56,6 +58,7 @@ class Entries:
         self._schema: Any = None
         self._new: list[int] = []
         self._base: tuple[Ints, Ints] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._table: Any = None
         self._tail: dict[int, int] = {}
 
     def _grow(self, more: int) -> int:
@@ -76,10 +79,14 @@ class Entries:
         np = self.np
         self._locate(db, patient)
         known, at = self._base
-        found = np.searchsorted(known, rows, side="right") - 1
         held = np.full(len(rows), -1, dtype=np.int64)
-        hit = (found >= 0) & (known[found] == rows) if len(known) else np.zeros(len(rows), dtype=bool)
-        held[hit] = at[found[hit]]
+        if self._table is not None:
+            hit = (rows >= known[0]) & (rows <= known[-1])
+            held[hit] = self._table[rows[hit] - known[0]]
+        elif len(known):
+            found = np.searchsorted(known, rows, side="right") - 1
+            hit = (found >= 0) & (known[found] == rows)
+            held[hit] = at[found[hit]]
         if self._tail:
             newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
             held[newer] = [self._tail[row] for row in rows[newer].tolist()]
@@ -121,7 +128,11 @@ class Entries:
         places = np.flatnonzero(here)
         of = located[at[places]]
         order = np.argsort(of, kind="stable")  # of two entries of one record the later comes last, and is found
-        self._base = (of[order], places[order])
+        known, at = self._base = (of[order], places[order])
+        self._table = None
+        if len(known) and known[-1] - known[0] < WIDE * len(known):
+            self._table = np.full(known[-1] - known[0] + 1, -1, dtype=np.int32)
+            self._table[known - known[0]] = at
         self._rows = of
         self._tail, self._new = {}, []
 
