@@ -32,6 +32,7 @@ def attach(db: apsw.Connection, state: VectorState, space: Space, ops: Sequence[
         record = records.get(encode_key(op.key))
         if record is not None and record.version == op.version and record.order is not None:
             due[record.order] = (record, op.embedding)
+    due = dict(sorted(due.items()))  # neighbours in the file are written together
     if own:
         state.space = space
         if due:

@@ -26,11 +26,19 @@ PAUSE = 60.0
 class Errands:
     """Knows what the last commit left to do, and does it when nobody waits for the thread."""
 
-    def __init__(self, path: str, worker: Worker, reserve: Reserve, noticed: Callable[[VectorState], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        worker: Worker,
+        reserve: Reserve,
+        noticed: Callable[[VectorState], None],
+        checkpoint: Callable[[], None],
+    ) -> None:
         self._path = path
         self._worker = worker
         self._reserve = reserve
         self._noticed = noticed
+        self._checkpoint = checkpoint
         self._state = VectorState()
         self._tend_from = 0.0
 
@@ -65,6 +73,7 @@ class Errands:
             self._worker.discard()  # a second fsync would report success for bytes the kernel has dropped
             raise
         self.committed(state)
+        self._worker.post(self._checkpoint)  # the turn is taken here
         return result
 
     def _tend(self) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DIRECT = 256
 """So many new vectors in one group become a chunk at once."""
-PIECE = 2_048
+PIECE = 1_024
 """Most vectors of a chunk."""
 READ = 512
 """Most vectors read in one step."""

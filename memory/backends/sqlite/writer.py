@@ -67,7 +67,7 @@ class Writer:
         self._reserve = Reserve(path)
         self._log_pages = 0
         self.worker = Worker("sqlite-writer", lambda: self.opened(connect()))
-        self.errands = Errands(path, self.worker, self._reserve, noticed)
+        self.errands = Errands(path, self.worker, self._reserve, noticed, self._checkpoint_if_long)
 
     async def write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         """Apply writes; returns when they are committed. A cancelled call is withdrawn if it has not begun."""
