@@ -16,6 +16,7 @@ from memory.backends.sqlite import SqliteStore, spaces, vectorcache, vectorlog
 from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack, products
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
+from memory.errors import CorruptData
 from memory.filters import parse
 from memory.model import key_order, vector_bytes
 from memory.ops import WHOLE, Nearest, Scope
@@ -245,6 +246,23 @@ async def test_damaged_codes_give_no_wrong_answer_and_are_found_and_mended(tmp_p
         await store.repair()
         assert (await store.verify()).ok
         assert [hit.item.id for hit in await store.search(vector=-vectors[0], limit=1)] == ["late"]
+
+
+async def test_a_lost_space_is_damage_and_not_an_empty_answer(tmp_path: Path) -> None:
+    store = await small_coded(tmp_path / "m.db", 300)
+    mark = clustered(300, seed=3)[7]
+    db = apsw.Connection(str(tmp_path / "m.db"))
+    db.execute("UPDATE counter SET dimension = NULL")
+    db.close()
+    with pytest.raises(CorruptData):
+        await store.search(vector=mark)
+    with pytest.raises(CorruptData):
+        await store.put(MemoryItem(content="x", embedding=mark))
+    assert not (await store.verify()).ok
+    await store.repair()
+    assert (await store.verify()).ok
+    assert [hit.item.id for hit in await store.search(vector=mark, limit=1)] == ["7"]
+    await store.close()
 
 
 async def test_single_writes_become_chunks_and_stale_ones_are_cleared(

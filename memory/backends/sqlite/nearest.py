@@ -15,7 +15,7 @@ import apsw
 from memory.backends.sqlite.compiling import NEVER
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
 from memory.backends.sqlite.records import FULL_SQL, key_range, to_row_within
-from memory.backends.sqlite.spaces import VectorState, read_state
+from memory.backends.sqlite.spaces import VectorState, read_state, space_of
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.survivors import indexed, survivors
 from memory.backends.sqlite.vectorcache import Coded, Held, TooLongError, VectorCache
@@ -61,10 +61,11 @@ def nearest(
         try:
             state = read_state(db)
             noticed(state)
-            if state.space is None:
+            space = space_of(state)
+            if space is None:
                 return []
-            if not state.space.admits(op.embedder, len(op.vector) // 4):
-                raise mismatch(state.space, op.embedder, len(op.vector) // 4)
+            if not space.admits(op.embedder, len(op.vector) // 4):
+                raise mismatch(space, op.embedder, len(op.vector) // 4)
             return _Search(db, op, fields, cache, state, patient).run()
         finally:
             if db.in_transaction:

@@ -18,7 +18,7 @@ from memory.backends.sqlite.counter import Counter
 from memory.backends.sqlite.docs import term_text
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
-from memory.backends.sqlite.spaces import VectorState
+from memory.backends.sqlite.spaces import VectorState, space_of
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
@@ -305,7 +305,7 @@ def _put(plan: Plan, one: Prepared, op: Put, old: Record | None) -> Result:
     key = one.key
     embedder = op.embedder
     if op.embedding is not None:
-        space = plan.vectors.space or Space(embedder, len(op.embedding) // 4)
+        space = space_of(plan.vectors) or Space(embedder, len(op.embedding) // 4)
         if not space.admits(embedder, len(op.embedding) // 4):
             return Result(Status.FAILED, error=mismatch(space, embedder, len(op.embedding) // 4))
         plan.vectors.space, embedder = space, space.embedder

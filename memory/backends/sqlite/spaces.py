@@ -8,6 +8,7 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.statements import first
+from memory.errors import CorruptData
 from memory.ops import Space
 
 WORTH = 512
@@ -36,6 +37,13 @@ class VectorState(msgspec.Struct):
     space: Space | None = None
     aside: Space | None = None
     """The space of the vectors kept aside."""
+
+
+def space_of(state: VectorState) -> Space | None:
+    """The space of the vectors, None before the first. Raises CorruptData where there are vectors and no space."""
+    if state.space is None and state.vectors:
+        raise CorruptData("the space of the vectors is lost. Run 'memory verify', then 'memory repair'")
+    return state.space
 
 
 def is_stale(state: VectorState) -> bool:
