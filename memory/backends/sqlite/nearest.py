@@ -164,7 +164,7 @@ class _Search:
         found: Any = None
         compared = wanted
         while compared <= MOST:
-            picked = max(picked, 8 * compared)
+            picked = max(picked, 4 * compared)
             places = np.arange(count)
             if picked < count:
                 if found is None:
@@ -192,9 +192,11 @@ class _Search:
             if compared >= count:
                 return result
             share = self.passed / self.tested if self.tested else 0.0
-            if len(result) >= self.op.limit and share * compared >= wanted / 2:
+            # Of the nearest, so many have to be compared for enough to pass.
+            needed = round(FINE[0] + FINE[1] * self.op.limit / share) if share else MOST
+            if len(result) >= self.op.limit and 5 * compared >= 4 * needed:
                 return result
-            compared = min(count, max(4 * compared, min(MOST, round(wanted / share)) if share else 0))
+            compared = min(count, max(2 * compared, min(MOST, needed)))
         return self._in_file(index, pool)
 
     def _in_file(self, index: Coded, pool: Any) -> list[Row]:
