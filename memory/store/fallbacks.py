@@ -11,6 +11,7 @@ import msgspec
 
 from memory.codec import decode
 from memory.errors import CorruptData, MemoryStoreError
+from memory.filters import predicate
 from memory.model import Key, key_order
 from memory.ops import (
     Around,
@@ -128,10 +129,19 @@ async def best_candidates(
     async for batch in store._slices(found):
         scored += [(-scorer.score(f.counts, f.length), f.key, f) for f in batch]
     scored.sort()
-    best = [f for _, _, f in scored[: op.limit]]
-    rows = await store._do_read(Read(keys=tuple(key_of(f.key) for f in best), now=op.now, scope=op.scope))
-    pairs = zip(best, rows, strict=True)
-    return Matched(df, [Candidate(row, f.counts, f.length) for f, row in pairs if row is not None])
+    accept = None if op.where is None else predicate(op.where)
+    candidates: list[Candidate] = []
+    while scored and len(candidates) < op.limit:
+        # What was deleted or changed since it was counted makes room for those that follow.
+        wanted = op.limit - len(candidates)
+        best, scored = [f for _, _, f in scored[:wanted]], scored[wanted:]
+        rows = await store._do_read(Read(keys=tuple(key_of(f.key) for f in best), now=op.now, scope=op.scope))
+        candidates += [
+            Candidate(row, f.counts, f.length)
+            for f, row in zip(best, rows, strict=True)
+            if row is not None and (accept is None or accept(decode(row, vector=False)))
+        ]
+    return Matched(df, candidates)
 
 
 def key_of(sort_key: tuple[bytes, bytes]) -> Key:

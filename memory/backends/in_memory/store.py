@@ -283,15 +283,9 @@ class InMemoryStore(Vectors):
         self, scope: Scope, where: Filter | None, now: int, after: SortKey | None = None
     ) -> AsyncIterator[list[tuple[SortKey, Record]]]:
         """Live records in scope that satisfy the filter, a step at a time."""
-        accept = predicate(where)
+        accept = None if where is None else predicate(where)
         async for records in self._walk(scope, after):
-            yield [
-                (key, record)
-                for key, record in records
-                if (record.row.expires is None or record.row.expires > now)
-                and scope.covers_owner(*record.owner)
-                and (where is None or accept(record.decoded()))
-            ]
+            yield [(key, record) for key, record in records if record.answers(scope, accept, now)]
 
     async def _scan(self, op: Scan) -> Page:
         if op.order == Order():
@@ -331,17 +325,15 @@ class InMemoryStore(Vectors):
     async def _match(self, op: Match) -> Matched:
         await self._terms.refresh(self._records, self._counts)
         matcher: Matcher[SortKey] = Matcher(op.terms)
-        accept, path = predicate(op.where), path_bytes(op.scope.path)
+        accept, path = None if op.where is None else predicate(op.where), path_bytes(op.scope.path)
         below = path + b"\0" if path else b""
         async for keys in self._slices(self._terms.holding(op.terms)):
             for key in keys:
                 record = self._records.get(key)
                 if (
                     record is not None
-                    and (record.row.expires is None or record.row.expires > op.now)
                     and (key[0] == path or (op.scope.below and key[0].startswith(below)))
-                    and op.scope.covers_owner(*record.owner)
-                    and (op.where is None or accept(record.decoded()))
+                    and record.answers(op.scope, accept, op.now)
                     and (counts := self._terms.counts.get(key)) is not None
                 ):
                     matcher.feed([(key, record.row.created, *counts)])

@@ -10,10 +10,11 @@ import msgspec
 
 from memory.codec import decode
 from memory.model import MemoryItem
-from memory.ops import Owner, Row
+from memory.ops import Owner, Row, Scope
 from memory.store.slicing import SLICE_SECONDS
 
 SortKey = tuple[bytes, bytes]
+Accept = Callable[[MemoryItem], bool]
 Analyse = Callable[[str], Awaitable[tuple[dict[str, int], int]]]
 
 
@@ -33,6 +34,14 @@ class Record(msgspec.Struct, gc=False):
         if item is None:
             item = self.item = decode(self.row)
         return item
+
+    def answers(self, scope: Scope, accept: Accept | None, now: int) -> bool:
+        """Whether it is live, belongs to an owner in scope and satisfies the filter. Its namespace is another matter."""
+        return (
+            (self.row.expires is None or self.row.expires > now)
+            and scope.covers_owner(*self.owner)
+            and (accept is None or accept(self.decoded()))
+        )
 
 
 class TermIndex:

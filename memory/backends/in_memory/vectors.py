@@ -12,7 +12,7 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from memory.backends.in_memory.terms import Record, SortKey
-from memory.filters import Filter
+from memory.filters import Filter, predicate
 from memory.model import Key, key_order
 from memory.ops import WHOLE, Attach, Nearest, Row, Scope, Space
 from memory.store import MemoryStore
@@ -147,22 +147,25 @@ class Vectors(MemoryStore):
             return []
         if not self._space.admits(op.embedder, len(op.vector) // 4):
             raise mismatch(self._space, op.embedder, len(op.vector) // 4)
+        accept = None if op.where is None else predicate(op.where)
         while True:
-            keys: list[SortKey] = []
+            held: dict[SortKey, bytes] = {}
             async for records in self._matching(op.scope, op.where, op.now):
-                keys += [key for key, record in records if record.row.embedding is not None]
+                held.update({key: record.row.embedding for key, record in records if record.row.embedding is not None})
             vectors = self._vectors
             await vectors.refresh(self._records)
-            keys = [key for key in keys if key in vectors.places]
-            rows = []
-            for key in await vectors.best(op.vector, keys, op.limit):
-                record = self._records.get(key)
-                if record is not None and record.row.embedding is not None:
-                    rows.append(record.row)
+            keys = [key for key in held if key in vectors.places]
+            best = await vectors.best(op.vector, keys, op.limit)
             self._check_open()
-            if vectors is self._vectors and len(rows) >= min(op.limit, len(keys)):
+            fresh = [self._records.get(key) for key in best]
+            rows = [
+                record.row
+                for key, record in zip(best, fresh, strict=True)
+                if record is not None and record.row.embedding == held[key] and record.answers(op.scope, accept, op.now)
+            ]
+            if vectors is self._vectors and len(rows) == len(best):
                 return rows
-            # Something was deleted, or the space changed, while others ran: once more.
+            # One of these was changed or deleted, or the space was, while others ran: once more.
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         self._check_open()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -179,6 +180,29 @@ class Nearness(Suite):
         page = await store.search(vector=[1.0, 0.0])
         assert found(page) == [("zero", 0.0), ("against", -1.0)]
         assert found(await store.search(vector=[0.0, 0.0])) == [("against", 0.0), ("zero", 0.0)]
+
+    async def test_what_changes_hands_during_a_search_is_not_shown(self, store: Any) -> None:
+        """A search may pause; what it returns is still inside its view and its filter."""
+        await store.put_many([item(f"{i:03}", "marmot", user_id="ann", embedding=[1.0, i / 9]) for i in range(200)])
+        view, where = store.scoped(user_id="ann"), {"metadata.gone": None}
+
+        async def change(pauses: int) -> None:
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            await store.delete("000")
+            await store.put(item("000", "marmot of bob", user_id="bob", embedding=[1.0, 0.0]))
+            await store.update("001", metadata={"gone": True})
+
+        for asked in ({"query": "marmot"}, {"vector": [1.0, 0.0]}, {"query": "marmot", "vector": [1.0, 0.0]}):
+            for pauses in range(0, 20, 2):
+                await store.put(item("001", "marmot", user_id="ann", embedding=[1.0, 0.1]))
+                await store.delete("000")
+                await store.put(item("000", "marmot", user_id="ann", embedding=[1.0, 0.0]))
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(change(pauses))
+                    search = group.create_task(view.search(**asked, where=where, limit=5))
+                shown = [hit.item for hit in search.result()]
+                assert [one.id for one in shown if one.user_id != "ann" or "gone" in one.metadata] == [], pauses
 
     async def test_pages_by_vector_are_those_of_one_long_page(self, store: MemoryStore, clock: ManualClock) -> None:
         items = await plant(store, clock, 90)
