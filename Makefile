@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # More for pytest or for the benchmarks: make test ARGS="-k filters -x"
 ARGS ?=
+EMBEDDER ?=
 
 CORE := $(VENV)/.ready-core
 TEST := $(VENV)/.ready-test
@@ -18,8 +19,9 @@ SEMANTIC := $(VENV)/.ready-semantic
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-demo: $(CORE)  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up)
-	@$(BIN)/python examples/demo.py
+# EMBEDDER=minilm: with the small model that the semantic tests use. Another value is any embedder that MEMORY_EMBEDDER takes.
+demo: $(if $(filter minilm,$(EMBEDDER)),$(SEMANTIC),$(CORE))  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up); EMBEDDER=minilm finds by meaning too
+	@EMBEDDER=$(EMBEDDER) $(BIN)/python examples/demo.py
 
 test: $(TEST)  ## set up and run the tests
 	@$(BIN)/python -m pytest $(ARGS)

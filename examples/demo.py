@@ -207,7 +207,7 @@ def tour() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     print("A memory for an AI agent: what is said today is found weeks later, in another process, by its words.")
-    if "EMBEDDER" in os.environ:
+    if os.environ.get("EMBEDDER"):
         print(f"What words do not find is asked again by meaning: {os.environ['EMBEDDER']}.")
     print("\n1. One process remembers a conversation in a SQLite file, and ends.")
     again("sqlite", "remember")

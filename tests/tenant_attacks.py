@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from memory.errors import MemoryStoreError, UnsupportedOperation
@@ -29,7 +30,10 @@ class Loot:
     ids: list[str]
     version: int
     cursor: str
-    search_cursor: str
+    search_cursors: list[str]
+    """Of searches by text, by vector and by both."""
+    vector: Any
+    """Of an item of B's."""
     token: str
     export: Path
     where: list[Any] = field(default_factory=list)
@@ -81,7 +85,7 @@ async def list_(a: Any, loot: Loot) -> AsyncIterator[Any]:
             yield await tried(lambda: a.list(where, **options))
         for order in ("created_at", "-updated_at", "importance"):
             yield await tried(lambda: a.list(order=order, limit=1000, **options))
-        for cursor in (loot.cursor, loot.search_cursor, loot.token):
+        for cursor in (loot.cursor, *loot.search_cursors, loot.token):
             yield await tried(lambda: a.list(cursor=cursor, limit=1, **options))
 
 
@@ -104,13 +108,30 @@ async def namespaces(a: Any, loot: Loot) -> AsyncIterator[Any]:
 
 async def search(a: Any, loot: Loot) -> AsyncIterator[Any]:
     for options in places(loot):
-        for query in (SECRET, "shared word", f"shared {SECRET}"):
+        async for outcome in searches(a, loot, options):
+            yield outcome
+
+
+async def searches(a: Any, loot: Loot, options: dict[str, Any] | None = None) -> AsyncIterator[Any]:
+    options = options or {}
+    near = {"vector": loot.vector}
+    for query in (SECRET, "shared word", f"shared {SECRET}"):
+        for mode in ("text", "auto"):
             for neighbours in (0, 2):
-                yield await tried(lambda: a.search(query, explain=True, neighbours=neighbours, **options))
-        for where in loot.where:
-            yield await tried(lambda: a.search("shared", where=where, **options))
-        for cursor in (loot.cursor, loot.search_cursor):
-            yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **options))
+                yield await tried(lambda: a.search(query, mode=mode, explain=True, neighbours=neighbours, **options))
+    for where in loot.where:
+        yield await tried(lambda: a.search("shared", where=where, **options))
+        yield await tried(lambda: a.search(where=where, **near, **options))
+    for how in (
+        {}, {"exact": True}, {"min_vector": 0.9}, {"neighbours": 2}, {"order": "composite"}, {"mmr": 0.5}, {"mmr": 0.0, "limit": 1},
+        {"query": SECRET, "explain": True}, {"query": "shared", "min_text": 0.1}, {"query": SECRET, "neighbours": 2, "order": "composite"},
+        {"limit": 200}, {"vector": -loot.vector}, {"vector": loot.vector[:2]},
+    ):  # fmt: skip
+        yield await tried(lambda: a.search(**{**near, **how}, **options))
+    for cursor in (loot.cursor, *loot.search_cursors):
+        yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **options))
+        yield await tried(lambda: a.search(cursor=cursor, limit=1, **near, **options))
+        yield await tried(lambda: a.search("shared word", cursor=cursor, limit=1, **near, **options))
 
 
 def forged(loot: Loot) -> list[MemoryItem]:
@@ -133,8 +154,9 @@ async def writes(a: Any, loot: Loot, how: str) -> AsyncIterator[Any]:
     for item in forged(loot):
         yield await tried(lambda: call(item))
     for item in colliding(loot):
-        for options in ({}, {"dedup": "content"}, {"ttl": 5}):
+        for options in ({}, {"dedup": "content"}, {"ttl": 5}, {"embed": "later"}):
             yield await tried(lambda: call(item, **options))
+        yield await tried(lambda: call(msgspec.structs.replace(item, embedding=loot.vector)))
         yield await tried(lambda: call(MemoryItem(id=item.id, content="mine")))
     yield await tried(lambda: call(MemoryItem(id="twin", content=f"{SECRET} shared word 0"), dedup="content"))
 
@@ -155,7 +177,8 @@ async def put_many(a: Any, loot: Loot) -> AsyncIterator[Any]:
     yield await tried(lambda: a.put_many(forged(loot)))
     for atomic in (False, True):
         for dedup in (None, "content"):
-            yield await tried(lambda: a.put_many(colliding(loot), atomic=atomic, dedup=dedup))
+            for embed in ("now", "later"):
+                yield await tried(lambda: a.put_many(colliding(loot), atomic=atomic, dedup=dedup, embed=embed))
 
 
 async def update(a: Any, loot: Loot) -> AsyncIterator[Any]:
@@ -164,6 +187,8 @@ async def update(a: Any, loot: Loot) -> AsyncIterator[Any]:
             yield await tried(lambda: a.update(id, namespace=space, content="stolen"))
             yield await tried(lambda: a.update(id, namespace=space, metadata={"x": 1}, if_version=loot.version))
             yield await tried(lambda: a.update(id, namespace=space, user_id="a"))
+            yield await tried(lambda: a.update(id, namespace=space, embedding=loot.vector))
+            yield await tried(lambda: a.update(id, namespace=space, embedding=None, content="x", embed="later"))
     yield await tried(lambda: a.update("mine", user_id="b"))
     yield await tried(lambda: a.update("mine", session_id="b"))
 
@@ -214,9 +239,10 @@ async def export_jsonl(a: Any, loot: Loot) -> AsyncIterator[Any]:
 
 async def import_jsonl(a: Any, loot: Loot) -> AsyncIterator[Any]:
     for how in ("abort", "skip"):
-        outcome = await tried(lambda: a.import_jsonl(loot.export, on_error=how))
-        yield outcome
-        assert getattr(outcome, "imported", 0) == 0
+        for vectors in ("keep", "drop"):
+            outcome = await tried(lambda: a.import_jsonl(loot.export, on_error=how, vectors=vectors))
+            yield outcome
+            assert getattr(outcome, "imported", 0) == 0
 
 
 async def scoped(a: Any, loot: Loot) -> AsyncIterator[Any]:
@@ -226,7 +252,7 @@ async def scoped(a: Any, loot: Loot) -> AsyncIterator[Any]:
     ):  # fmt: skip
         view = await tried(lambda: a.scoped(**pins))
         if isinstance(view, View):
-            for attack in (get, list_, count, search, stream, delete, namespaces):
+            for attack in (get, list_, count, searches, stream, delete, namespaces):
                 async for outcome in attack(view, loot):
                     yield outcome
         else:
@@ -247,7 +273,7 @@ def whole_store(name: str) -> Attack:
     return refused
 
 
-WHOLE_STORE = ("stats", "verify", "repair", "sweep", "backup", "restore")
+WHOLE_STORE = ("stats", "verify", "repair", "sweep", "backup", "restore", "reembed")
 ATTACKS: dict[str, Attack] = {
     "get": get, "get_many": get_many, "exists": exists, "list": list_, "stream": stream, "count": count, "namespaces": namespaces,
     "search": search, "put": put, "add": add, "put_many": put_many, "update": update, "touch": touch, "delete": delete,

@@ -259,6 +259,7 @@ from memory.search.embedders import EmbeddingService, embedder_of
 
 async def main():
     service = EmbeddingService(embedder_of(lambda texts: time.sleep(300), name="asleep"))
+    await service.prepare()
     try:
         async with asyncio.timeout(0.2):
             await service.embed(["a"])

@@ -24,12 +24,12 @@ def prove(*arguments: str) -> tuple[int, dict[str, int], str]:
 
 @pytest.mark.crash
 def test_what_was_acknowledged_survives_sigkill_and_nothing_else_appears():
-    status, counts, text = prove("kill", "--rounds", "12", "--seed", "7", "--longest", "0.15")
+    status, counts, text = prove("kill", "--rounds", "12", "--seed", "7", "--longest", "0.4")
     assert status == 0, text
     assert counts["rounds"] == 12
     assert counts["kills mid-write"] >= 0.3 * counts["kills"] > 0
-    assert counts["acknowledged writes"] > 100
-    assert counts["records compared"] > 100
+    assert counts["acknowledged writes"] > 40
+    assert counts["records compared"] > 40
 
 
 @pytest.mark.crash

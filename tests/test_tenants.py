@@ -21,6 +21,7 @@ from memory.store import MemoryStore, View
 from memory.sync import blocking, blocking_iterator
 from memory.testing.__main__ import maker
 from memory.testing.contract.feed import start
+from memory.testing.embedder import WordEmbedder
 
 
 @dataclass
@@ -93,7 +94,8 @@ async def world(
     folder = place / ("with" if with_b else "without")
     folder.mkdir()
     clock = ManualClock()
-    store = maker(backend)(folder, clock=clock, feed=True, sweep_interval=None)
+    words = WordEmbedder(dimension=4)
+    store = maker(backend)(folder, clock=clock, feed=True, sweep_interval=None, embedder=words)
     async with store:
         a, b = store.scoped(**tenants.a), store.scoped(**tenants.b)
         await a.put(MemoryItem(id="mine", content="shared word of a"))
@@ -114,7 +116,14 @@ async def world(
         stored = await b.put_many(items)
         token = await start(b, MemoryItem(id=f"{SECRET}-marker", content=SECRET, namespace=tenants.spaces[0]))
         cursor = (await b.list(limit=1)).cursor
-        found = (await b.search("shared word", limit=1)).cursor
+        vector = words.vector(f"{SECRET} shared word 0")
+        searches = (
+            {"query": "shared word", "mode": "text"},
+            {"vector": vector},
+            {"query": "shared word", "vector": vector},
+        )
+        found = [(await b.search(**asked, limit=1)).cursor for asked in searches]
+        assert None not in found
         export = folder / "b.jsonl"
         await b.export_jsonl(export)
         space = tenants.spaces[0]
@@ -125,6 +134,7 @@ async def world(
             stored[0].version,
             cursor,
             found,
+            vector,
             token,
             export,
         )

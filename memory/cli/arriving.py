@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from memory.cli.foreign import Chat, Mapped, records
+from memory.cli.foreign import Chat, Mapped, is_array, records
 from memory.errors import BatchError, InvalidItem, MemoryStoreError
 from memory.model import MAX_DISTINCT_TERMS, MemoryItem
 from memory.store import MemoryStore, View
@@ -19,11 +19,15 @@ _COMPARED = (
 
 
 class Arrived(NamedTuple):
-    """Result of an import: how many were written, how many were there already, and number -> reason for those refused."""
+    """Result of an import: how many were written, how many were there already, and number -> reason for those refused.
+
+    ``unit`` says what the numbers count: lines, or elements of an array.
+    """
 
     imported: int
     unchanged: int
     refused: dict[int, str]
+    unit: str = "line"
 
 
 async def import_foreign(
@@ -41,6 +45,7 @@ async def import_foreign(
     names it (``lines``: number -> reason). An item under an id made of its content is left as it is when it is
     there; under an id of its own it is replaced when it differs.
     """
+    unit = "element" if is_array(file) else "line"
     found: list[tuple[int, MemoryItem]] = []
     refused: dict[int, str] = {}
     for place, (number, record) in enumerate(records(file), 1):
@@ -51,7 +56,7 @@ async def import_foreign(
         except MemoryStoreError as error:
             if on_error == "abort":
                 raise InvalidItem(
-                    f"line {number}: {error.message}. Nothing was imported", lines={number: error.message}
+                    f"{unit} {number}: {error.message}. Nothing was imported", lines={number: error.message}
                 ) from None
             refused[number] = error.message
     imported = unchanged = 0
@@ -75,7 +80,7 @@ async def import_foreign(
                 imported += 1
         if progress is not None:
             progress(imported + unchanged)
-    return Arrived(imported, unchanged, dict(sorted(refused.items())))
+    return Arrived(imported, unchanged, dict(sorted(refused.items())), unit)
 
 
 async def _checked(view: MemoryStore | View, item: MemoryItem) -> MemoryItem:

@@ -112,14 +112,15 @@ def _size(details: dict[str, Any]) -> str | None:
     if "bytes" not in details:
         return None
     more = [
-        f"{told} {_human(details[name])}"
+        f"{told} {human_size(details[name])}"
         for name, told in (("free_bytes", "free"), ("log_bytes", "log"))
         if details.get(name)
     ]
-    return _human(details["bytes"]) + (f" ({', '.join(more)})" if more else "")
+    return human_size(details["bytes"]) + (f" ({', '.join(more)})" if more else "")
 
 
-def _human(size: float) -> str:
+def human_size(size: float) -> str:
+    """A number of bytes as people say it, in decimal units."""
     if size < 1_000:
         return f"{size:.0f} bytes"
     for unit in ("kB", "MB", "GB"):

@@ -157,7 +157,7 @@ def _print_report(at: At, report: Arrived, form: str, session: str | None) -> No
     taken = {"memories": "an export of memories", "chat": f"a chat, session {session}", "records": "records, by --map"}
     print(safe(f"{', '.join(parts)} ({taken[form]})"))
     for line, why in list(report.refused.items())[:_SHOWN]:
-        note(f"line {line}: {why}")
+        note(f"{report.unit} {line}: {why}")
     if len(report.refused) > _SHOWN:
         note(f"and {len(report.refused) - _SHOWN} more; --json lists them all")
 

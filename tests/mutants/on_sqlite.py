@@ -93,3 +93,43 @@ class HearsItself(SqliteStore):
         found = await super()._feed(op)
         found.events = []
         return found
+
+
+@caught(
+    "test_the_space_of_vectors_survives_close_and_open", "the space of vectors is forgotten when the store is closed"
+)
+class ForgetsTheSpace(SqliteStore):
+    async def _open(self) -> None:
+        await super()._open()
+        self._space = None
+
+
+@caught(
+    "test_another_embedder_is_refused_after_reopening", "who made the vectors is forgotten when the store is closed"
+)
+class ForgetsTheEmbedder(SqliteStore):
+    async def _close(self) -> None:
+        await super()._close()
+        alter(self, "UPDATE counter SET embedder = NULL")
+
+
+@caught("test_a_reembed_goes_on_in_another_process_life", "a reembed begins again when the store is opened")
+class ForgetsWhatLiesAside(SqliteStore):
+    async def _close(self) -> None:
+        await super()._close()
+        alter(self, "DELETE FROM aside", "DELETE FROM asides")
+
+
+@caught(
+    "test_another_store_on_the_same_data_shares_its_vectors_and_their_space", "a cache hides other processes' vectors"
+)
+class StaleVectorCache(SqliteStore):
+    async def _write(self, ops: Ops, atomic: bool) -> Any:
+        self.__dict__.pop("_near", None)
+        return await super()._write(ops, atomic)
+
+    async def _nearest(self, op: Any) -> Any:
+        near = self.__dict__.setdefault("_near", {})
+        if op.vector not in near:
+            near[op.vector] = await super()._nearest(op)
+        return near[op.vector]

@@ -10,8 +10,8 @@ import pytest
 
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
-from memory.testing.contract import StoreContract, sentences
-from mutants import base, expiring, finding, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
+from memory.testing.contract import Nearness, StoreContract, sentences
+from mutants import base, embedding, expiring, finding, nearness, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
 from mutants.catalogue import MUTANTS, Mutant, verdict
 
 pytestmark = pytest.mark.mutants
@@ -19,6 +19,10 @@ pytestmark = pytest.mark.mutants
 
 def healthy(place: Path, **options: Any) -> SqliteStore | InMemoryStore:
     return SqliteStore(place / "memory.db", synchronous="off", **options)
+
+
+def by_hand(place: Path, **options: Any) -> InMemoryStore:
+    return nearness.ByHand(**options)
 
 
 def test_there_are_at_least_thirty_mutants_each_with_its_own_trap() -> None:
@@ -41,6 +45,11 @@ def test_every_mutant_is_caught(mutant: Mutant, capsys: pytest.CaptureFixture[st
 )
 def test_a_healthy_backend_passes_the_sentences_that_catch_mutants(sentence: str, make: Any) -> None:
     assert verdict(make, sentence, nullcontext()) is None
+
+
+def test_the_search_by_hand_that_mutants_change_is_healthy() -> None:
+    for sentence in sorted({mutant.caught_by for mutant in MUTANTS if mutant.caught_by in dir(Nearness)}):
+        assert verdict(by_hand, sentence, nullcontext()) is None, sentence
 
 
 @pytest.mark.full

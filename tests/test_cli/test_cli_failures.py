@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from memory import errors
 from memory.cli import main
 from memory.cli.app import app
+from memory.cli.command import EXAMPLES
 from memory.cli.failures import code_of
 
 Memory = Callable[..., Any]
@@ -91,6 +92,10 @@ def test_reading_makes_no_file(memory: Memory, empty: Path) -> None:
         "export e",
         "delete x",
         "update x -c y",
+        "stats",
+        "namespaces",
+        "health",
+        "reembed",
     ):
         assert memory(*line.split()).code == 3, line
     assert list(empty.iterdir()) == []
@@ -153,7 +158,7 @@ def test_ctrl_c_while_working_ends_with_130(memory: Memory, monkeypatch: pytest.
 def test_without_arguments_it_shows_its_help_and_with_version_its_version(memory: Memory) -> None:
     assert "Start here" in memory().out
     assert memory("--version").out.startswith("memory 0.")
-    for name in ("add", "search", "delete", "import", "restore", "config", "backends"):
+    for name in EXAMPLES:
         done = memory(name, "--help")
         assert (done.code, f"$ memory {name}" in done.out or "| memory" in done.out) == (0, True)
 

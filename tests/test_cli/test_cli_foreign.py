@@ -119,6 +119,12 @@ def test_a_bad_message_is_named_and_nothing_or_the_rest_is_imported(memory: Memo
     assert "line 2: this has no content" in shown.err
 
 
+def test_in_an_array_a_bad_message_is_named_by_its_place(memory: Memory, empty: Path) -> None:
+    (empty / "c.json").write_text(json.dumps([CHAT[0], {"role": "user"}]))
+    assert "element 2: this has no content" in memory("import", "c.json").err
+    assert "element 2: this has no content" in memory("import", "c.json", "--skip-bad").err
+
+
 def test_a_message_with_too_many_words_is_found_before_anything_is_written(memory: Memory, empty: Path) -> None:
     long = " ".join(f"word{number}" for number in range(5_001))
     write(empty / "c.jsonl", [{"role": "user", "content": "short"}, {"role": "user", "content": long}])

@@ -200,6 +200,8 @@ def test_what_was_added_for_later_gets_its_vector(fruit: Memory, empty: Path) ->
     assert (done.code, done.out, done.err) == (0, "2 embedded, 4 had their vector (embedder meaning)\n", "")
     assert set(ids(fruit("search", "fruit", "--mode", "vector", "--min-vector", "0.9", "--json"))) == {"apple", "pear"}
     assert fruit("reembed", "--json").json["embedded"] == 0
+    fruit("add", "--content-json", "7")
+    assert "1 have no text" in fruit("reembed").out
 
 
 def test_another_embedder_takes_over_after_a_question_and_is_to_be_set(

@@ -15,6 +15,7 @@ import pytest
 from memory import MemoryManager, errors
 from memory.cli.app import app
 from memory.cli.reference import page
+from memory.cli.state import human_size
 from memory.store import Health
 
 Memory = Callable[..., Any]
@@ -67,6 +68,19 @@ def test_many_kinds_and_namespaces_are_summed_up(memory: Memory) -> None:
     told = memory("stats", "--json").json
     assert (len(told["kinds"]), told["kinds"]["(others)"], len(told["namespaces"])) == (21, 2, 22)
     assert "12 smaller ones" in memory("stats").err
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1_500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB"), (4e12, "4.0 TB")],
+)
+def test_sizes_are_told_in_the_unit_that_fits(size: float, shown: str) -> None:
+    assert human_size(size) == shown
+
+
+def test_stats_of_a_memory_without_a_file_tell_no_size(memory: Memory) -> None:
+    done = memory("stats", "--backend", "in_memory")
+    assert (done.code, "size" in done.out, "file" in done.out) == (0, False, False)
 
 
 def test_an_empty_memory_says_what_to_do_next(memory: Memory) -> None:

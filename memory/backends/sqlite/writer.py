@@ -206,7 +206,7 @@ class Writer:
                     flush_pending(db)
                 self._reserve.ensure(db, ahead=True)
                 db.execute("COMMIT")
-            except ENGINE_ERRORS as error:
+            except (*ENGINE_ERRORS, MemoryStoreError) as error:
                 _log.warning("upkeep failed", path=self._path, error=error)
                 self.worker.discard()  # what is wrong the next group finds out
             self._untended = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import sys
 import threading
 import time
 import weakref
@@ -85,7 +86,9 @@ def _at_exit() -> None:
         deadline = time.monotonic() + seconds
         for thread, _ in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
+            # Not while traced (coverage, a debugger): Python 3.11 then never gets past an exception that is pending for
+            # a thread which does not return to Python.
+            if thread.is_alive() and sys.gettrace() is None:
                 import ctypes
 
                 raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc

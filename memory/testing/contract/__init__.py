@@ -36,6 +36,7 @@ from memory.testing.contract.reading import Reading
 from memory.testing.contract.retrying import Retrying
 from memory.testing.contract.searching import Searching
 from memory.testing.contract.suite import Bench, Make, Suite, Tap, needs, sentences
+from memory.testing.contract.switching import Spaces, Switching
 from memory.testing.contract.transfer import Keeping, Transfer
 from memory.testing.contract.updating import Updating
 from memory.testing.contract.versions import Versions
@@ -71,6 +72,8 @@ class StoreContract(
     OperationsContract,
     Embedding,
     Reembedding,
+    Spaces,
+    Switching,
     Views,
     Feed,
     Retrying,
@@ -84,7 +87,7 @@ class StoreContract(
     """Every sentence. Subclass it and define ``make_store``."""
 
 
-class TwinsContract(OperationsContract, Embedding, Views, Feed, Retrying, Limits, Sweeping, Keeping):
+class TwinsContract(OperationsContract, Embedding, Spaces, Views, Feed, Retrying, Limits, Sweeping, Keeping):
     """The sentences through the synchronous twins of a store that lives on its private loop."""
 
     def wrap(self, store: MemoryStore) -> MemoryStore:

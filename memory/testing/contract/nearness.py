@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memory.clock import ManualClock, to_micros
-from memory.errors import EmbeddingMismatch, InvalidItem, InvalidSetting
+from memory.errors import EmbeddingMismatch, InvalidCursor, InvalidItem, InvalidSetting
 from memory.model import MemoryItem, key_order, vector_bytes
 from memory.search.fusion import Weights, composite, hybrid, recency
 from memory.search.vectors import cosines, matrix
@@ -95,7 +95,8 @@ class Nearness(Suite):
                 assert found(hits) == ranked(kept, query)[:5], options
             view = store.scoped(user_id="ann", session_id="s1")
             kept = [one for one in items if (one.user_id, one.session_id) == ("ann", "s1")]
-            assert found(await view.search(vector=query, limit=200)) == ranked(kept, query)
+            for limit in (3, 200):
+                assert found(await view.search(vector=query, limit=limit)) == ranked(kept, query)[:limit]
 
     async def test_a_few_far_items_that_satisfy_the_filter_are_all_found(self, store: MemoryStore) -> None:
         near, far = np.eye(SIZE)[0], np.eye(SIZE)[1]
@@ -126,7 +127,50 @@ class Nearness(Suite):
         await store.put_many([item(f"new{i}", "new", embedding=query + i) for i in range(40)])
         clock.advance(1)
         items = await walk(store)
-        assert found(await store.search(vector=query, limit=200)) == ranked(items, query)
+        for near in (query, -query, *queries(3)):
+            for limit in (1, 5, 200):
+                assert found(await store.search(vector=near, limit=limit)) == ranked(items, near)[:limit]
+
+    async def test_what_is_no_change_of_the_text_leaves_the_vector(self, store: MemoryStore) -> None:
+        vector = np.array([0.0, 2.0], dtype=np.float32)
+        await store.put(item("a", "x", embedding=vector))
+        await store.touch("a", ttl=500)
+        await store.update("a", metadata={"n": 1}, importance=0.9, tags=("t",))
+        await store.touch("a")
+        kept = await store.get("a")
+        assert kept is not None
+        assert kept.embedding.tolist() == [0.0, 2.0]
+        assert found(await store.search(vector=vector)) == [("a", 1.0)]
+
+    async def test_the_best_few_are_the_best_of_all(self, store: MemoryStore, clock: ManualClock) -> None:
+        items = await plant(store, clock)
+        for query in queries():
+            for limit in (1, 5, 30):
+                for exact in (False, True):
+                    page = await store.search(vector=query, limit=limit, exact=exact)
+                    assert found(page) == ranked(items, query)[:limit], (limit, exact)
+
+    async def test_equally_near_items_go_by_key_also_where_a_page_ends(self, store: MemoryStore) -> None:
+        names = [f"{i:02}" for i in range(20)]
+        for name in reversed(names):
+            await store.put(item(name, "x", embedding=[int(name) + 1.0, 0.0], namespace=("n", "ab"[int(name) % 2])))
+        even, odd = names[::2], names[1::2]
+        for limit in (1, 3, 10, 19):
+            page = await store.search(vector=[2.0, 0.0], limit=limit)
+            assert [hit.item.id for hit in page] == [*even, *odd][:limit]
+        assert [hit.item.id for hit in await collect(store, None, 3, vector=[2.0, 0.0])] == [*even, *odd]
+
+    async def test_a_cursor_by_vector_is_bound_to_its_question(self, store: Any) -> None:
+        await store.put_many([item(f"{i}", "marmot", embedding=[1.0, i / 9]) for i in range(9)])
+        asked: dict[str, Any] = {"vector": [1.0, 0.0], "limit": 2}
+        cursor = (await store.search(**asked)).cursor
+        for change in (
+            {"vector": [0.0, 1.0]}, {"vector": [2.0, 0.0]}, {"query": "marmot"}, {"vector": None, "query": "marmot"}, {"min_vector": 0.1},
+            {"neighbours": 1}, {"order": "composite"}, {"exact": True}, {"where": {"kind": "note"}},
+        ):  # fmt: skip
+            with pytest.raises(InvalidCursor):
+                await store.search(**{**asked, **change}, cursor=cursor)
+        assert len(await store.search(**asked, cursor=cursor)) == 2
 
     async def test_items_without_a_vector_are_not_found_and_zeros_score_zero(self, store: MemoryStore) -> None:
         await store.put(item("none", "x"))
@@ -241,6 +285,16 @@ class Mixing(Suite):
                 assert all(hit.components["vector"] == near.get(hit.item.id) for hit in hits)
                 assert all(hit.components["text"] == text.get(hit.item.id, 0.0) for hit in hits)
 
+    async def test_a_hybrid_hit_has_both_halves_whichever_list_brought_it(self, store: MemoryStore) -> None:
+        """130 texts that match a little better and point away, 130 near vectors: more than either list holds."""
+        await store.put(item("best", "marmot " * 20, embedding=[-1.0, 0.0]))
+        await store.put_many([item(f"t{i:03}", "marmot grass", embedding=[-1.0, 0.0]) for i in range(130)])
+        await store.put_many([item(f"v{i:03}", "marmot grass sun", embedding=[1.0, 0.0]) for i in range(130)])
+        hits = await collect(store, "marmot", 50, vector=[1.0, 0.0])
+        assert [sum(hit.item.id[0] == kind for hit in hits) for kind in "btv"] == [1, 69, 130]
+        assert all(hit.components["text"] > 0 and hit.components["matched"] == 1 for hit in hits)
+        assert all(hit.components["vector"] == (1.0 if hit.item.id[0] == "v" else -1.0) for hit in hits)
+
     async def test_composite_order_mixes_relevance_recency_and_importance(self, make: Make, clock: ManualClock) -> None:
         weights = Weights(relevance=0.5, recency=0.2, importance=0.3, half_life=30.0)
         store = self.seen(await make(weights=weights).open())
@@ -272,12 +326,13 @@ class Mixing(Suite):
         page = await store.search("marmot", order="composite", limit=100)
         whole, cursor, hits = [hit.item.id for hit in page], None, []
         while True:
-            part = await store.search("marmot", order="composite", limit=25, cursor=cursor)
+            part = await store.search("marmot", order="composite", limit=5, cursor=cursor)
             hits += [hit.item.id for hit in part]
             cursor = part.cursor
             clock.advance(40)
             if cursor is None:
                 break
+        assert len(whole) > 10
         assert hits == whole
 
     async def test_neighbours_lend_their_cosine(self, store: MemoryStore, clock: ManualClock) -> None:
