@@ -48,6 +48,7 @@ NARROWED: dict[str, Narrowed] = {
     f"{NEAREST} of 8 %, not indexed": lambda number: {"where": {"metadata.place.floor": number % 12}},
 }
 ASKED = 200
+QUESTIONS = 50
 Rounds = list[list[float]]
 
 
@@ -111,7 +112,7 @@ async def _searches(
         program.close()
     sides = {}
     for size, store in stores.items():
-        sides[size, ""] = _awaiting(partial(_hybrid, store, workload.questions(ASKED, size), asked))
+        sides[size, ""] = _awaiting(partial(_hybrid, store, workload.questions(QUESTIONS, size), asked))
     _tell(session, "hybrid top-10", backend, await _by_turns(session, sides))
 
 
@@ -120,7 +121,7 @@ async def _search(store: MemoryStore, asked: Any, narrowed: Narrowed, number: in
 
 
 async def _hybrid(store: MemoryStore, questions: list[str], asked: Any, number: int) -> None:
-    await store.search(questions[number % ASKED], vector=asked[number % ASKED], limit=TOP)
+    await store.search(questions[number % QUESTIONS], vector=asked[number % ASKED], limit=TOP)
 
 
 def _found(way: Callable[[Any], Any], asked: Any, number: int) -> None:
