@@ -13,11 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks import workload
 from memory import MemoryItem, MemoryStore
 
 SEARCHES = 1_000
-QUESTIONS = 50
 BATCH = 1_000
 MODES: tuple[Literal["text", "vector", "hybrid"], ...] = ("text", "vector", "hybrid")
 
@@ -42,14 +40,13 @@ class DigestEmbedder:
         return np.frombuffer(raw, dtype=np.int8).reshape(len(texts), -1).astype(np.float32)
 
 
-async def crowd(store: MemoryStore, items: Sequence[MemoryItem], searches: int) -> None:
+async def crowd(store: MemoryStore, items: Sequence[MemoryItem], asked: Sequence[str], searches: int) -> None:
     """Load the second half of the records into a store that holds the first, reembed, and search, all at once."""
     half = len(items) // 2
-    asked = workload.questions(QUESTIONS, half)
     other = DigestEmbedder(half // 2)
 
     async def search(number: int) -> None:
-        await store.search(asked[number % QUESTIONS], mode=MODES[number % len(MODES)], neighbours=number % 2)
+        await store.search(asked[number % len(asked)], mode=MODES[number % len(MODES)], neighbours=number % 2)
 
     async def load() -> None:
         for start in range(half, len(items), BATCH):

@@ -40,9 +40,9 @@ class Remembering:
     def __init__(self, inner: Embedder) -> None:
         self._service = EmbeddingService(inner, cached_texts=1_000_000)
 
-    async def ready(self) -> None:
-        """Find out the name and the dimension."""
-        await self._service.embed(["dimension"])
+    async def ready(self, texts: Sequence[str]) -> None:
+        """Find out the name, and embed these at once: one by one, as a run asks for them, takes a model much longer."""
+        await self._service.embed(texts)
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ async def run(session: Session) -> None:
     asked = sum(len(conversation.questions) for conversation in conversations)
     maker = None if session.options.embedder is None else Remembering(embedder(session.options.embedder))
     if maker is not None:
-        await maker.ready()
+        await maker.ready([question.text for conversation in conversations for question in conversation.questions])
     found: dict[str, Recalls] = {}
     for backend in session.options.backends:
         async with session.store(backend, index=(), embedder=maker) as store:

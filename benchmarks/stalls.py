@@ -122,6 +122,7 @@ async def _crowd(session: Session, phases: _Phases, backend: str, size: int) -> 
     """Once: it takes as long as a thousand searches do."""
     searches = 100 if session.options.quick else crowding.SEARCHES
     items, path = workload.records(0, size, vectors=False), session.path("crowd")
+    asked = workload.questions(50, max(1, size // 2))
     async with session.store(backend, path, embedder="hashing") as store:
         if not store.capabilities.reembeds:
             print(f"stalls: {backend} cannot reembed, so not with searches and a load either", file=sys.stderr)
@@ -129,7 +130,7 @@ async def _crowd(session: Session, phases: _Phases, backend: str, size: int) -> 
         await store.put_many(items[: size // 2])
         await store.search("the first search after a load is another phase", mode="hybrid")
         name = f"{searches:,} searches, bulk load and reembed"
-        await phases.run(name, lambda: crowding.crowd(store, items, searches), store, size)
+        await phases.run(name, lambda: crowding.crowd(store, items, asked, searches), store, size)
     session.discard(path)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not part of an installed package")
 
-from benchmarks import measure, targets, workload
+from benchmarks import measure, plot, targets, workload
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.figures import Figure, Target
+from benchmarks.figures import Figure, Target, shown
 
 BACKENDS = ("in_memory", "sqlite")
 
@@ -36,7 +37,8 @@ def conversation_file(directory: Path) -> Path:
 
 
 RUNS = [(name, backend) for name in BENCHMARKS for backend in BACKENDS]
-RUNS = [run for run in RUNS if run[0] != "retrieval" and run != ("opening", "in_memory")]  # nothing to open there
+# Nothing to open in memory; embedders know no backend.
+RUNS = [run for run in RUNS if run[0] != "retrieval" and run not in (("opening", "in_memory"), ("embedding", "sqlite"))]
 
 
 @pytest.mark.parametrize(("name", "backend"), RUNS)
@@ -62,6 +64,47 @@ def test_retrieval_finds_the_evidence_on_every_backend_alike(tmp_path, capsys):
     assert values["largest difference of a recall", "all"] == 0
 
 
+def test_retrieval_with_an_embedder_also_finds_by_vector_and_by_both(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    told = ["retrieval", "--locomo", str(conversation_file(tmp_path)), "--embedder", "hashing", "--weights", "1:2"]
+    assert main([*told, "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    values = {(figure["what"], figure["backend"]): figure["value"] for figure in figures}
+    for backend in BACKENDS:
+        for mode in ("vector", "hybrid", "hybrid 1:2", "hybrid, neighbours=2"):
+            assert values[f"recall@5, {mode}", backend] == 1.0
+        assert values["least recall of hybrid over text", backend] == 0
+    assert values["largest difference of a recall", "all"] == 0
+
+
+def test_the_plots_of_a_run_are_well_formed_and_show_every_figure(tmp_path, capsys):
+    out, plots = tmp_path / "figures.json", tmp_path / "plots"
+    told = ["embedding", "retrieval", "--locomo", str(conversation_file(tmp_path)), "--records", "300", "--quick"]
+    assert main([*told, "--json", str(out)]) == 0
+    assert plot.main([str(out), "-o", str(plots)]) == 0
+    assert {path.name for path in plots.iterdir()} == {"embedding.svg", "retrieval.svg"}
+    figures = json.loads(out.read_text())["figures"]
+    for path in plots.iterdir():
+        root = ET.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        written = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+        mine = [figure for figure in figures if figure["benchmark"] == path.stem]
+        assert written[0] == path.stem
+        for figure in mine:
+            assert any(text.startswith(shown(figure["value"])) for text in written)
+
+
+def test_a_scale_spans_its_values_and_is_logarithmic_over_decades():
+    scale = plot.Scale.of([0.02, 3.0, 40.0], "ms")
+    assert (scale.low, scale.high, scale.log) == (0.01, 100.0, True)
+    places = [scale.x(value) for value in scale.ticks()]
+    assert places == sorted(places)
+    assert (places[0], places[-1]) == (scale.x(0.001), scale.x(1_000)), "what lies outside is drawn at the edge"
+    assert plot.Scale.of([2.0, 30.0], "ms").ticks() == [0, 10, 20, 30, 40]
+    assert plot.Scale.of([0.1, 0.64], "").high == 1.0, "shares end at one"
+    assert plot.Scale.of([-3.0, 70.0], "MB").low == -3.0
+
+
 def test_strict_exits_with_one_when_a_target_is_missed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(targets, "_LIMITS", {"recall@10, text": {"in_memory": (Target(2, least=True),) * 2}})
     told = ["retrieval", "--locomo", str(conversation_file(tmp_path)), "--backend", "in_memory"]
@@ -71,7 +114,14 @@ def test_strict_exits_with_one_when_a_target_is_missed(monkeypatch, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "told", [["retreival"], ["retrieval"], ["points", "--rounds", "0"], ["points", "--records", "0"]]
+    "told",
+    [
+        ["retreival"],
+        ["retrieval"],
+        ["points", "--rounds", "0"],
+        ["points", "--records", "0"],
+        ["overhead", "--weights", "1"],
+    ],
 )
 def test_a_wrong_command_line_is_refused(told, capsys):
     with pytest.raises(SystemExit) as error:
