@@ -52,6 +52,9 @@ INLINE_SECONDS = 0.002
 """After so long a read on the loop gives up and goes to a worker."""
 MATCH_INLINE_SECONDS = 0.001
 """While searches take less than this on average, they run on the loop."""
+NEAREST_INLINE_SECONDS = 0.003
+"""The same for searches by vector, for which two thread switches on a busy machine are the greater part; such a one gives
+up after twice as long."""
 _CHECK_STEPS = 4_000
 """Steps of SQLite's machine between two looks at the clock: well under a millisecond."""
 
@@ -202,11 +205,11 @@ class SqliteStore(MemoryStore):
         """A read in the reader's thread."""
         return await self._run(self._reader, call, *args)
 
-    def _at_once(self, call: Callable[..., T], *args: Any) -> T | None:
+    def _at_once(self, call: Callable[..., T], *args: Any, seconds: float = INLINE_SECONDS) -> T | None:
         """A short read here and now; None when it would wait or grows long."""
         if self._direct is None:
             raise Closed(f"this {self.name} store is closed")
-        self._give_up = perf_counter() + INLINE_SECONDS
+        self._give_up = perf_counter() + seconds
         try:
             return call(self._direct, *args)
         except (apsw.BusyError, apsw.LockedError, apsw.InterruptError):
@@ -263,9 +266,11 @@ class SqliteStore(MemoryStore):
         await self._vectors_ready()
         fields, started = self._current_fields(), perf_counter()
         rows = None
-        if self._nearest_seconds < MATCH_INLINE_SECONDS:
+        if self._nearest_seconds < NEAREST_INLINE_SECONDS:
             try:
-                rows = self._at_once(nearest, op, fields, self._vectors, self._notice, False)
+                rows = self._at_once(
+                    nearest, op, fields, self._vectors, self._notice, False, seconds=2 * NEAREST_INLINE_SECONDS
+                )
             except TooLongError:
                 rows = None
         if rows is None:
