@@ -106,7 +106,7 @@ async def test_both_engines_find_the_same_with_the_same_scores(seed: int, tmp_pa
     async with memory, sqlite:
         await fill((memory, sqlite), rng, clock, 3_000)
         clock.advance(100)
-        for _ in range(120):
+        for _ in range(80):
             query, asked = random_search(rng)
             views = (memory, sqlite)
             if rng.random() < 0.3:

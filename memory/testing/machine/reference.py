@@ -69,7 +69,8 @@ def search(model: Model, asked: Asked) -> list[tuple[Key, float]]:
 def diverse(model: Model, ranked: list[tuple[Key, float]], limit: int, share: float) -> list[tuple[Key, float]]:
     """The picks of maximal marginal relevance from a ranked list."""
     highest = max((score for _, score in ranked), default=0.0)
-    left, picked = list(ranked), []
+    left: list[tuple[Key, float]] = list(ranked)
+    picked: list[tuple[Key, float]] = []
     while left and len(picked) < limit:
 
         def worth(one: tuple[Key, float]) -> float:
