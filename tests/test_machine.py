@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from memory.backends.in_memory import InMemoryStore
 from memory.model import MemoryItem
-from memory.ops import WHOLE, Order, Put, Result, Status
+from memory.ops import WHOLE, Order, Put, Result, Status, Touch
 from memory.testing import machine
 from memory.testing.__main__ import main, maker
 from memory.testing.machine import check
@@ -60,7 +60,30 @@ class PutIgnoresScope(InMemoryStore):
         return super()._apply(replace(op, scope=WHOLE) if type(op) is Put and op.expect == -1 else op)
 
 
-@pytest.mark.parametrize("broken", [ExpiredInCount, AlwaysAscending, DedupForgetsKind, CountsOnce, PutIgnoresScope])
+class NearestOfAll(InMemoryStore):
+    async def _nearest(self, op: Any) -> Any:
+        return await super()._nearest(replace(op, scope=WHOLE))
+
+
+class StaleVectors(InMemoryStore):
+    def _note(self, key: Any, row: Any) -> None:
+        if row is None or key not in self._vectors.places:
+            super()._note(key, row)
+
+
+class TouchDropsVectors(InMemoryStore):
+    def _apply(self, op: Any) -> Any:
+        result = super()._apply(op)
+        if type(op) is Touch and result.row is not None:
+            result.row.embedding = None
+        return result
+
+
+BROKEN = [ExpiredInCount, AlwaysAscending, DedupForgetsKind, CountsOnce, PutIgnoresScope]
+BROKEN_VECTORS = [NearestOfAll, StaleVectors, TouchDropsVectors]
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, *BROKEN_VECTORS])
 def test_the_machine_finds_what_is_broken(broken: type[InMemoryStore], tmp_path: Path) -> None:
     with pytest.raises((AssertionError, ExceptionGroup, ValueError, IndexError)):
         check(lambda place, **options: broken(**options), tmp_path, shrink=False)

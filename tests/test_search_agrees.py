@@ -1,4 +1,5 @@
-"""The same search on in_memory and sqlite: the same items, scores to the last bit, explanations and pages.
+"""The same search on in_memory and sqlite: the same items, scores to the last bit, explanations and pages, by text, by
+vector and by both.
 
 Random data that is hard on an index: common terms far beyond the cap of 1,000, equal times, expired items that nobody
 has swept, overwritten and deleted texts, one second of creation times.
@@ -20,6 +21,7 @@ from memory.clock import from_micros
 
 WORDS = [f"w{i}" for i in range(300)]
 ZIPF = [1 / (i + 1) for i in range(300)]
+DIMENSION = 24
 FILTERS: list[dict[str, Any]] = [
     {"importance": {"$gte": 0.5}},
     {"metadata.n": {"$ne": 1}},
@@ -28,6 +30,13 @@ FILTERS: list[dict[str, Any]] = [
     {"$or": [{"session_id": None}, {"metadata.n": "x"}]},
     {"content": {"$startswith": "w1"}},
 ]
+
+
+def random_vector(rng: random.Random) -> list[float]:
+    """Near one of a few directions, or exactly there, or nowhere: near ties, ties and zeros."""
+    centre, spread = random.Random(rng.randrange(20)), rng.choice([0.0, 0.0, 1e-7, 0.01, 0.5])
+    length = rng.choice([0.0, 1.0, 1.0, 1.0, 3.0, 1e-3])
+    return [length * (centre.gauss(0, 1) + spread * rng.gauss(0, 1)) for _ in range(DIMENSION)]
 
 
 def random_item(rng: random.Random, now: int) -> MemoryItem:
@@ -41,12 +50,14 @@ def random_item(rng: random.Random, now: int) -> MemoryItem:
         metadata={"n": rng.choice([1, 2.0, "x", None, True])},
         created_at=from_micros(now + rng.randrange(-3_000, 3_000)),
     )
+    if rng.random() < 0.8:
+        item = msgspec.structs.replace(item, embedding=random_vector(rng))
     if rng.random() < 0.2:
         return msgspec.structs.replace(item, expires_at=from_micros(now + rng.randrange(1, 200) * 1_000_000))
     return item
 
 
-def random_search(rng: random.Random) -> tuple[str, dict[str, Any]]:
+def random_search(rng: random.Random) -> tuple[str | None, dict[str, Any]]:
     query = " ".join(rng.choices(WORDS, None if rng.random() < 0.5 else ZIPF, k=rng.randrange(1, 7)))
     asked: dict[str, Any] = {"limit": rng.choice([1, 5, 10, 50]), "explain": True}
     if rng.random() < 0.5:
@@ -55,24 +66,34 @@ def random_search(rng: random.Random) -> tuple[str, dict[str, Any]]:
         asked["where"] = rng.choice(FILTERS)
     if rng.random() < 0.3:
         asked["neighbours"] = rng.choice([1, 2])
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
+        asked["order"] = "composite"
+    if rng.random() < 0.1:
+        asked["mmr"] = rng.choice([0.0, 0.3, 0.7])
+    how = rng.choice(["text", "vector", "hybrid"])
+    if how != "vector" and rng.random() < 0.3:
         asked["min_text"] = rng.choice([0.3, 0.7])
-    return query, asked
+    if how != "text":
+        asked |= {"vector": random_vector(rng), "exact": rng.random() < 0.5}
+        if rng.random() < 0.3:
+            asked["min_vector"] = rng.choice([-1.0, 0.0, 0.4])
+    return None if how == "vector" else query, asked
 
 
 async def fill(stores: tuple[MemoryStore, ...], rng: random.Random, clock: ManualClock, count: int) -> None:
     items = [random_item(rng, clock()) for _ in range(count)]
     gone, changed = rng.sample(items, count // 20), rng.sample(items, count // 20)
     texts = [" ".join(rng.choices(WORDS, ZIPF, k=8)) for _ in changed]
+    vectors = [random_vector(rng) if rng.random() < 0.7 else None for _ in changed]
     for store in stores:
         for start in range(0, count, 700):
             await store.put_many(items[start : start + 700])
         await store.put_many([msgspec.structs.replace(item, content="w0 w7 late") for item in gone[:5]])
         for item in gone:
             await store.delete(item.id, namespace=item.namespace)
-        for item, text in zip(changed, texts, strict=True):
+        for item, text, vector in zip(changed, texts, vectors, strict=True):
             try:
-                await store.update(item.id, namespace=item.namespace, content=text)
+                await store.update(item.id, namespace=item.namespace, content=text, embedding=vector)
             except NotFound:
                 pass
 

@@ -120,7 +120,8 @@ async def _pass(
                 if is_text(item):
                     todo.append((item.key, row.version, item))
                     continue
-                if replaces and row.embedding is not None:
+                gone = row.expires is not None and row.expires <= store._clock()
+                if replaces and row.embedding is not None and not gone:
                     raise UnsupportedOperation(
                         f"item {item.id!r} in namespace {item.namespace!r} has a vector but no text to make another "
                         "from; take its vector away first: update(id, embedding=None)",

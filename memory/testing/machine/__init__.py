@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from memory.store import MemoryStore
+from memory.testing.machine.nearness import VectorMachine
 from memory.testing.machine.rules import StoreMachine
 
 EXAMPLES, STEPS = 50, 50
@@ -50,11 +51,11 @@ def check(
     )
     runs: list[Any] = []
 
-    def start() -> StoreMachine:
+    def start() -> VectorMachine:
         runs.append(None)
-        return StoreMachine(make, place / f"run-{len(runs)}")
+        return VectorMachine(make, place / f"run-{len(runs)}")
 
     run_state_machine_as_test(start, settings=chosen)  # type: ignore[arg-type]  # any callable will do
 
 
-__all__ = ["EXAMPLES", "STEPS", "StoreMachine", "check"]
+__all__ = ["EXAMPLES", "STEPS", "StoreMachine", "VectorMachine", "check"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from memory.clock import EPOCH
 from memory.model import MemoryItem
+from memory.testing.embedder import WordEmbedder
 
 Key = tuple[tuple[str, ...], str]
+Vector = tuple[float, ...]
 MISSING = object()
 OPTIONAL = ("text", "user_id", "session_id", "expires_at")
 SECOND = 1_000_000
@@ -57,6 +62,10 @@ class Model:
         self.now = 0
         self.records: dict[Key, dict[str, Any]] = {}
         self.highest: dict[Key, int] = {}
+        self.embedder: WordEmbedder | None = None
+        """Makes a vector of each text that comes without; None: callers bring them."""
+        self.space: tuple[str | None] | None = None
+        """Who makes the vectors that are stored, once there are any."""
 
     def live(self, key: Key) -> dict[str, Any] | None:
         """The record under a key, unless it has expired."""
@@ -84,6 +93,7 @@ class Model:
         expect: int | None = None,
         expires: int | None = None,
         dedup: bool = False,
+        embed: str = "now",
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """(the record as it has to be stored, live twins, the first of which is returned instead); nothing is changed.
 
@@ -108,7 +118,9 @@ class Model:
         stamp = {"created_at": self.now, "accessed_at": self.now, "access_count": 0}
         if old is not None:
             stamp = {name: old[name] for name in stamp}
-        return {**fields, **stamp, "updated_at": self.now, "expires_at": expires, "version": 0}, twins
+        new = {**fields, **stamp, "updated_at": self.now, "expires_at": expires, "version": 0}
+        given = numbers(item.embedding)
+        return {**new, "embedding": self.vector(new, embed) if given is None else given}, twins
 
     def store(self, record: dict[str, Any], version: int) -> None:
         """Take a record over, under the version that the store gave it."""
@@ -116,10 +128,28 @@ class Model:
         assert version > self.highest.get(key, 0), f"version {version} of {key} does not rise"
         self.highest[key] = version
         self.records[key] = {**record, "version": version}
+        if record["embedding"] is not None and self.space is None:
+            self.space = (None if self.embedder is None else self.embedder.name,)
+
+    def vector(self, record: dict[str, Any], embed: str = "now") -> Vector | None:
+        """What the store's embedder makes of a record, or makes later."""
+        if self.embedder is None or embed == "later" or not searchable(record).strip():
+            return None
+        return numbers(self.embedder.vector(searchable(record)))
 
     def expired(self) -> int:
         """How many records a sweep has to remove."""
         return sum(1 for key in self.records if self.live(key) is None)
+
+
+def numbers(vector: Any) -> Vector | None:
+    """A vector as the numbers that float32 keeps of it."""
+    return None if vector is None else struct.unpack(f"<{len(vector)}f", struct.pack(f"<{len(vector)}f", *vector))
+
+
+def searchable(record: dict[str, Any]) -> str:
+    """The text that search sees."""
+    return MemoryItem(content=record["content"], text=record["text"]).searchable
 
 
 BODY = (
@@ -247,3 +277,33 @@ def after(order: str, last: dict[str, Any]) -> Callable[[dict[str, Any]], bool]:
         return bool(ordered(pair, order)[0]["mark"] == 0)
 
     return later
+
+
+TIMES = ("created_at", "updated_at", "accessed_at", "expires_at")
+
+
+def micros(moment: datetime | None) -> int | None:
+    """A time as the model has it."""
+    if moment is None:
+        return None
+    passed = moment.astimezone(UTC) - EPOCH
+    return (passed.days * 86_400 + passed.seconds) * SECOND + passed.microseconds
+
+
+def agree(found: MemoryItem, record: dict[str, Any], *, hit: bool = False) -> None:
+    """Fail where an item differs from the model's record. A hit of a search comes without its vector."""
+    expected = None if hit else record["embedding"]
+    assert numbers(found.embedding) == expected, f"embedding: {found.embedding}, the model says {expected}"
+    for name in (*BODY, "access_count", "version"):
+        assert getattr(found, name) == record[name], (
+            f"{name}: {getattr(found, name)!r}, the model says {record[name]!r}"
+        )
+    for name in TIMES:
+        assert micros(getattr(found, name)) == record[name], (
+            f"{name}: {getattr(found, name)}, the model says {record[name]}"
+        )
+
+
+def item_fields(item: MemoryItem) -> dict[str, Any]:
+    """An item's own fields, as a record has them."""
+    return {name: getattr(item, name) for name in BODY}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,26 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memory.clock import EPOCH, ManualClock
+from memory.clock import ManualClock
 from memory.errors import BatchError, MemoryStoreError, VersionConflict
 from memory.model import MemoryItem
 from memory.store import MemoryStore
+from memory.testing.embedder import WordEmbedder
 from memory.testing.machine import reference, strategies
-from memory.testing.machine.model import BODY, SECOND, Key, Model, Pins, Refused, after, merged, ordered
-
-TIMES = ("created_at", "updated_at", "accessed_at", "expires_at")
-
-
-def micros(moment: datetime | None) -> int | None:
-    """A time as the model has it."""
-    if moment is None:
-        return None
-    passed = moment.astimezone(UTC) - EPOCH
-    return (passed.days * 86_400 + passed.seconds) * SECOND + passed.microseconds
-
-
-def agree(found: MemoryItem, record: dict[str, Any]) -> None:
-    """Fail where an item differs from the model's record."""
-    for name in (*BODY, "access_count", "version"):
-        assert getattr(found, name) == record[name], (
-            f"{name}: {getattr(found, name)!r}, the model says {record[name]!r}"
-        )
-    for name in TIMES:
-        assert micros(getattr(found, name)) == record[name], (
-            f"{name}: {getattr(found, name)}, the model says {record[name]}"
-        )
-
-
-def item_fields(item: MemoryItem) -> dict[str, Any]:
-    """An item's own fields, as a record has them."""
-    return {name: getattr(item, name) for name in BODY}
+from memory.testing.machine.model import (
+    SECOND,
+    Key,
+    Model,
+    Pins,
+    Refused,
+    after,
+    agree,
+    item_fields,
+    merged,
+    numbers,
+    ordered,
+    searchable,
+)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -60,16 +46,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.now = self.clock()
         self.cursors: list[tuple[Pins, Any, str, dict[str, Any], str]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.store: MemoryStore = make(place, clock=self.clock, sweep_interval=None)
+        self.store: MemoryStore
 
-    @initialize(batch=strategies.batches)
-    def begin(self, batch: list[MemoryItem]) -> None:
-        """Open, and write what the program begins with."""
+    @initialize(batch=strategies.batches, embedder=st.sampled_from([None, None, "one"]))
+    def begin(self, batch: list[MemoryItem], embedder: str | None) -> None:
+        """Open, with or without an embedder, and write what the program begins with."""
         self.place.mkdir(parents=True)
         self.loop = asyncio.new_event_loop()
-        self.run(self.store.open())
+        self.open(embedder)
         for item, stored in zip(batch, self.run(self.store.put_many(batch)), strict=True):
             self.took(stored, *self.model.put(Pins(), item))
+
+    def open(self, embedder: str | None) -> None:
+        """A store on this program's data."""
+        words = None if embedder is None else WordEmbedder(embedder, strategies.DIMENSION, semantic=False)
+        self.model.embedder = words
+        self.store = self.make(self.place, clock=self.clock, sweep_interval=None, embedder=words)
+        self.run(self.store.open())
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine."""
@@ -118,15 +111,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- writing -------------------------------------------------------------------------------
 
-    @rule(place=strategies.placed(), ttl=strategies.ttls)
-    def put(self, place: tuple[Pins, MemoryItem], ttl: int | None) -> None:
+    @rule(place=strategies.placed(), ttl=strategies.ttls, embed=strategies.embeds)
+    def put(self, place: tuple[Pins, MemoryItem], ttl: int | None, embed: str) -> None:
         """Write, new or in place of what is there."""
-        self._write(place, ttl=ttl)
+        self._write(place, ttl=ttl, embed=embed)
 
-    @rule(place=strategies.placed(), ttl=strategies.ttls, dedup=st.booleans())
-    def add(self, place: tuple[Pins, MemoryItem], ttl: int | None, dedup: bool) -> None:
+    @rule(place=strategies.placed(), ttl=strategies.ttls, dedup=st.booleans(), embed=strategies.embeds)
+    def add(self, place: tuple[Pins, MemoryItem], ttl: int | None, dedup: bool, embed: str) -> None:
         """Write only what is new."""
-        self._write(place, ttl=ttl, wanted=0, dedup=dedup)
+        self._write(place, ttl=ttl, wanted=0, dedup=dedup, embed=embed)
 
     @rule(place=strategies.placed(), which=st.sampled_from(["current", "current", "old"]))
     def compare_and_set(self, place: tuple[Pins, MemoryItem], which: str) -> None:
@@ -145,17 +138,23 @@ class StoreMachine(RuleBasedStateMachine):
         self._write((pins, item), dedup=True)
 
     def _write(
-        self, place: tuple[Pins, MemoryItem], *, ttl: int | None = None, wanted: int | None = None, dedup: bool = False
+        self,
+        place: tuple[Pins, MemoryItem],
+        *,
+        ttl: int | None = None,
+        wanted: int | None = None,
+        dedup: bool = False,
+        embed: str = "now",
     ) -> None:
         pins, item = place
         view, how = self.view(pins), "content" if dedup else None
         expires = None if ttl is None else self.model.now + ttl * SECOND
         if wanted == 0:
-            call = view.add(item, ttl=ttl, dedup=how)
+            call = view.add(item, ttl=ttl, dedup=how, embed=embed)
         else:
-            call = view.put(item, ttl=ttl, dedup=how, if_version=wanted)
+            call = view.put(item, ttl=ttl, dedup=how, if_version=wanted, embed=embed)
         try:
-            record, twins = self.model.put(pins, item, expect=wanted, expires=expires, dedup=dedup)
+            record, twins = self.model.put(pins, item, expect=wanted, expires=expires, dedup=dedup, embed=embed)
         except Refused as verdict:
             self.refused(verdict, call)
         else:
@@ -166,11 +165,12 @@ class StoreMachine(RuleBasedStateMachine):
         batch=st.lists(strategies.items(), min_size=1, max_size=5),
         dedup=st.booleans(),
         ttl=strategies.ttls,
+        embed=strategies.embeds,
     )
-    def put_many(self, pins: Pins, batch: list[MemoryItem], dedup: bool, ttl: int | None) -> None:
+    def put_many(self, pins: Pins, batch: list[MemoryItem], dedup: bool, ttl: int | None, embed: str) -> None:
         """A batch, its duplicates in order."""
         view = self.view(pins)
-        call = view.put_many(batch, dedup="content" if dedup else None, ttl=ttl)
+        call = view.put_many(batch, dedup="content" if dedup else None, ttl=ttl, embed=embed)
         for item in batch:
             try:
                 self.model.put(pins, item)
@@ -186,7 +186,7 @@ class StoreMachine(RuleBasedStateMachine):
         expires = None if ttl is None else self.model.now + ttl * SECOND
         for item, result in zip(batch, results, strict=True):
             try:
-                record, twins = self.model.put(pins, item, dedup=dedup, expires=expires)
+                record, twins = self.model.put(pins, item, dedup=dedup, expires=expires, embed=embed)
             except Refused as verdict:
                 assert type(result).__name__ == verdict.error
             else:
@@ -199,14 +199,28 @@ class StoreMachine(RuleBasedStateMachine):
         content=st.one_of(st.none(), strategies.patches, strategies.texts),
         data=st.one_of(st.none(), strategies.patches),
         importance=st.sampled_from([None, 0.0, 1.0]),
+        vector=st.one_of(st.just("kept"), st.just("kept"), st.none(), strategies.vectors),
+        embed=strategies.embeds,
         which=st.sampled_from(["any", "any", "current", "old"]),
     )
-    def update(self, pins: Pins, key: Key, content: Any, data: Any, importance: float | None, which: str) -> None:
+    def update(
+        self,
+        pins: Pins,
+        key: Key,
+        content: Any,
+        data: Any,
+        importance: float | None,
+        vector: Any,
+        embed: str,
+        which: str,
+    ) -> None:
         """Merge patches and replacements."""
         named = {"content": content, "metadata": data, "importance": importance}
         given = {name: value for name, value in named.items() if value is not None}
+        if vector != "kept":
+            given["embedding"] = numbers(vector)
         wanted = self.version_of(key, which)
-        call = self.view(pins).update(key[1], namespace=key[0], if_version=wanted, **given)
+        call = self.view(pins).update(key[1], namespace=key[0], if_version=wanted, embed=embed, **given)
         old = self.model.visible(pins, key)
         if old is None:
             self.refused(Refused("NotFound"), call)
@@ -216,6 +230,8 @@ class StoreMachine(RuleBasedStateMachine):
             record: dict[str, Any] = {**old, **given, "updated_at": self.model.now}
             for name in ("content", "metadata"):
                 record[name] = merged(old[name], given[name]) if name in given else old[name]
+            if vector == "kept" and searchable(record) != searchable(old):
+                record["embedding"] = self.model.vector(record, embed)
             self.took(self.run(call), record, [])
 
     @rule(
@@ -285,8 +301,7 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Close, and open another store on the same data."""
         self.run(self.store.close())
-        self.store = self.make(self.place, clock=self.clock, sweep_interval=None)
-        self.run(self.store.open())
+        self.open(None if self.model.embedder is None else self.model.embedder.name)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -350,13 +365,14 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def search(self, pins: Pins, where: Any, query: str, neighbours: int, limit: int) -> None:
         """Scores, order and neighbours, to the bit."""
-        expected = reference.search(self.model, pins, where, query, neighbours)
+        asked = reference.Asked(pins=pins, where=where, query=query, neighbours=neighbours)
+        expected = reference.search(self.model, asked)
         page = self.run(self.view(pins).search(query, where=where, neighbours=neighbours, limit=limit))
         note(f"expected {expected[:limit]}")
         assert [(hit.item.key, hit.score) for hit in page] == expected[:limit]
         assert (page.cursor is None) == (len(expected) <= limit)
         for hit in page:
-            agree(hit.item, self.model.records[hit.item.key])
+            agree(hit.item, self.model.records[hit.item.key], hit=True)
 
     @invariant()
     def as_many_as_the_model(self) -> None:

@@ -17,6 +17,13 @@ USERS = [None, "ann", "bob"]
 WORDS = ["marmot", "whistle", "marmots", "grass", "river", "the"]
 SCALARS: list[Any] = [None, True, False, 0, 1, 1.0, -0.0, 2**53, 2**53 + 1, 1.5, "", "a", "ab", "é"]
 
+VECTORS: list[list[float]] = [
+    [1.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [1.0, 1e-4, 0.0, 0.0], [1.0, 3e-8, 0.0, 0.0], [0.6, 0.8, 0.0, 0.0], [0.8, 0.6, 0.0, 0.0],
+    [0.0, 1.0, 0.0, 0.1], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0], [0.1, 0.1, 0.1, 0.1],
+]  # fmt: skip
+"""A few directions, so that many are equally near, or nearly so; one has none."""
+DIMENSION = 4
+
 VIEWS = [
     Pins(),
     Pins(),
@@ -52,6 +59,8 @@ orders = st.sampled_from(
         "-importance",
     ]
 )
+vectors = st.sampled_from(VECTORS)
+embeds = st.sampled_from(["now", "now", "later"])
 tags = st.sampled_from([(), ("red",), ("red", "blue")])
 kinds = st.sampled_from(["note", "fact"])
 
@@ -71,6 +80,7 @@ def items(draw: st.DrawFn) -> MemoryItem:
         user_id=draw(st.sampled_from(USERS)),
         session_id=draw(st.sampled_from([None, "s"])),
         importance=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        embedding=draw(st.one_of(st.none(), vectors)),
     )
 
 
