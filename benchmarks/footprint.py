@@ -62,7 +62,7 @@ async def _grow(backend: str, size: int, phase: str, path: str, vectors: bool) -
                 await store.put_many(items)
         for number, (vector, question) in enumerate(zip(wanted, asked, strict=False)):
             await store.search(vector=vector)
-            await store.search(vector=vector, where={"metadata.score": {"$gte": 9 * number, "$lt": 9 * number + 100}})
+            await store.search(vector=vector, where={"metadata.score": {"$gte": 899.5 + number / 1_000}})
             await store.search(question, vector=vector)
         rng = random.Random(1)
         for question in asked:

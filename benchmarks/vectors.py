@@ -33,7 +33,12 @@ Narrowed = Callable[[int], dict[str, Any]]
 """What a search is narrowed by, from its number: stores remember filters, so these change from call to call."""
 
 
-def _scores(number: int, width: int) -> dict[str, Any]:
+def _at_least(number: int, score: int) -> dict[str, Any]:
+    # Scores are whole numbers, so each of these filters lets the same records through, and none is like another.
+    return {"where": {"metadata.score": {"$gte": score - 0.5 + number / 1_000_000}}}
+
+
+def _between(number: int, width: int) -> dict[str, Any]:
     low = number * 37 % (1_001 - width)
     return {"where": {"metadata.score": {"$gte": low, "$lt": low + width}}}
 
@@ -41,9 +46,10 @@ def _scores(number: int, width: int) -> dict[str, Any]:
 # None has to do with the vectors' clusters.
 NARROWED: dict[str, Narrowed] = {
     NEAREST: lambda _: {},
-    f"{NEAREST} of 10 %": lambda number: _scores(number, 100),
-    f"{NEAREST} of 10 %, the same filter": lambda _: _scores(0, 100),
-    f"{NEAREST} of 1 %": lambda number: _scores(number, 10),
+    f"{NEAREST} of 10 %": lambda number: _at_least(number, 900),
+    f"{NEAREST} of 10 %, the same filter": lambda _: _at_least(0, 900),
+    f"{NEAREST} of 1 %": lambda number: _at_least(number, 990),
+    f"{NEAREST} of 1 %, between two values": lambda number: _between(number, 10),
     f"{NEAREST} in one namespace": lambda number: {"namespace": workload.namespace(number * 7)},
     f"{NEAREST} of 8 %, not indexed": lambda number: {"where": {"metadata.place.floor": number % 12}},
 }
@@ -139,7 +145,7 @@ def _passing(size: int, narrowed: Narrowed) -> list[Any]:
     scores, found = _score_of_each(size), []
     for number in range(50):
         limits = narrowed(number)["where"]["metadata.score"]
-        found.append(np.flatnonzero((scores >= limits["$gte"]) & (scores < limits["$lt"])))
+        found.append(np.flatnonzero((scores >= limits["$gte"]) & (scores < limits.get("$lt", np.inf))))
     return found
 
 
