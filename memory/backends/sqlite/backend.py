@@ -205,11 +205,11 @@ class SqliteStore(MemoryStore):
         """A read in the reader's thread."""
         return await self._run(self._reader, call, *args)
 
-    def _at_once(self, call: Callable[..., T], *args: Any, seconds: float = INLINE_SECONDS) -> T | None:
+    def _at_once(self, call: Callable[..., T], *args: Any, seconds: float | None = None) -> T | None:
         """A short read here and now; None when it would wait or grows long."""
         if self._direct is None:
             raise Closed(f"this {self.name} store is closed")
-        self._give_up = perf_counter() + seconds
+        self._give_up = perf_counter() + (INLINE_SECONDS if seconds is None else seconds)
         try:
             return call(self._direct, *args)
         except (apsw.BusyError, apsw.LockedError, apsw.InterruptError):
