@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from memory.codec import decode
-from memory.errors import InvalidItem, InvalidSetting, UnsupportedOperation
+from memory.errors import InvalidItem, InvalidSetting, Overloaded, UnsupportedOperation
 from memory.model import Key, MemoryItem
 from memory.ops import Attach, Space
 from memory.store.embedding import check_space, is_text, made_embedder, service_of, vectors_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 MAX_BATCH = 4_096
+MOST_PASSES = 1_000
 _log = get_logger("store")
 
 
@@ -40,7 +41,7 @@ class Reembedding(Operations):
         embedder. By another, new vectors are made aside while the old ones serve; once all are there the store
         switches, at once and for good, and whoever opened it with the old embedder gets EmbeddingMismatch from then
         on. Interrupted, it goes on where it stopped when it is called again. ``progress`` gets the number of items
-        looked at. Raises EmbeddingFailed, InvalidSetting (no embedder), UnsupportedOperation (this backend cannot
+        looked at. Raises EmbeddingFailed, Overloaded (items are written faster than vectors are made), InvalidSetting (no embedder), UnsupportedOperation (this backend cannot
         switch, or an item has a vector but no text to make another from).
         """
         store = self._enter()
@@ -65,7 +66,7 @@ async def _reembed(
 ) -> ReembedReport:
     total = await store.count()
     embedded = 0
-    while True:
+    for _ in range(MOST_PASSES):
         before = store._space
         space = await _space_of(store, service)
         if not _same(before, space) and not store.capabilities.reembeds:
@@ -81,6 +82,10 @@ async def _reembed(
             _log.info("reembedded", backend=store.name, embedder=service.name, items=embedded)
             return ReembedReport(embedded, max(0, total - embedded - without), without, service.name, switched=True)
         # Something was written meanwhile: once more, for what is new.
+    raise Overloaded(
+        f"items are written faster than {service.name} makes their vectors; the old ones still serve, and what is made "
+        "is kept: call reembed again at a quieter time"
+    )
 
 
 def _same(held: Space | None, wanted: Space) -> bool:
