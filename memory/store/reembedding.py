@@ -41,8 +41,9 @@ class Reembedding(Operations):
         embedder. By another, new vectors are made aside while the old ones serve; once all are there the store
         switches, at once and for good, and whoever opened it with the old embedder gets EmbeddingMismatch from then
         on. Interrupted, it goes on where it stopped when it is called again. ``progress`` gets the number of items
-        looked at. Raises EmbeddingFailed, Overloaded (items are written faster than vectors are made), InvalidSetting (no embedder), UnsupportedOperation (this backend cannot
-        switch, or an item has a vector but no text to make another from).
+        looked at. Raises EmbeddingFailed, InvalidSetting (no embedder), Overloaded (items are written faster than
+        vectors are made), UnsupportedOperation (this backend cannot switch, or an item has a vector but no text to
+        make another from).
         """
         store = self._enter()
         if type(batch) is not int or not 0 < batch <= MAX_BATCH:
