@@ -13,14 +13,14 @@ import pytest
 
 from memory import ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, spaces, vectorcache, vectorlog
-from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack, products
+from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
 from memory.errors import CorruptData
 from memory.filters import parse
 from memory.model import key_order, vector_bytes
 from memory.ops import WHOLE, Nearest, Scope
-from memory.search.vectors import cosines, matrix
+from memory.search.vectors import cosines, matrix, products
 from memory.store import fallbacks
 
 DIMENSION = 24

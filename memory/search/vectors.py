@@ -14,6 +14,8 @@ import numpy as np
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
+UNSHARED = 9_000
+"""A product of so many numbers OpenBLAS does not share out (its limit is 9,216)."""
 STEP = 256
 """Rows scored in one step: half a millisecond of float64 work at 384 numbers a row."""
 
@@ -41,6 +43,21 @@ def unit(query: bytes) -> Matrix:
     wanted = np.frombuffer(query, dtype="<f4").astype(np.float64)
     length = np.sqrt((wanted * wanted).sum())
     return (wanted / length if length > 0 else wanted).astype(np.float32)
+
+
+def products(rows: Matrix, wanted: Matrix) -> Matrix:
+    """The product of each row with a vector, float32, by this thread alone.
+
+    One product of them all is shared out among threads by BLAS, which on busy processors wait for each other: 30 ms
+    instead of 1. Products of a few rows each are not.
+    """
+    together = max(1, UNSHARED // max(1, rows.shape[1]))
+    whole = len(rows) // together * together
+    found = np.empty(len(rows), dtype=np.float32)
+    if whole:
+        np.matmul(rows[:whole].reshape(-1, together, rows.shape[1]), wanted, out=found[:whole].reshape(-1, together))
+    found[whole:] = np.einsum("ij,j->i", rows[whole:], wanted)
+    return found
 
 
 def slack(dimension: int) -> float:

@@ -98,7 +98,7 @@ class VectorIndex:
         """
         import numpy as np
 
-        from memory.search.vectors import at_least, unit
+        from memory.search.vectors import at_least, products, unit
 
         wanted = unit(query)
         places = np.array([self.places[key] for key in keys], dtype=np.int64)
@@ -108,7 +108,9 @@ class VectorIndex:
         for number, block in enumerate(self._blocks):
             end = int(np.searchsorted(places, (number + 1) * BLOCK))
             inside = places[done:end] - number * BLOCK
-            scores[done:end] = (block @ wanted)[inside] if 4 * len(inside) > BLOCK else block[inside] @ wanted
+            scores[done:end] = (
+                products(block, wanted)[inside] if 4 * len(inside) > BLOCK else products(block[inside], wanted)
+            )
             done = end
             await asyncio.sleep(0)
         return [keys[chosen[place]] for place in at_least(scores, limit, len(query) // 4).tolist()]

@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memory.search.vectors import Matrix
+from memory.search.vectors import Matrix, products
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 BLOCK = 16_384
 """Codes compared in one step: what a step needs stays in the processor's second cache."""
-UNSHARED = 9_000
-"""A product of so many numbers OpenBLAS does not share out (its limit is 9,216)."""
 SAMPLED = 16
 PACKED = 512
 """Vectors packed in one step, for the same reason."""
@@ -93,21 +91,6 @@ def inverse_lengths(rows: Matrix) -> Matrix:
     """One divided by the length of each row, float32; 0 for a row of zeros."""
     size = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     found: Matrix = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
-    return found
-
-
-def products(rows: Matrix, wanted: Matrix) -> Matrix:
-    """The product of each row with a vector, float32, by this thread alone.
-
-    One product of them all is shared out among threads by BLAS, which on busy processors wait for each other: 30 ms
-    instead of 1. Products of a few rows each are not.
-    """
-    together = max(1, UNSHARED // max(1, rows.shape[1]))
-    whole = len(rows) // together * together
-    found = np.empty(len(rows), dtype=np.float32)
-    if whole:
-        np.matmul(rows[:whole].reshape(-1, together, rows.shape[1]), wanted, out=found[:whole].reshape(-1, together))
-    found[whole:] = np.einsum("ij,j->i", rows[whole:], wanted)
     return found
 
 

@@ -123,7 +123,7 @@ class _Search:
     # --- three ways to rough scores ------------------------------------------------------------
 
     def _in_memory(self, index: Held, pool: Any) -> list[Row]:
-        from memory.backends.sqlite.codes import products
+        from memory.search.vectors import products
 
         np = self.np
         alive = index.alive[: index.count]
@@ -154,9 +154,8 @@ class _Search:
             fine_products,
             inverse_lengths,
             largest,
-            products,
         )
-        from memory.search.vectors import cosines
+        from memory.search.vectors import cosines, products
 
         np = self.np
         count = index.count if pool is None else len(pool)
@@ -201,8 +200,8 @@ class _Search:
 
     def _in_file(self, index: Coded, pool: Any) -> list[Row]:
         """Every vector is read, a step at a time; of each only its score is kept."""
-        from memory.backends.sqlite.codes import inverse_lengths, products
-        from memory.search.vectors import cosines
+        from memory.backends.sqlite.codes import inverse_lengths
+        from memory.search.vectors import cosines, products
 
         if not self.patient:
             raise TooLongError
