@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from memory.search.embedders.base import Embedder
     from memory.search.embedders.service import EmbeddingService
 
+ENTERING = 32
+"""Searches that are checked, and their queries embedded, together."""
 _log = get_logger("store")
 _open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
@@ -75,6 +77,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     capabilities: ClassVar[Capabilities]
     pipelined_writes: ClassVar[int] = 1
     """Batches that ``_write`` may be given before the first has returned. Above 1 only where they are queued in order."""
+    searches_at_once: ClassVar[int] = 64
+    """Searches that are under way together; the others wait. Few where they compute here and not in a server."""
 
     def __init__(
         self,
@@ -163,6 +167,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
             self._do_write, self._do_read, self._do_scan, self._do_count = hooks[:4]
             self._do_match, self._do_nearest, self._do_around, self._do_feed, self._do_namespaces = hooks[4:]
             self._tracker = AccessTracker(self) if self._track_access else None
+            self._entrance = asyncio.Semaphore(ENTERING)
+            self._searching = asyncio.Semaphore(self.searches_at_once)
             self._residence.settle()
             self._loop = loop
             self._was_open = True

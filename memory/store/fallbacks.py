@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from heapq import nsmallest
 from itertools import chain
 from operator import itemgetter
@@ -151,30 +152,30 @@ def key_of(sort_key: tuple[bytes, bytes]) -> Key:
 
 async def around(store: MemoryStore, op: Around) -> list[tuple[list[Row], list[Row]]]:
     """Reads each anchor's namespace and session in order of creation."""
-    lines: dict[tuple[tuple[str, ...], str | None], list[tuple[int, str, Row]]] = {}
+    lines: dict[tuple[tuple[str, ...], str | None], list[tuple[int, bytes, Row]]] = {}
     for key, session, _ in op.anchors:
         if (key[0], session) not in lines:
             lines[key[0], session] = await _line(store, op, key[0], session)
     sides: list[tuple[list[Row], list[Row]]] = []
     for (namespace, id), session, created in op.anchors:
-        line = lines[namespace, session]
-        before = [row for at, name, row in line if (at, name.encode()) < (created, id.encode())]
-        after = [row for at, name, row in line if (at, name.encode()) > (created, id.encode())]
-        sides.append((before[: -op.n - 1 : -1], after[: op.n]))
+        line, place = lines[namespace, session], (created, id.encode())
+        start, end = (cut(line, place, key=itemgetter(0, 1)) for cut in (bisect_left, bisect_right))
+        before, after = line[max(0, start - op.n) : start], line[end : end + op.n]
+        sides.append(([row for _, _, row in reversed(before)], [row for _, _, row in after]))
     return sides
 
 
 async def _line(
     store: MemoryStore, op: Around, namespace: tuple[str, ...], session: str | None
-) -> list[tuple[int, str, Row]]:
+) -> list[tuple[int, bytes, Row]]:
     held = op.scope
     scope = Scope(namespace, False, held.user_id, held.agent_id, held.session_id if session is None else session)
-    line: list[tuple[int, str, Row]] = []
+    line: list[tuple[int, bytes, Row]] = []
     after: Position | None = None
     while True:
         scan = Scan(now=op.now, scope=scope, order=Order("created_at"), after=after, limit=PAGE)
         pairs = await store._filled(scan)
-        line += [(row.created, item.id, row) for row, item in pairs if item.session_id == session]
+        line += [(row.created, item.id.encode(), row) for row, item in pairs if item.session_id == session]
         if len(pairs) < PAGE:
             return line
         row, item = pairs[-1]

@@ -81,72 +81,75 @@ class Searches(Bound):
         InvalidCursor, EmbeddingMismatch, EmbeddingFailed, InvalidSetting (a vector is needed and nobody makes one).
         """
         store = self._enter()
-        filter = parse(where)
-        check_limit(limit, MAX_SEARCH_LIMIT)
-        if query is None and vector is None:
-            raise InvalidItem("give a query, a vector or both", field="query")
-        if query is not None:
-            check_text(query, "query")
-        _check_choices(mode, neighbours, order, mmr)
-        if mmr is not None and cursor is not None:
-            raise InvalidItem("a search with mmr has one page; ask with a higher limit instead", field="cursor")
-        least = _check_cut(min_score, "min_score", 0.0, math.inf)
-        least_text = _check_cut(min_text, "min_text", 0.0, 1.0)
-        least_vector = _check_cut(min_vector, "min_vector", -1.0, 1.0)
-        chosen = _resolve(store, mode, query, vector)
-        if chosen == "text" and least_vector != -math.inf:
-            raise InvalidItem("min_vector needs a search by vector or hybrid", field="min_vector")
-        if chosen == "vector" and least_text != -math.inf:
-            raise InvalidItem("min_text needs a search by text or hybrid", field="min_text")
-        asked = None
-        if vector is not None:
-            await store._vectors_ready()
-            asked = vector_bytes(check_embedding(vector))
-        scope = self._narrow(namespace, under)
+        # A crowd that comes at once is let in a few at a time, so that what each costs does not add up in one turn of the loop.
+        async with store._entrance:
+            filter = parse(where)
+            check_limit(limit, MAX_SEARCH_LIMIT)
+            if query is None and vector is None:
+                raise InvalidItem("give a query, a vector or both", field="query")
+            if query is not None:
+                check_text(query, "query")
+            _check_choices(mode, neighbours, order, mmr)
+            if mmr is not None and cursor is not None:
+                raise InvalidItem("a search with mmr has one page; ask with a higher limit instead", field="cursor")
+            least = _check_cut(min_score, "min_score", 0.0, math.inf)
+            least_text = _check_cut(min_text, "min_text", 0.0, 1.0)
+            least_vector = _check_cut(min_vector, "min_vector", -1.0, 1.0)
+            chosen = _resolve(store, mode, query, vector)
+            if chosen == "text" and least_vector != -math.inf:
+                raise InvalidItem("min_vector needs a search by vector or hybrid", field="min_vector")
+            if chosen == "vector" and least_text != -math.inf:
+                raise InvalidItem("min_text needs a search by text or hybrid", field="min_text")
+            asked = None
+            if vector is not None:
+                await store._vectors_ready()
+                asked = vector_bytes(check_embedding(vector))
+            scope = self._narrow(namespace, under)
 
-        def digest() -> str:
-            told = "" if asked is None else hashlib.blake2b(asked, digest_size=12).hexdigest()
-            how = (chosen, neighbours, min_score, min_text, min_vector, order, exact)
-            return cursors.question("search", scope or self._scope, filter, query, told, *how)
+            def digest() -> str:
+                told = "" if asked is None else hashlib.blake2b(asked, digest_size=12).hexdigest()
+                how = (chosen, neighbours, min_score, min_text, min_vector, order, exact)
+                return cursors.question("search", scope or self._scope, filter, query, told, *how)
 
-        now = store._clock()
-        place = None if cursor is None else cursors.read(cursor, digest(), _Place)
-        pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
-        terms = () if query is None or chosen == "vector" else query_terms(store.analyser, query)
-        if scope is None or (chosen == "text" and not terms):
-            return SearchPage([])
-        if chosen != "text":
-            asked = await _embedded(store, query or "") if asked is None else asked
-            check_space(store, None, len(asked) // 4)
-        # The first page by plain relevance needs no more than itself, and what tells whether another follows.
-        whole = place is not None or chosen == "hybrid" or order == "composite" or mmr is not None
-        whole = whole or least_text > 0 or least_vector > -1.0
-        ranking = Ranking(
-            store,
-            Question(
-                mode=chosen, terms=terms, vector=asked, embedder=None if store.embedding is None else store.embedding.name, scope=scope, where=filter, now=now,
-                wanted=pool + 1 if whole else limit + 1, neighbours=neighbours,
-                composite_at=None if order == "relevance" else now if place is None else place.began,
-                mmr=mmr, limit=limit, exact=exact,
-            ),
-        )  # fmt: skip
-        ranked = await ranking.run()
-        complete = len(ranked) <= pool
-        found = cut(ranked[:pool], ranking, least, least_text, least_vector)
-        if place is not None:
-            start = (-place.score, key_order((place.namespace, place.id)))
-            found = [hit for hit in found if hit.rank > start]
-        page, more = found[:limit], len(found) > limit
-        if store._tracker is not None:
-            for hit in page:
-                store._tracker.saw(hit.item.key, self._scope)
-        following = None
-        if more and mmr is None:
-            last = page[-1]
-            began = now if place is None else place.began
-            following = cursors.write(digest(), _Place(last.score, last.item.namespace, last.item.id, pool, began))
-        hits = [ranking.hit(hit, explain=explain) for hit in page]
-        return SearchPage(hits, following, complete or more)
+            now = store._clock()
+            place = None if cursor is None else cursors.read(cursor, digest(), _Place)
+            pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
+            terms = () if query is None or chosen == "vector" else query_terms(store.analyser, query)
+            if scope is None or (chosen == "text" and not terms):
+                return SearchPage([])
+            if chosen != "text":
+                asked = await _embedded(store, query or "") if asked is None else asked
+                check_space(store, None, len(asked) // 4)
+            # The first page by plain relevance needs no more than itself, and what tells whether another follows.
+            whole = place is not None or chosen == "hybrid" or order == "composite" or mmr is not None
+            whole = whole or least_text > 0 or least_vector > -1.0
+            ranking = Ranking(
+                store,
+                Question(
+                    mode=chosen, terms=terms, vector=asked, embedder=None if store.embedding is None else store.embedding.name, scope=scope, where=filter, now=now,
+                    wanted=pool + 1 if whole else limit + 1, neighbours=neighbours,
+                    composite_at=None if order == "relevance" else now if place is None else place.began,
+                    mmr=mmr, limit=limit, exact=exact,
+                ),
+            )  # fmt: skip
+        async with store._searching:
+            ranked = await ranking.run()
+            complete = len(ranked) <= pool
+            found = cut(ranked[:pool], ranking, least, least_text, least_vector)
+            if place is not None:
+                start = (-place.score, key_order((place.namespace, place.id)))
+                found = [hit for hit in found if hit.rank > start]
+            page, more = found[:limit], len(found) > limit
+            if store._tracker is not None:
+                for hit in page:
+                    store._tracker.saw(hit.item.key, self._scope)
+            following = None
+            if more and mmr is None:
+                last = page[-1]
+                began = now if place is None else place.began
+                following = cursors.write(digest(), _Place(last.score, last.item.namespace, last.item.id, pool, began))
+            hits = [ranking.hit(hit, explain=explain) for hit in page]
+            return SearchPage(hits, following, complete or more)
 
     search_sync = blocking(search)
 

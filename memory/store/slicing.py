@@ -7,6 +7,7 @@ import importlib
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import msgspec
@@ -24,6 +25,18 @@ T = TypeVar("T")
 SLICE_ITEMS = 32
 SLICE_SECONDS = 0.001
 _force = msgspec.structs.force_setattr
+_resumed: ContextVar[float] = ContextVar("resumed", default=0.0)
+
+
+def is_due() -> bool:
+    """Whether this task has computed for a slice since it last let others run, however many steps that were."""
+    return time.perf_counter() - _resumed.get() > SLICE_SECONDS
+
+
+async def pause() -> None:
+    """Let other tasks run."""
+    await asyncio.sleep(0)
+    _resumed.set(time.perf_counter())
 
 
 class Slicing:
@@ -48,16 +61,11 @@ class Slicing:
             await asyncio.to_thread(importlib.import_module, "numpy")
 
     async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
-        """The things in pieces, letting other tasks run about every millisecond."""
-        if len(things) <= SLICE_ITEMS:
-            yield things
-            return
-        started = time.perf_counter()
+        """The things in pieces, letting other tasks run about every millisecond of this task's work."""
         for start in range(0, len(things), SLICE_ITEMS):
+            if is_due():
+                await pause()
             yield things[start : start + SLICE_ITEMS]
-            if time.perf_counter() - started > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                started = time.perf_counter()
 
     async def _counts(self, text: str) -> tuple[dict[str, int], int]:
         """Terms of a text with their occurrences, and how many in all; a long text in slices."""
@@ -85,7 +93,6 @@ class Slicing:
         """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
         if not self.capabilities.indexes_terms:
             return
-        started = time.perf_counter()
         for op in ops:
             if type(op) is not Put or op.terms is not None:
                 continue
@@ -93,6 +100,5 @@ class Slicing:
             # Nobody else has seen the operation yet.
             _force(op, "terms", counts)
             _force(op, "length", length)
-            if time.perf_counter() - started > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                started = time.perf_counter()
+            if is_due():
+                await pause()

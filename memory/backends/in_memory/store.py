@@ -62,6 +62,8 @@ class InMemoryStore(Vectors):
         persistent=False, shared=False, atomic_batches=True, feed=True, indexes_terms=False, reembeds=True
     )
 
+    searches_at_once: ClassVar[int] = 1
+
     @property
     def durability(self) -> Durability:
         """Nothing survives."""

@@ -80,6 +80,8 @@ class SqliteStore(MemoryStore):
         recall=0.98,
     )
 
+    searches_at_once: ClassVar[int] = 2
+    """One on the loop while another is in its thread."""
     pipelined_writes: ClassVar[int] = 4
     """Batches of one call that may wait together: the writer takes them into one transaction."""
 
