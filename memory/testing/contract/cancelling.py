@@ -9,8 +9,10 @@ from pathlib import Path
 
 from memory.errors import MemoryStoreError
 from memory.store import MemoryStore
+from memory.store.searching import Mode
 from memory.testing.contract.lifecycle import every_call, prepare
 from memory.testing.contract.suite import Make, Suite, busy, ids, item
+from memory.testing.embedder import WordEmbedder
 from memory.testing.heartbeat import assert_calm
 
 
@@ -133,6 +135,22 @@ class Calm(Suite):
             await store.verify()
             await store.delete_where({"metadata.n": {"$exists": True}})
             await store.namespaces()
+
+        await assert_calm(work)
+
+    @busy
+    async def test_a_crowd_of_searches_does_not_hold_the_loop(self, make: Make) -> None:
+        words = WordEmbedder()
+        store = await make(embedder=words).open()
+        text = "the marmot whistles at an eagle over the alpine meadow"
+        modes: tuple[Mode, ...] = ("text", "vector", "hybrid")
+        await store.put_many([item(f"{i:03}", f"{text} {i}", session_id=f"s{i % 5}") for i in range(200)])
+        await store.search(text, mode="hybrid")  # loads what is loaded once
+
+        async def work() -> None:
+            async with asyncio.TaskGroup() as group:
+                for i in range(60):
+                    group.create_task(store.search(f"marmot meadow {i}", mode=modes[i % 3], neighbours=i % 2))
 
         await assert_calm(work)
 
