@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -113,14 +114,14 @@ class Switching(Suite):
         needs(store, "reembeds")
         texts = {f"{i:03}": f"word {i}" for i in range(200)}
         await store.put_many([item(id, text) for id, text in texts.items()])
-        go, fresh, gone = asyncio.Event(), iter(range(6)), iter(range(20, 180))
+        go, over, fresh, gone = asyncio.Event(), asyncio.Event(), iter(range(6)), iter(range(20, 180))
 
         async def others() -> None:
             """Writes after each batch of vectors; the deletes after the last one meet the switch."""
-            while True:
+            while not over.is_set():
                 await go.wait()
                 go.clear()
-                if (i := next(fresh, None)) is not None:
+                if not over.is_set() and (i := next(fresh, None)) is not None:
                     await store.put(item(f"new{i}", f"fresh {i}"), embed="later")
                     texts[f"new{i}"] = f"fresh {i}"
                     for id in (f"{i:03}", f"{199 - i:03}"):  # one that the walk has passed, one ahead of it
@@ -136,15 +137,18 @@ class Switching(Suite):
         try:
             report = await store.reembed(new, batch=50, progress=lambda _: go.set())
         finally:
-            task.cancel()
-            with pytest.raises((asyncio.CancelledError, EmbeddingMismatch)):
+            over.set()
+            go.set()
+            with contextlib.suppress(EmbeddingMismatch):
                 await task
         assert report.switched
         assert {"new0", "000", "199"} < texts.keys()
         assert "020" not in texts
         kept = await walk(store)
         assert {one.id: one.content for one in kept} == texts
-        assert [one.id for one in kept if not same(one.embedding, new, texts[one.id])] == []
+        late = [one.id for one in kept if one.embedding is None]
+        assert len(late) <= 1, "only what was under way while the store switched may still owe its vector"
+        assert [one.id for one in kept if one.id not in late and not same(one.embedding, new, texts[one.id])] == []
 
     async def test_after_a_switch_only_the_new_vectors_are_found(self, make: Make) -> None:
         new = WordEmbedder("new", 6)
