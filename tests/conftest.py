@@ -14,6 +14,8 @@ from memory import MemoryManager
 def nothing_blocks_a_loop() -> Iterator[BlockBuster]:
     """Any blocking call made by `memory` on a running loop is an error; the suite itself and its tools may block."""
     with blockbuster_ctx("memory", excluded_modules=["memory.testing"]) as guard:
+        # Coverage notes a new file under a lock of its own, which another thread may hold for a moment.
+        guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data"})
         yield guard
 
 
