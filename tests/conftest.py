@@ -5,9 +5,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import servers
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from memory import MemoryManager
+
+
+@pytest.fixture(autouse=True, scope="session")
+def servers_end_with_the_run() -> Iterator[None]:
+    """Servers are started when a test first asks for them."""
+    with servers.running:
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

