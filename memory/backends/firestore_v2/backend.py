@@ -1,0 +1,155 @@
+"""``firestore_v2``: one document an item, beside those of V2 programs, in Google's Firestore or its emulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+from memory.backends.firestore_v2 import scanning, upkeep
+from memory.backends.firestore_v2.breaker import Breaker
+from memory.backends.firestore_v2.connecting import credentials_of, place_of
+from memory.backends.firestore_v2.connection import Connection
+from memory.backends.firestore_v2.lanes import Lanes
+from memory.backends.firestore_v2.meter import Meter
+from memory.backends.firestore_v2.names import collections, document_id
+from memory.backends.firestore_v2.spaces import prepare
+from memory.backends.firestore_v2.writing import Batch
+from memory.errors import Closed, InvalidSetting
+from memory.model import MemoryItem
+from memory.ops import Around, Count, Page, Problem, Read, Result, Row, Scan, Write
+from memory.store import Capabilities, MemoryStore
+from memory.store.types import Durability
+
+_metered: ContextVar[Meter | None] = ContextVar("metered", default=None)
+
+
+class FirestoreV2Store(MemoryStore):
+    """Memories as documents of a Firestore database, in the collection that V2 programs use.
+
+    ``url`` (``firestore://PROJECT/DATABASE``) or ``project`` and ``database`` name the database, else
+    GOOGLE_CLOUD_PROJECT or GCP_PROJECT_ID. ``namespace``, ``privacy`` and ``environment`` are parts of the names of
+    collections, as V2 programs have them (no namespace of an item). ``credentials_path`` or ``credentials_json`` say who
+    asks, else the environment's default credentials. ``emulator``: host and port, else FIRESTORE_EMULATOR_HOST.
+    ``timeout``: seconds that one call to Firestore may take. ``max_reads``: most documents that one page, count or search
+    may read; beyond it UnsupportedOperation is raised. ``breaker_failures`` failures in a row stop all calls for
+    ``breaker_recovery`` seconds. Further options as in MemoryStore.
+    """
+
+    name = "firestore_v2"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        persistent=True,
+        shared=True,
+        atomic_batches=False,
+        feed=False,  # no order of events can be had without one counter that all writes would wait for
+        indexes_terms=True,
+    )
+    searches_at_once: ClassVar[int] = 8
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        project: str | None = None,
+        database: str = "(default)",
+        namespace: str = "default",
+        privacy: str = "standard",
+        environment: str | None = None,
+        credentials_path: str | None = None,
+        credentials_json: str | None = None,
+        emulator: str | None = None,
+        timeout: float = 30.0,
+        max_reads: int | None = None,
+        breaker_failures: int = 5,
+        breaker_recovery: float = 30.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.place = place_of(url, project, database, emulator)
+        self.names = collections(namespace, privacy, environment)
+        for setting, value in (("timeout", timeout), ("breaker_recovery", breaker_recovery)):
+            if type(value) not in (int, float) or not 0 < value < 1e6:
+                raise InvalidSetting(f"{setting} must be a positive number of seconds, not {value!r}", setting=setting)
+        for setting, count in (("max_reads", max_reads), ("breaker_failures", breaker_failures)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise InvalidSetting(f"{setting} must be a whole number from 1, not {count!r}", setting=setting)
+        self.timeout, self.max_reads = float(timeout), max_reads
+        self._credentials = (credentials_path, credentials_json)
+        self._breaker = (breaker_failures, float(breaker_recovery))
+        self._connection: Connection | None = None
+        self._lanes = Lanes()
+
+    document_id = staticmethod(document_id)
+
+    @property
+    def durability(self) -> Durability:
+        """Google's service replicates before it acknowledges; an emulator keeps everything in its memory."""
+        return "replicated" if self.place.emulator is None else "process"
+
+    @property
+    def expires_natively(self) -> bool:
+        """Whether documents carry the field that Firestore's own deletion goes by. Not with an injected clock."""
+        return not self.injected_clock
+
+    async def _open(self) -> None:
+        credentials = None
+        if self.place.emulator is None:
+            credentials = await asyncio.to_thread(credentials_of, *self._credentials)
+        self._lanes = Lanes()
+        self._connection = Connection(self.place, credentials, self.timeout, Breaker(*self._breaker))
+        await prepare(self)
+        self._seen = max(self._seen, self._connection.read_time)
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise Closed(f"this {self.name} store is closed")
+        return self._connection
+
+    def _meter(self) -> Meter:
+        """The meter of the operation that is under way, or a new one."""
+        return _metered.get() or Meter(self.max_reads)
+
+    # --- hooks ---------------------------------------------------------------------------------
+
+    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        return await Batch(self, ops).run()
+
+    async def _read(self, op: Read) -> list[Row | None]:
+        return await scanning.read(self, op, Meter())
+
+    async def _scan(self, op: Scan) -> Page:
+        return await scanning.scan(self, op, self._meter())
+
+    async def _filled(self, op: Scan) -> list[tuple[Row, MemoryItem]]:
+        # One page of a filter that Firestore cannot say takes several scans: their reads count together.
+        if _metered.get() is not None:
+            return await super()._filled(op)
+        token = _metered.set(Meter(self.max_reads))
+        try:
+            return await super()._filled(op)
+        finally:
+            _metered.reset(token)
+
+    async def _count(self, op: Count) -> int:
+        return await scanning.count(self, op, self._meter())
+
+    async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
+        return await scanning.namespaces(self, op, self._meter())
+
+    async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
+        return await scanning.around(self, op, self._meter())
+
+    async def _sweep(self, now: int) -> int:
+        return await upkeep.sweep(self, now)
+
+    async def _health(self) -> dict[str, Any]:
+        return await upkeep.health(self)
+
+    async def _verify(self) -> tuple[int, list[Problem]]:
+        return await upkeep.verify(self)

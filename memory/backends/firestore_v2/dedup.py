@@ -1,0 +1,106 @@
+"""Dedup: a query finds the live item of equal content, and a document for each digest makes racing puts serialise.
+
+Who finds no twin writes the digest's lock document in the same commit as the item, expecting it as it was before the query:
+of two puts that both found nothing one loses, reads again, and finds the other's item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from memory.backends.firestore_v2 import queries, values
+from memory.backends.firestore_v2.connection import Connection, Write, expecting
+from memory.backends.firestore_v2.documents import DAY, Found, item_of, row_of
+from memory.backends.firestore_v2.meter import Meter
+from memory.backends.firestore_v2.queries import Condition, Query
+from memory.codec import content_hash
+from memory.ops import Put, Row
+from memory.ops import Write as Op
+
+if TYPE_CHECKING:
+    from memory.backends.firestore_v2.backend import FirestoreV2Store
+
+TOGETHER = 30
+"""Values that one ``in`` may list."""
+FEW = 60
+"""Documents that a query for several digests reads; where there are more each digest is asked for alone."""
+PAGE = 4
+"""Documents of one digest that are read at once; the first live one is enough."""
+Twin = tuple[str, Row]
+"""The name of a document, and its row."""
+
+
+def lock_names(ops: Sequence[Op]) -> list[str | None]:
+    """For each write the lane of its digest; None where it does not look for twins. (No document's name has a /.)"""
+    return [f"lock/{op.digest.hex()}" if type(op) is Put and op.dedup else None for op in ops]
+
+
+def digest_lock(connection: Connection, store: FirestoreV2Store, op: Put, before: Found | None) -> Any:
+    """The write of a digest's lock document."""
+    write = Write()
+    write.update.name = connection.name(store.names.locks, op.digest.hex())
+    write.update.fields["token"].bytes_value = op.token
+    write.update.fields["at"].integer_value = op.now
+    if store.expires_natively:
+        write.update.fields["ttl"].CopyFrom(values.moment(op.now + 2 * DAY))
+    return expecting(write, None if before is None else before.version)
+
+
+async def find_twins(store: FirestoreV2Store, ops: Sequence[Op], meter: Meter) -> dict[bytes, Twin]:
+    """Digest -> the live item of this content with the lowest key. Digests without one are left out."""
+    puts = {op.digest: op for op in ops if type(op) is Put}
+    twins: dict[bytes, Twin] = {}
+    digests = list(puts)
+    now = ops[0].now
+    for start in range(0, len(digests), TOGETHER):
+        part = digests[start : start + TOGETHER]
+        found: list[Found] = []
+        if len(part) > 1:
+            condition = Condition(queries.DIGEST, "in", values.blobs(part))
+            found = await store._connected().query(_query(store, condition, FEW), meter)
+        if len(part) == 1 or len(found) == FEW:
+            for digest in part:
+                twin = await _first(store, digest, now, meter)
+                if twin is not None:
+                    twins[digest] = twin
+            continue
+        for one in found:  # by key, so the first of each digest is the one
+            digest = one.part("digest")
+            if digest not in twins and _is_twin(one, digest, now):
+                twins[digest] = _twin(store, one)
+    return twins
+
+
+async def _first(store: FirestoreV2Store, digest: bytes, now: int, meter: Meter) -> Twin | None:
+    condition = Condition(queries.DIGEST, "==", values.blob(digest))
+    after: tuple[Any, ...] = ()
+    while True:
+        found = await store._connected().query(_query(store, condition, PAGE, after), meter)
+        for one in found:
+            if _is_twin(one, digest, now):
+                return _twin(store, one)
+        if len(found) < PAGE:
+            return None
+        after = (values.blob(found[-1].part("key")),)
+
+
+def _query(store: FirestoreV2Store, condition: Condition, limit: int, after: tuple[Any, ...] = ()) -> Query:
+    return Query(
+        collection=store.names.items,
+        conditions=(condition,),
+        orders=((queries.KEY, False),),
+        after=after,
+        limit=limit,
+    )
+
+
+def _is_twin(found: Found, digest: bytes, now: int) -> bool:
+    return found.live(now) and (not found.changed or content_hash(item_of(found)) == digest)
+
+
+def _twin(store: FirestoreV2Store, found: Found) -> Twin:
+    space = store._space
+    return found.id, row_of(
+        found, None if space is None else space.embedder, None if space is None else space.dimension
+    )

@@ -1,0 +1,94 @@
+"""What of a scope and a filter Firestore is asked for: equalities, and one membership of an array.
+
+All else (ranges, ``ne``, nested or of metadata, ``or``) is left to the base, which evaluates it while paging: each such
+comparison would need an index of its own, for metadata one that nobody can foresee.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from memory.backends.firestore_v2 import queries, values
+from memory.backends.firestore_v2.names import key_range
+from memory.backends.firestore_v2.queries import Condition
+from memory.filters import And, Compare, Filter
+from memory.filters.compiling import nnf
+from memory.model import path_bytes
+from memory.ops import Scope
+
+_FIELDS = {
+    ("user_id",): queries.USER,
+    ("agent_id",): queries.AGENT,
+    ("session_id",): queries.SESSION,
+    ("kind",): queries.KIND,
+}
+
+
+class Narrowed(msgspec.Struct, frozen=True):
+    """What to ask for. ``exact``: nothing but what is in scope and satisfies the filter comes back, expired ones apart."""
+
+    conditions: tuple[Condition, ...]
+    exact: bool
+    empty: bool = False
+    """Nothing can lie in the scope."""
+
+
+def narrow(scope: Scope, where: Filter | None, *, by_key: bool, arrays: bool = True) -> Narrowed:
+    """The conditions for a scope and a filter.
+
+    ``by_key``: namespaces as a range of keys, for a query in their order. ``arrays`` False: the one membership of an array
+    that Firestore allows is taken.
+    """
+    if not scope.path and not scope.below:
+        return Narrowed((), exact=True, empty=True)
+    conditions = [*_namespaces(scope, by_key=by_key), *_owner(scope)]
+    exact = True
+    for part in _conjuncts(where):
+        said = _say(part)
+        if said is None or (said.operator == "contains" and not arrays):
+            exact = False
+        else:
+            conditions.append(said)
+            arrays = arrays and said.operator != "contains"
+    return Narrowed(tuple(_distinct(conditions)), exact)
+
+
+def _distinct(conditions: list[Condition]) -> list[Condition]:
+    """Each condition once: a view and a filter may ask for the same."""
+    return list({(one.path, one.operator, one.value.SerializeToString()): one for one in conditions}.values())
+
+
+def _namespaces(scope: Scope, *, by_key: bool) -> list[Condition]:
+    if not scope.path:
+        return []
+    if not scope.below and not by_key:
+        return [Condition(queries.PATH, "==", values.blob(path_bytes(scope.path)))]
+    bounds = key_range(scope)
+    assert bounds is not None
+    return [
+        Condition(queries.KEY, ">=", values.blob(bounds[0])),
+        Condition(queries.KEY, "<", values.blob(bounds[1])),
+    ]
+
+
+def _owner(scope: Scope) -> list[Condition]:
+    pinned = ((queries.USER, scope.user_id), (queries.AGENT, scope.agent_id), (queries.SESSION, scope.session_id))
+    return [Condition(path, "==", values.text(value)) for path, value in pinned if value is not None]
+
+
+def _conjuncts(where: Filter | None) -> list[Filter]:
+    if where is None:
+        return []
+    tree = nnf(where)
+    return list(tree.parts) if isinstance(tree, And) else [tree]
+
+
+def _say(part: Filter) -> Condition | None:
+    if not isinstance(part, Compare):
+        return None
+    value = part.value
+    if part.op == "eq" and part.path in _FIELDS and isinstance(value, str) and value:
+        return Condition(_FIELDS[part.path], "==", values.text(value))
+    if part.op == "contains" and part.path == ("tags",) and isinstance(value, str):
+        return Condition(queries.TAGS, "contains", values.text(value))
+    return None

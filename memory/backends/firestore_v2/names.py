@@ -1,0 +1,89 @@
+"""What things are called: collections as in V2 programs, documents by id where an id may be one, keys as bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+
+import msgspec
+
+from memory.errors import CorruptData, InvalidSetting
+from memory.model import DEFAULT_NAMESPACE, Key, path_bytes
+from memory.ops import Scope
+
+SEPARATOR = b"\0\0"
+HASHED = "~"
+"""Begins the name of a document that is a hash of its key."""
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_RESERVED = re.compile(r"\.{1,2}|__.*__", re.DOTALL)
+
+
+class Collections(msgspec.Struct, frozen=True):
+    """The collections of one store: ``items`` is shared with V2 programs, the others are ours alone."""
+
+    items: str
+    tombstones: str
+    locks: str
+    store: str
+
+
+def collections(namespace: str, privacy: str, environment: str | None) -> Collections:
+    """The names that V2 gives: ``{namespace}_{base}_{privacy}[_{environment}]``, a base replaced by the variable
+    ``ORCHESTRA_STORAGE_<BASE>``. Raises InvalidSetting."""
+    for setting, part in (("namespace", namespace), ("privacy", privacy), ("environment", environment)):
+        if part is not None and not _PART.fullmatch(part):
+            raise InvalidSetting(
+                f"{setting} is part of the names of collections: letters, digits, _ . and -, at most 100; not {part!r}",
+                setting=setting,
+            )
+
+    def name(base: str) -> str:
+        variable = f"ORCHESTRA_STORAGE_{base.upper()}"
+        base = os.environ.get(variable) or base
+        if not _PART.fullmatch(base):
+            raise InvalidSetting(f"{variable} is no name of a collection: {base!r}", setting=variable)
+        return "_".join([namespace, base, privacy] + ([environment] if environment else []))
+
+    return Collections(name("memory_items"), name("memory_tombstones"), name("memory_locks"), name("memory_store"))
+
+
+def encode_key(key: Key) -> bytes:
+    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
+
+    Names hold no NUL and are never empty, so the first pair of NULs ends the path; everything under a path is one range
+    of keys, exactly one namespace another.
+    """
+    return path_bytes(key[0]) + SEPARATOR + key[1].encode()
+
+
+def decode_key(raw: bytes) -> Key:
+    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
+    path, found, name = raw.partition(SEPARATOR)
+    try:
+        if found and path and name:
+            return (tuple(path.decode().split("\0")), name.decode())
+    except UnicodeDecodeError:
+        pass
+    raise CorruptData("the key of a document is damaged. Run 'memory verify', then 'memory repair'")
+
+
+def document_id(key: Key) -> str:
+    """The name of a key's document. An id of the default namespace names its document, as in V2 programs, where
+    Firestore allows it; for other keys it is a hash, and whoever reads the document compares the whole key."""
+    namespace, id = key
+    if namespace == DEFAULT_NAMESPACE and id[0] != HASHED and "/" not in id and not _RESERVED.fullmatch(id):
+        return id
+    digest = hashlib.blake2b(encode_key(key), digest_size=32).digest()
+    return HASHED + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
+    """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
+    if not scope.path:
+        return None if scope.below else (b"", b"")
+    path = path_bytes(scope.path)
+    if scope.below:
+        return path + b"\0", path + b"\x01"
+    return path + b"\0\0", path + b"\0\x01"

@@ -1,0 +1,202 @@
+"""Applying a batch: read what is there, decide, commit with preconditions, and again for those that lost a race."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from memory.backends.firestore_v2.deciding import Change, Naming, decide
+from memory.backends.firestore_v2.dedup import digest_lock, find_twins, lock_names
+from memory.backends.firestore_v2.documents import Found
+from memory.backends.firestore_v2.faults import CALL_ERRORS, is_conflict, is_refusal, translate
+from memory.backends.firestore_v2.lanes import Known
+from memory.backends.firestore_v2.meter import Meter
+from memory.backends.firestore_v2.names import document_id
+from memory.backends.firestore_v2.spaces import read_space, space_write
+from memory.errors import BackendUnavailable, DeadlineExceeded, MemoryStoreError
+from memory.ops import Put, Remove, Result, Row, Status
+from memory.ops import Write as Op
+
+if TYPE_CHECKING:
+    from memory.backends.firestore_v2.backend import FirestoreV2Store
+
+MOST_WRITES = 500
+MOST_BYTES = 3_500_000
+"""Of one commit: what Firestore takes, and the emulator."""
+
+
+class Batch:
+    """One call of ``_write``."""
+
+    def __init__(self, store: FirestoreV2Store, ops: Sequence[Op]) -> None:
+        self.store, self.ops = store, ops
+        self.connection = store._connected()
+        self.names = [document_id(op.key) for op in ops]
+        self.locks = lock_names(ops)
+        self.results: list[Result | None] = [None] * len(ops)
+        self.tombstones: Known = {}
+        self.size = MOST_WRITES
+        """Writes to commit together; halved after a lost race, so that one hot document does not hold up the others."""
+        self.meter = Meter()
+        self.deadline = asyncio.get_running_loop().time() + store.timeout
+
+    async def run(self, known: Known | None = None) -> list[Result]:
+        """The result of every write, in order. ``known``: documents that were read just now."""
+        async with self.store._lanes.hold([*self.names, *filter(None, self.locks)]) as held:
+            if known:
+                held.update(known)
+            try:
+                while (pending := [i for i, result in enumerate(self.results) if result is None]):
+                    await self._round(pending, held)
+            except MemoryStoreError as error:
+                # What is not decided yet was not sent.
+                for i, result in enumerate(self.results):
+                    if result is None:
+                        self.results[i] = Result(Status.FAILED, error=error)
+        return [result for result in self.results if result is not None]
+
+    async def _round(self, pending: list[int], held: Known) -> None:
+        """One write for each document, in order; the others wait for the next round."""
+        chosen: list[int] = []
+        taken: set[str] = set()
+        for i in pending:
+            names = {self.names[i]} | ({lock} if (lock := self.locks[i]) else set())
+            if not names & taken:
+                chosen.append(i)
+            taken |= names
+        await self._learn(chosen, held)
+        changes = await self._decide(chosen, held)
+        for part in self._parts(changes):
+            if asyncio.get_running_loop().time() > self.deadline:
+                raise DeadlineExceeded(
+                    f"writes to the same documents contended for {self.store.timeout:g} s; this one was not applied",
+                    seconds=self.store.timeout,
+                )
+            await self._commit(part, held)
+
+    async def _learn(self, chosen: list[int], held: Known) -> None:
+        """Read the documents that are not known."""
+        store, connection = self.store, self.connection
+        unknown = [self.names[i] for i in chosen if self.names[i] not in held]
+        if unknown:
+            found = await connection.get(store.names.items, unknown, self.meter)
+            held.update({name: found.get(name) for name in unknown})
+        repeated = [
+            self.names[i] for i in chosen if self.ops[i].floor is not None and self.names[i] not in self.tombstones
+        ]
+        if repeated:
+            found = await connection.get(store.names.tombstones, repeated, self.meter)
+            self.tombstones.update({name: found.get(name) for name in repeated})
+        locks = [lock for i in chosen if (lock := self.locks[i]) and lock not in held]
+        if locks:
+            found = await connection.get(store.names.locks, [lock.partition("/")[2] for lock in locks], self.meter)
+            held.update({lock: found.get(lock.partition("/")[2]) for lock in locks})
+
+    async def _decide(self, chosen: list[int], held: Known) -> list[tuple[int, Change]]:
+        store = self.store
+        unique = [i for i in chosen if self.locks[i]]
+        twins = await find_twins(store, [self.ops[i] for i in unique], self.meter) if unique else {}
+        changes: list[tuple[int, Change]] = []
+        touched: set[str] = set()
+        async for part in store._slices(chosen):
+            for i in part:
+                op, name = self.ops[i], self.names[i]
+                names = Naming(
+                    self.connection.name(store.names.items, name), self.connection.name(store.names.tombstones, name)
+                )
+                try:
+                    verdict = decide(
+                        op,
+                        held[name],
+                        self.tombstones.get(name),
+                        store._space,
+                        names,
+                        expires_natively=store.expires_natively,
+                    )
+                except MemoryStoreError as error:
+                    verdict = Result(Status.FAILED, error=error)
+                if isinstance(verdict, Change) and type(op) is Put and op.dedup:
+                    twin = twins.get(op.digest)
+                    if twin is not None:
+                        if twin[0] in touched:
+                            continue  # changed by a write before it in this batch: to be decided when that is done
+                        verdict = Result(Status.DUPLICATE, twin[1])
+                    else:
+                        verdict.writes.append(digest_lock(self.connection, store, op, held[self.locks[i] or ""]))
+                if isinstance(verdict, Result):
+                    self.results[i] = verdict
+                else:
+                    touched.add(name)
+                    changes.append((i, verdict))
+        return changes
+
+    def _parts(self, changes: list[tuple[int, Change]]) -> list[list[tuple[int, Change]]]:
+        """The changes in commits of few enough writes and bytes. The first vector of a store is committed alone, with
+        the space it makes; what else has one then waits for the next round."""
+        makers = [pair for pair in changes if pair[1].makes_space is not None]
+        if makers:
+            first = makers[0]
+            first[1].writes.append(space_write(self.connection, self.store, first[1].makes_space))
+            changes = [first, *(pair for pair in changes if pair[1].makes_space is None)]
+        parts: list[list[tuple[int, Change]]] = []
+        writes = size = 0
+        for pair in changes:
+            count, weight = len(pair[1].writes), pair[1].size()
+            alone = pair[1].makes_space is not None
+            if not parts or alone or writes + count > self.size or size + weight > MOST_BYTES:
+                parts.append([])
+                writes = size = 0
+            parts[-1].append(pair)
+            writes, size = writes + count, size + weight
+            if alone:
+                writes = MOST_WRITES
+        return parts
+
+    async def _commit(self, part: list[tuple[int, Change]], held: Known) -> None:
+        """Commit some changes. Those that lost a race, or whose batch did, stay without a result."""
+        writes = [write for _, change in part for write in change.writes]
+        try:
+            versions = await self.connection.commit(writes)
+        except BackendUnavailable as error:  # by the breaker: nothing was sent
+            for i, _ in part:
+                self.results[i] = Result(Status.FAILED, error=error)
+            return
+        except CALL_ERRORS as error:
+            self._forget(part, held)
+            if not is_refusal(error):
+                for i, _ in part:
+                    self.results[i] = Result(Status.UNKNOWN)
+            elif not is_conflict(error) and len(part) == 1:
+                told = translate(error, self.connection.place.address, self.store.timeout)
+                self.results[part[0][0]] = Result(Status.FAILED, error=told)
+            else:
+                self.size = max(1, len(writes) // 2)
+                if any(change.makes_space for _, change in part):
+                    await read_space(self.store, self.meter)
+            return
+        at = 0
+        for i, change in part:
+            version = versions[at]
+            self._done(i, change, version, held)
+            lock = self.locks[i]
+            if lock and len(change.writes) > 1:
+                held[lock] = Found(lock, {}, versions[at + 1])
+            at += len(change.writes)
+        self.size = min(MOST_WRITES, self.size * 2)
+
+    def _done(self, i: int, change: Change, version: int, held: Known) -> None:
+        name = self.names[i]
+        row: Row = change.row
+        row.version = version
+        self.results[i] = Result(Status.DONE, row)
+        held[name] = None if change.after is None else Found(name, change.after, version)
+        if type(self.ops[i]) is Remove:
+            self.tombstones.pop(name, None)
+        if change.makes_space is not None:
+            self.store._space = change.makes_space
+
+    def _forget(self, part: list[tuple[int, Change]], held: Known) -> None:
+        for i, _ in part:
+            held.pop(self.names[i], None)
+            held.pop(self.locks[i] or "", None)

@@ -1,0 +1,30 @@
+"""The shipped contract over Firestore's emulator."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory.backends.firestore_v2 import FirestoreV2Store
+from memory.store import MemoryStore
+from memory.testing.contract import StoreContract
+from servers import server
+
+
+def project_of(place: Path) -> str:
+    """A project of its own for each place: the emulator keeps them apart."""
+    return "t" + hashlib.blake2b(str(place).encode(), digest_size=8).hexdigest()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emulator() -> str:
+    """Started before any loop runs, which waiting for it would hold."""
+    return str(server("firestore").url)
+
+
+class TestFirestoreV2(StoreContract):
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return FirestoreV2Store(project=project_of(place), emulator=server("firestore").url, **options)
