@@ -14,7 +14,7 @@ from memory.clock import Clock, system_clock
 from memory.errors import Closed, InvalidItem, MemoryStoreError, UnsupportedOperation, WrongLoop
 from memory.filters.check import split_path
 from memory.layers import Layer, wrap
-from memory.model import MAX_DIMENSION, Key, MemoryItem, check_json
+from memory.model import Key, MemoryItem, check_json
 from memory.ops import (
     WHOLE,
     Around,
@@ -98,8 +98,9 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     ) -> None:
         if feed and not self.capabilities.feed:
             raise UnsupportedOperation(f"{self.name} cannot keep a feed; leave feed=True out or choose another backend")
-        if dimension is not None and (type(dimension) is not int or not 0 < dimension <= MAX_DIMENSION):
-            raise InvalidItem(f"dimension must be an int from 1 to {MAX_DIMENSION}", field="dimension")
+        most = self.capabilities.max_dimension
+        if dimension is not None and (type(dimension) is not int or not 0 < dimension <= most):
+            raise InvalidItem(f"dimension must be an int from 1 to {most}", field="dimension")
         check_json(source or {}, "source")
         self._clock = clock or system_clock
         self.injected_clock = clock is not None

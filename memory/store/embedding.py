@@ -70,10 +70,14 @@ def check_embed(embed: Embed) -> bool:
 
 
 def check_space(store: MemoryStore, embedder: str | None, dimension: int) -> None:
-    """Raises EmbeddingMismatch for a vector that does not belong into the store, as far as is known without I/O.
+    """Raises EmbeddingMismatch for a vector that does not belong into the store, as far as is known without I/O, and
+    InvalidItem for one that is longer than the backend takes.
 
     ``embedder`` None: a vector that the caller brings, and which is taken for one of the store's own embedder.
     """
+    most = store.capabilities.max_dimension
+    if dimension > most:
+        raise InvalidItem(f"the embedding has {dimension} numbers; {store.name} takes at most {most}", field="embedding")
     own = store.embedding
     if embedder is None and own is not None:
         embedder = own.name

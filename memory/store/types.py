@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from memory.model import Key, MemoryItem
+from memory.model import MAX_DIMENSION, Key, MemoryItem
 
 Durability = Literal["none", "process", "power", "replicated", "unknown"]
 """What survives after an acknowledged write: nothing, the death of this process, power loss, loss of a server."""
@@ -33,6 +33,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """``backup`` takes a point-in-time copy; else it exports page by page."""
     reembeds: bool = False
     """``reembed`` can give a store the vectors of another embedder while the old ones serve."""
+    max_dimension: int = MAX_DIMENSION
+    """Most numbers of a vector; a longer one is refused before any I/O."""
     recall: float = 1.0
     """Least share of the true best that vector search finds without ``exact=True``; 1.0: it is always exact."""
 

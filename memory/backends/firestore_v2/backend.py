@@ -8,19 +8,22 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from memory.backends.firestore_v2 import scanning, upkeep
+from memory.backends.firestore_v2.adopting import Adopter
 from memory.backends.firestore_v2.breaker import Breaker
 from memory.backends.firestore_v2.connecting import credentials_of, place_of
 from memory.backends.firestore_v2.connection import Connection
 from memory.backends.firestore_v2.lanes import Lanes
+from memory.backends.firestore_v2.matching import Matching
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.names import collections, document_id
+from memory.backends.firestore_v2.nearest import nearest
 from memory.backends.firestore_v2.spaces import prepare
 from memory.backends.firestore_v2.writing import Batch
 from memory.errors import Closed, InvalidSetting
 from memory.model import MemoryItem
-from memory.ops import Around, Count, Page, Problem, Read, Result, Row, Scan, Write
+from memory.ops import Around, Count, Match, Matched, Nearest, Page, Problem, Read, Result, Row, Scan, Write
 from memory.store import Capabilities, MemoryStore
-from memory.store.types import Durability
+from memory.store.types import Durability, RepairReport
 
 _metered: ContextVar[Meter | None] = ContextVar("metered", default=None)
 
@@ -34,7 +37,9 @@ class FirestoreV2Store(MemoryStore):
     asks, else the environment's default credentials. ``emulator``: host and port, else FIRESTORE_EMULATOR_HOST.
     ``timeout``: seconds that one call to Firestore may take. ``max_reads``: most documents that one page, count or search
     may read; beyond it UnsupportedOperation is raised. ``breaker_failures`` failures in a row stop all calls for
-    ``breaker_recovery`` seconds. Further options as in MemoryStore.
+    ``breaker_recovery`` seconds. ``legacy_check``: seconds between looks for documents that V2 programs wrote (see
+    adopting); 0: each list, count and search first reads every document, so that changes of V2 programs are found at once;
+    None: only when the store opens. Further options as in MemoryStore.
     """
 
     name = "firestore_v2"
@@ -44,6 +49,7 @@ class FirestoreV2Store(MemoryStore):
         atomic_batches=False,
         feed=False,  # no order of events can be had without one counter that all writes would wait for
         indexes_terms=True,
+        max_dimension=2_048,
     )
     searches_at_once: ClassVar[int] = 8
 
@@ -61,6 +67,7 @@ class FirestoreV2Store(MemoryStore):
         emulator: str | None = None,
         timeout: float = 30.0,
         max_reads: int | None = None,
+        legacy_check: float | None = 60.0,
         breaker_failures: int = 5,
         breaker_recovery: float = 30.0,
         **options: Any,
@@ -74,6 +81,9 @@ class FirestoreV2Store(MemoryStore):
         for setting, count in (("max_reads", max_reads), ("breaker_failures", breaker_failures)):
             if count is not None and (type(count) is not int or count < 1):
                 raise InvalidSetting(f"{setting} must be a whole number from 1, not {count!r}", setting=setting)
+        if legacy_check is not None and (type(legacy_check) not in (int, float) or not 0 <= legacy_check < 1e9):
+            raise InvalidSetting(f"legacy_check must be seconds from 0, or None, not {legacy_check!r}", setting="legacy_check")
+        self.legacy_check = legacy_check
         self.timeout, self.max_reads = float(timeout), max_reads
         self._credentials = (credentials_path, credentials_json)
         self._breaker = (breaker_failures, float(breaker_recovery))
@@ -98,7 +108,9 @@ class FirestoreV2Store(MemoryStore):
             credentials = await asyncio.to_thread(credentials_of, *self._credentials)
         self._lanes = Lanes()
         self._connection = Connection(self.place, credentials, self.timeout, Breaker(*self._breaker))
+        self._adopter = Adopter(self, self.legacy_check)
         await prepare(self)
+        await self._adopter.look()
         self._seen = max(self._seen, self._connection.read_time)
 
     async def _close(self) -> None:
@@ -124,6 +136,7 @@ class FirestoreV2Store(MemoryStore):
         return await scanning.read(self, op, Meter())
 
     async def _scan(self, op: Scan) -> Page:
+        await self._adopter.look()
         return await scanning.scan(self, op, self._meter())
 
     async def _filled(self, op: Scan) -> list[tuple[Row, MemoryItem]]:
@@ -137,19 +150,36 @@ class FirestoreV2Store(MemoryStore):
             _metered.reset(token)
 
     async def _count(self, op: Count) -> int:
+        await self._adopter.look()
         return await scanning.count(self, op, self._meter())
 
     async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
+        await self._adopter.look()
         return await scanning.namespaces(self, op, self._meter())
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         return await scanning.around(self, op, self._meter())
+
+    async def _match(self, op: Match) -> Matched:
+        await self._adopter.look()
+        return await Matching(self, op, self._meter()).run()
+
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        await self._adopter.look()
+        return await nearest(self, op, self._meter())
 
     async def _sweep(self, now: int) -> int:
         return await upkeep.sweep(self, now)
 
     async def _health(self) -> dict[str, Any]:
         return await upkeep.health(self)
+
+    async def _repair(self) -> RepairReport:
+        adopted = await self._adopter.adopt()
+        actions = [f"{adopted} documents of other programs were given our fields"] if adopted else []
+        if self._adopter.unreadable:
+            actions.append(f"{self._adopter.unreadable} documents are no items and were left as they are; see the log")
+        return RepairReport(actions or ["nothing to rebuild"])
 
     async def _verify(self) -> tuple[int, list[Problem]]:
         return await upkeep.verify(self)

@@ -19,6 +19,7 @@ from memory.backends.firestore_v2.documents import Found
 from memory.backends.firestore_v2.faults import CALL_ERRORS, Code, code_of, counts_against, translate
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.queries import Query, message
+from memory.errors import Closed
 
 T = TypeVar("T")
 Write: Any = writes.Write.pb()
@@ -58,12 +59,22 @@ class Connection:
         self._totals = _stream(
             channel, "RunAggregationQuery", _Aggregate, messages.RunAggregationQueryResponse.pb()
         )
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
         self.reads = self.commits = 0
         self.read_time = 0
         """Of the last answer, in microseconds: no version issued before is above it."""
 
     async def close(self) -> None:
-        """Close the channel; what is under way is cancelled."""
+        """Take no more calls, wait for those under way, which the deadline bounds, and close the channel."""
+        self._closing = True
+        if self._loop is not asyncio.get_running_loop():
+            return  # the loop of this channel has ended, and its calls with it
+        if self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
         await self._channel.close()
 
     def name(self, collection: str, id: str) -> str:
@@ -72,7 +83,10 @@ class Connection:
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """``work`` under the deadline and the breaker. Raises what the driver raises, not translated."""
+        if self._closing:
+            raise Closed("this firestore_v2 store is closed")
         self.breaker.enter(self.place.address)
+        self._under_way += 1
         try:
             async with asyncio.timeout(self.timeout):
                 result = await work()
@@ -82,6 +96,10 @@ class Connection:
         except BaseException:
             self.breaker.abandoned()
             raise
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
         self.breaker.left(failed=False)
         return result
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from memory.backends.firestore_v2 import values
-from memory.backends.firestore_v2.legacy import OURS, PERSONA, legacy_item, native_metadata, overlaid
+from memory.backends.firestore_v2.legacy import OURS, PERSONA, VECTOR, legacy_item, native_metadata, overlaid
 from memory.backends.firestore_v2.names import decode_key, encode_key
 from memory.backends.firestore_v2.values import Document, Fields
 from memory.codec import decode, encode
@@ -25,7 +25,7 @@ FORMAT = 1
 DAY = 86_400_000_000
 LONGEST_TERM = 400
 """Bytes of a term that is indexed as it is; Firestore compares only the first 1,500 of an index entry."""
-_STAMPS = frozenset((OURS, "timestamp", "expiration", "embedding"))
+_STAMPS = frozenset((OURS, VECTOR, "timestamp", "expiration", "embedding"))
 """Fields that are always read natively, so no hash has to tell whether they were changed."""
 _pack = msgspec.msgpack.encode
 _unpack = msgspec.msgpack.Decoder(list[int]).decode
@@ -150,7 +150,7 @@ def fill_vector(fields: Fields, embedding: bytes) -> None:
 
     numbers = np.frombuffer(embedding, dtype="<f4").astype(np.float64)
     fields["embedding"].CopyFrom(values.doubles(numbers))
-    fields[OURS].map_value.fields["vector"].CopyFrom(values.vector(unit64(numbers)))
+    fields[VECTOR].CopyFrom(values.vector(unit64(numbers)))
 
 
 def unit64(numbers: Any) -> Any:

@@ -13,12 +13,14 @@ from memory.codec import encode
 from memory.model import DEFAULT_NAMESPACE, MemoryItem, check_item
 
 OURS = "memory"
-"""The one field of a document that is ours."""
+"""The field of a document that is ours."""
+VECTOR = "memory_vector"
+"""Ours too: the vector that Firestore searches. Its emulator finds none inside a map."""
 KIND = "message"
 """The item_type of a document that has none, as V2 reads it."""
 PERSONA = "persona_active"
 _KNOWN = frozenset(
-    ("id", "user_id", "session_id", "item_type", "timestamp", "text_content", "metadata", "embedding", "expiration", OURS)
+    ("id", "user_id", "session_id", "item_type", "timestamp", "text_content", "metadata", "embedding", "expiration", OURS, VECTOR)
 )
 HASH = "content_hash"
 """V2 keeps the SHA-256 of the text among the metadata, to find duplicates by."""

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 from google.cloud.firestore_v1.types import query as queries
 
+from memory.backends.firestore_v2.legacy import VECTOR
+
 StructuredQuery: Any = queries.StructuredQuery.pb()
 _ASCENDING, _DESCENDING = 1, 2
 _DOT_PRODUCT = 3
 _AND = 1
+_IS_NULL = 3
 OPERATORS = {"<": 1, "<=": 2, ">": 3, ">=": 4, "==": 5, "contains": 7, "in": 8, "contains_any": 9}
 
 KEY = "memory.key"
@@ -20,7 +23,6 @@ AGENT = "memory.agent"
 TAGS = "memory.tags"
 TERMS = "memory.terms"
 DIGEST = "memory.digest"
-VECTOR = "memory.vector"
 USER, SESSION, KIND = "user_id", "session_id", "item_type"
 CREATED, EXPIRES = "timestamp", "expiration"
 NAME = "__name__"
@@ -87,6 +89,10 @@ def message(query: Query, limit: int | None) -> Any:
 
 def _filter(condition: Condition) -> Any:
     made = StructuredQuery.Filter()
+    if condition.value.WhichOneof("value_type") == "null_value":
+        made.unary_filter.field.field_path = condition.path
+        made.unary_filter.op = _IS_NULL
+        return made
     made.field_filter.field.field_path = condition.path
     made.field_filter.op = OPERATORS[condition.operator]
     made.field_filter.value.CopyFrom(condition.value)

@@ -85,6 +85,7 @@ async def health(store: FirestoreV2Store) -> dict[str, Any]:
         "emulator": connection.place.emulator is not None,
         "collection": store.names.items,
         "documents": documents,
+        "unreadable": store._adopter.unreadable,
         "reads": connection.reads,
         "commits": connection.commits,
         "circuit": "open" if connection.breaker.is_open else "closed",

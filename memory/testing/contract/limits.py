@@ -16,7 +16,7 @@ from memory.codec import encode
 from memory.errors import EmbeddingMismatch, InvalidItem, InvalidSetting, MemoryStoreError
 from memory.model import MAX_RECORD_BYTES, MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, Tap, ids, item
+from memory.testing.contract.suite import Make, Suite, Tap, ids, item, whole
 
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - what must be refused
 
@@ -227,11 +227,26 @@ class Vectors(Suite):
         assert found.embedding is None
 
     async def test_a_large_vector_is_stored(self, store: MemoryStore, clock: ManualClock) -> None:
-        vector = np.random.default_rng(1).normal(size=65_536).astype("<f4")
+        most = whole(store).capabilities.max_dimension
+        vector = np.random.default_rng(1).normal(size=most).astype("<f4")
         await store.put(item(embedding=vector))
         found = await store.get("a")
         assert found is not None
         assert found.embedding.tobytes() == vector.tobytes()
+
+    async def test_a_vector_beyond_the_declared_dimension_is_refused_before_any_io(self, make: Make) -> None:
+        tap = Tap()
+        store = await make(layers=(tap,)).open()
+        size = whole(store).capabilities.max_dimension + 1
+        for call in (
+            lambda: store.put(item(embedding=np.ones(size, dtype=np.float32))),
+            lambda: store.put_many([item("b"), item(embedding=np.ones(size, dtype=np.float32))]),
+        ):
+            with pytest.raises(InvalidItem, match="embedding"):
+                await call()
+        with pytest.raises(InvalidItem):
+            make(dimension=size)
+        assert tap.calls == []
 
     async def test_a_vector_of_another_dimension_is_refused(self, make: Make) -> None:
         tap = Tap()
