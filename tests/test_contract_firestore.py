@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import server
 
 from memory.backends.firestore_v2 import FirestoreV2Store
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract
-from servers import server
 
 
 def project_of(place: Path) -> str:

@@ -25,6 +25,7 @@ from memory.backends.firestore_v2.faults import CALL_ERRORS, is_refusal, transla
 from memory.backends.firestore_v2.legacy import OURS, VECTOR
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.names import document_id
+from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.queries import Condition, Query
 from memory.backends.firestore_v2.spaces import read_space, space_write
 from memory.codec import content_hash
@@ -81,20 +82,17 @@ class Adopter:
         adopted = unreadable = 0
         after: tuple[Any, ...] = ()
         while True:
-            query = Query(
-                collection=self.store.names.items, orders=((queries.NAME, False),), after=after, limit=STEP
-            )
+            query = Query(collection=self.store.names.items, orders=((queries.NAME, False),), after=after, limit=STEP)
             found = await self.store._connected().query(query, Meter())
             writes = []
-            async for part in self.store._slices(found):
-                for one in part:
-                    if one.ours is not None and not one.changed:
-                        continue
-                    try:
-                        writes.append(await self._write(one))
-                    except MemoryStoreError as error:
-                        unreadable += 1
-                        _log.warning("unreadable document", backend=self.store.name, document=one.id, error=error)
+            async for one in singly(found):
+                if one.ours is not None and not one.changed:
+                    continue
+                try:
+                    writes.append(await self._write(one))
+                except MemoryStoreError as error:
+                    unreadable += 1
+                    _log.warning("unreadable document", backend=self.store.name, document=one.id, error=error)
             adopted += await self._commit(writes)
             if len(found) < STEP:
                 break

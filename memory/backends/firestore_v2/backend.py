@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from memory.backends.firestore_v2 import scanning, upkeep
 from memory.backends.firestore_v2.adopting import Adopter
+from memory.backends.firestore_v2.around import around
 from memory.backends.firestore_v2.breaker import Breaker
 from memory.backends.firestore_v2.connecting import credentials_of, place_of
 from memory.backends.firestore_v2.connection import Connection
@@ -82,7 +83,9 @@ class FirestoreV2Store(MemoryStore):
             if count is not None and (type(count) is not int or count < 1):
                 raise InvalidSetting(f"{setting} must be a whole number from 1, not {count!r}", setting=setting)
         if legacy_check is not None and (type(legacy_check) not in (int, float) or not 0 <= legacy_check < 1e9):
-            raise InvalidSetting(f"legacy_check must be seconds from 0, or None, not {legacy_check!r}", setting="legacy_check")
+            raise InvalidSetting(
+                f"legacy_check must be seconds from 0, or None, not {legacy_check!r}", setting="legacy_check"
+            )
         self.legacy_check = legacy_check
         self.timeout, self.max_reads = float(timeout), max_reads
         self._credentials = (credentials_path, credentials_json)
@@ -158,7 +161,8 @@ class FirestoreV2Store(MemoryStore):
         return await scanning.namespaces(self, op, self._meter())
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
-        return await scanning.around(self, op, self._meter())
+        await self._adopter.look()
+        return await around(self, op, self._meter())
 
     async def _match(self, op: Match) -> Matched:
         await self._adopter.look()

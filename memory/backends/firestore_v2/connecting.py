@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from functools import cache
@@ -76,18 +77,18 @@ def credentials_of(path: str | None, told: str | None) -> Any:
     Blocking: reads files, and the default ones may ask the machine's metadata server. Raises BackendUnavailable.
     Nothing of a credential is in the message.
     """
-    import google.auth
     from google.auth import exceptions
 
+    load: Any = importlib.import_module("google.auth")  # it has no types
     told = told or os.environ.get("GCP_CREDENTIALS_JSON")
     path = path or os.environ.get("GCP_CREDENTIALS_PATH")
     try:
         if path:
-            found, _ = google.auth.load_credentials_from_file(path, scopes=SCOPES)
+            found, _ = load.load_credentials_from_file(path, scopes=SCOPES)
         elif told:
-            found, _ = google.auth.load_credentials_from_dict(json.loads(told), scopes=SCOPES)
+            found, _ = load.load_credentials_from_dict(json.loads(told), scopes=SCOPES)
         else:
-            found, _ = google.auth.default(scopes=SCOPES)
+            found, _ = load.default(scopes=SCOPES)
     except (exceptions.GoogleAuthError, ValueError, TypeError, AttributeError, OSError) as error:
         source = "the file of credentials" if path else "the credentials given as JSON" if told else "no credentials"
         what = "cannot be used" if path or told else "were found"

@@ -18,6 +18,7 @@ from memory.backends.firestore_v2.connecting import Place, channel_of
 from memory.backends.firestore_v2.documents import Found
 from memory.backends.firestore_v2.faults import CALL_ERRORS, Code, code_of, counts_against, translate
 from memory.backends.firestore_v2.meter import Meter
+from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.queries import Query, message
 from memory.errors import Closed
 
@@ -33,6 +34,8 @@ AT_ONCE = 250
 """Documents that one request for documents by name asks for."""
 PER_COUNT = 1_000
 """Index entries that a count reads for the price of one document."""
+_WRITES = b"\x12"
+"""The tag of one of a commit's writes: field 2, with a length."""
 _SERVICE = "/google.firestore.v1.Firestore/"
 
 
@@ -53,12 +56,10 @@ class Connection:
             facts.append(("authorization", "Bearer owner"))
         self._how: dict[str, Any] = {"timeout": timeout, "metadata": tuple(facts)}
         self._one = _unary(channel, "GetDocument", _Get, values.Document)
-        self._commit = _unary(channel, "Commit", _Commit, messages.CommitResponse.pb())
+        self._commit = channel.unary_unary(_SERVICE + "Commit", None, messages.CommitResponse.pb().FromString)
         self._many = _stream(channel, "BatchGetDocuments", _Gets, messages.BatchGetDocumentsResponse.pb())
         self._found = _stream(channel, "RunQuery", _Run, messages.RunQueryResponse.pb())
-        self._totals = _stream(
-            channel, "RunAggregationQuery", _Aggregate, messages.RunAggregationQueryResponse.pb()
-        )
+        self._totals = _stream(channel, "RunAggregationQuery", _Aggregate, messages.RunAggregationQueryResponse.pb())
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._under_way = 0
@@ -179,14 +180,24 @@ class Connection:
     async def commit(self, made: Sequence[Any]) -> list[int]:
         """Apply writes all or none; the version of each. Raises the driver's errors: see faults for what they tell."""
         self.commits += 1
+        request = await self._encoded(made)
 
         async def work() -> Any:
-            return await self._commit(_Commit(database=self.place.name, writes=made), **self._how)
+            return await self._commit(request, **self._how)
 
         reply = await self.call(work)
         at = values.micros(reply.commit_time)
         # A write that changed nothing (or deleted) has no time of its own.
         return [values.micros(one.update_time) if one.HasField("update_time") else at for one in reply.write_results]
+
+    async def _encoded(self, made: Sequence[Any]) -> bytes:
+        """A commit's request. A message of all writes would copy each and encode them in one go, which holds the loop:
+        they are encoded one by one and put together as the message would be."""
+        parts = [_Commit(database=self.place.name).SerializeToString()]
+        async for write in singly(made):
+            raw = write.SerializeToString()
+            parts += (_WRITES, _varint(len(raw)), raw)
+        return b"".join(parts)
 
     def _saw(self, read_time: Any) -> None:
         self.read_time = max(self.read_time, values.micros(read_time))
@@ -194,6 +205,15 @@ class Connection:
     def _count(self, reads: int, meter: Meter) -> None:
         self.reads += reads
         meter.count(reads)
+
+
+def _varint(number: int) -> bytes:
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
 
 
 def _unary(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> Any:

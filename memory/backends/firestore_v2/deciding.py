@@ -12,12 +12,12 @@ from memory.backends.firestore_v2.documents import (
     DAY,
     FORMAT,
     LAST_MOMENT,
-    OURS,
     Found,
     Stamp,
     document_of,
     shallow_row,
 )
+from memory.backends.firestore_v2.legacy import OURS
 from memory.backends.firestore_v2.names import encode_key
 from memory.errors import CorruptData
 from memory.ops import ABSENT, ANY, Put, Remove, Result, Row, Space, Status, Touch
@@ -82,6 +82,7 @@ def decide(
     assert live is not None
     if type(op) is Touch:
         return _touch(op, live, names, expires_natively=expires_natively)
+    assert type(op) is Remove
     return _remove(op, live, names, expires_natively=expires_natively)
 
 

@@ -47,11 +47,12 @@ class Found(msgspec.Struct, gc=False):
     id: str
     fields: Fields
     version: int
+    ours: Fields | None = None
+    """Our fields; None in a document that only V2 programs wrote."""
+    _changed: bool | None = None
 
-    @property
-    def ours(self) -> Fields | None:
-        """Our fields; None in a document that only V2 programs wrote."""
-        return values.get_map(self.fields, OURS)
+    def __post_init__(self) -> None:
+        self.ours = values.get_map(self.fields, OURS)
 
     def part(self, name: str) -> bytes:
         """One of our fields of bytes; empty when it is not there."""
@@ -101,7 +102,9 @@ class Found(msgspec.Struct, gc=False):
     @property
     def changed(self) -> bool:
         """Whether a V2 program wrote or changed it after us."""
-        return self.part("native") != native_hash(self.fields)
+        if self._changed is None:
+            self._changed = self.part("native") != native_hash(self.fields)
+        return self._changed
 
 
 def _name(fields: Fields, name: str) -> str | None:

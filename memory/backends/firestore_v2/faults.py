@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from google.auth.exceptions import GoogleAuthError
 
 from memory.errors import BackendUnavailable, DeadlineExceeded, InvalidItem, MemoryStoreError, Overloaded, StorageFull
 
 Code = grpc.StatusCode
-CallError = grpc.RpcError | GoogleAuthError | TimeoutError
-"""All that a call raises, cancellation apart."""
 CALL_ERRORS = (grpc.RpcError, GoogleAuthError, TimeoutError)
+"""All that a call raises, cancellation apart."""
 _CONFLICTS = frozenset((Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION, Code.NOT_FOUND, Code.ABORTED))
 _REFUSALS = frozenset(
     (
@@ -26,7 +27,7 @@ _REFUSALS = frozenset(
 _DOWN = frozenset((Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN))
 
 
-def code_of(error: BaseException) -> Code:
+def code_of(error: BaseException) -> Any:
     """The status of a failed call."""
     if isinstance(error, TimeoutError):
         return Code.DEADLINE_EXCEEDED

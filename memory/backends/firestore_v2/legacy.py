@@ -20,7 +20,19 @@ KIND = "message"
 """The item_type of a document that has none, as V2 reads it."""
 PERSONA = "persona_active"
 _KNOWN = frozenset(
-    ("id", "user_id", "session_id", "item_type", "timestamp", "text_content", "metadata", "embedding", "expiration", OURS, VECTOR)
+    (
+        "id",
+        "user_id",
+        "session_id",
+        "item_type",
+        "timestamp",
+        "text_content",
+        "metadata",
+        "embedding",
+        "expiration",
+        OURS,
+        VECTOR,
+    )
 )
 HASH = "content_hash"
 """V2 keeps the SHA-256 of the text among the metadata, to find duplicates by."""

@@ -13,6 +13,7 @@ from memory.backends.firestore_v2 import queries, values
 from memory.backends.firestore_v2.documents import Found, item_of, term_value
 from memory.backends.firestore_v2.filtering import narrow
 from memory.backends.firestore_v2.meter import Meter
+from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.queries import Condition, Query
 from memory.backends.firestore_v2.scanning import live, row, value_at
 from memory.filters import predicate
@@ -52,10 +53,9 @@ class Matching:
                 scored.append((-scorer.score(counts, length), key_order(found.key), name))
         scored.sort()
         candidates: list[Candidate] = []
-        async for best in self.store._slices(scored[: self.op.limit]):
-            for _, _, name in best:
-                found, counts, length = self.found[name]
-                candidates.append(Candidate(row(self.store, found, vectors=self.op.vectors), counts, length))
+        async for _, _, name in singly(scored[: self.op.limit]):
+            found, counts, length = self.found[name]
+            candidates.append(Candidate(row(self.store, found, vectors=self.op.vectors), counts, length))
         return Matched(tuple(self.df), candidates)
 
     async def _any_of(self, places: range) -> None:
@@ -88,9 +88,8 @@ class Matching:
         )
         # More may be read than are taken only where a filter cannot be said, or common words fill a page.
         async for documents in live(self.store, query, self.op.now, 1 << 62, self.meter):
-            async for part in self.store._slices(documents):
-                for one in part:
-                    yield one
+            async for one in singly(documents):
+                yield one
 
     async def _take(self, found: Found, places: list[int]) -> bool:
         """Count a document for the terms it holds that still want some; whether it is a match at all."""

@@ -49,9 +49,7 @@ async def nearest(store: FirestoreV2Store, op: Nearest, meter: Meter) -> list[Ro
 
 
 class _Search:
-    def __init__(
-        self, store: FirestoreV2Store, op: Nearest, meter: Meter, conditions: tuple[Condition, ...]
-    ) -> None:
+    def __init__(self, store: FirestoreV2Store, op: Nearest, meter: Meter, conditions: tuple[Condition, ...]) -> None:
         self.store, self.op, self.meter, self.conditions = store, op, meter, conditions
         self.accept = None if op.where is None else predicate(op.where)
 

@@ -45,13 +45,15 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of one collection. ``after``: values of the order's fields, the first document comes behind them."""
+    """What is asked of one collection. ``after``: values of the order's fields; the first document comes behind them, or,
+    ``inclusive``, may have them."""
 
     collection: str
     conditions: tuple[Condition, ...] = ()
     orders: tuple[tuple[str, bool], ...] = ()
     """(path, descending)."""
     after: tuple[Any, ...] = ()
+    inclusive: bool = False
     limit: int | None = None
     fields: tuple[str, ...] = ()
     """Paths to read; none: whole documents."""
@@ -74,7 +76,7 @@ def message(query: Query, limit: int | None) -> Any:
         order.field.field_path = path
     if query.after:
         made.start_at.values.extend(query.after)
-        made.start_at.before = False
+        made.start_at.before = query.inclusive
     for path in query.fields:
         made.select.fields.add(field_path=path)
     if query.near is not None:

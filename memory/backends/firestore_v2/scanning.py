@@ -14,8 +14,8 @@ from memory.backends.firestore_v2.queries import Condition, Query
 from memory.codec import decode
 from memory.errors import CorruptData
 from memory.filters import predicate
-from memory.model import Key, path_bytes
-from memory.ops import Around, Count, Order, Page, Position, Read, Row, Scan, Scope
+from memory.model import path_bytes
+from memory.ops import Count, Order, Page, Position, Read, Row, Scan, Scope
 
 if TYPE_CHECKING:
     from memory.backends.firestore_v2.backend import FirestoreV2Store
@@ -33,11 +33,9 @@ def row(store: FirestoreV2Store, found: Found, *, vectors: bool = True) -> Row:
 
 async def read(store: FirestoreV2Store, op: Read, meter: Meter) -> list[Row | None]:
     """Point reads: one document each."""
-    wanted: dict[str, Key] = {}
     names = [store.document_id(key) for key in op.keys]
-    for name, key in zip(names, op.keys, strict=True):
-        if op.scope.covers_namespace(key[0]):
-            wanted[name] = key
+    pairs = zip(names, op.keys, strict=True)
+    wanted = {name: key for name, key in pairs if op.scope.covers_namespace(key[0])}
     found = await store._connected().get(store.names.items, list(wanted), meter) if wanted else {}
     rows: list[Row | None] = []
     async for part in store._slices(list(zip(names, op.keys, strict=True))):
@@ -77,11 +75,9 @@ async def scan(store: FirestoreV2Store, op: Scan, meter: Meter) -> Page:
     return Page(rows, narrowed.exact, more=False)
 
 
-async def live(
-    store: FirestoreV2Store, query: Query, now: int, limit: int, meter: Meter
-) -> AsyncIterator[list[Found]]:
+async def live(store: FirestoreV2Store, query: Query, now: int, limit: int, meter: Meter) -> AsyncIterator[list[Found]]:
     """The first ``limit`` documents of an ordered query that have not expired, as they come."""
-    after = query.after
+    after, inclusive = query.after, query.inclusive
     while limit > 0:
         size = min(limit, PAGE)
         asked = Query(
@@ -89,6 +85,7 @@ async def live(
             conditions=query.conditions,
             orders=query.orders,
             after=after,
+            inclusive=inclusive,
             limit=size,
             fields=query.fields,
         )
@@ -98,7 +95,7 @@ async def live(
         yield alive
         if len(found) < size:
             return
-        after = tuple(value_at(found[-1], path) for path, _ in query.orders)
+        after, inclusive = tuple(value_at(found[-1], path) for path, _ in query.orders), False
 
 
 def orders(order: Order) -> tuple[tuple[str, bool], ...]:
@@ -202,30 +199,3 @@ async def namespaces(store: FirestoreV2Store, op: Count, meter: Meter) -> list[t
         namespace = first.key[0]
         found.append(namespace)
         after = path_bytes(namespace) + b"\0\0\xff"  # no id begins with this byte: it is not UTF-8
-
-
-async def around(store: FirestoreV2Store, op: Around, meter: Meter) -> list[tuple[list[Row], list[Row]]]:
-    """The rows before and after each anchor: two queries each."""
-    sides: list[tuple[list[Row], list[Row]]] = []
-    for key, session, created in op.anchors:
-        scope = Scope(key[0], False, op.scope.user_id, op.scope.agent_id, op.scope.session_id)
-        if not op.scope.covers_namespace(key[0]):
-            sides.append(([], []))
-            continue
-        conditions = narrow(scope, None, by_key=False).conditions
-        if scope.session_id is None:
-            conditions = (*conditions, Condition(queries.SESSION, "==", values.optional_text(session)))
-        pair: list[list[Row]] = []
-        for descending in (True, False):
-            query = Query(
-                collection=store.names.items,
-                conditions=conditions,
-                orders=((queries.CREATED, descending), (queries.KEY, descending)),
-                after=(values.moment(created), values.blob(encode_key(key))),
-            )
-            rows: list[Row] = []
-            async for documents in live(store, query, op.now, op.n, meter):
-                rows += [row(store, one, vectors=op.vectors) for one in documents]
-            pair.append(rows)
-        sides.append((pair[0], pair[1]))
-    return sides

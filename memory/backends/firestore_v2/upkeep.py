@@ -10,6 +10,7 @@ from memory.backends.firestore_v2.documents import DAY, Found, item_of, term_val
 from memory.backends.firestore_v2.faults import CALL_ERRORS, translate
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.names import encode_key
+from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.queries import Condition, Query
 from memory.backends.firestore_v2.writing import Batch
 from memory.codec import content_hash
@@ -97,16 +98,13 @@ async def verify(store: FirestoreV2Store) -> tuple[int, list[Problem]]:
     checked, problems = 0, []
     after: tuple[Any, ...] = ()
     while True:
-        query = Query(
-            collection=store.names.items, orders=((queries.NAME, False),), after=after, limit=STEP
-        )
+        query = Query(collection=store.names.items, orders=((queries.NAME, False),), after=after, limit=STEP)
         found = await store._connected().query(query, Meter())
-        async for part in store._slices(found):
-            for one in part:
-                checked += 1
-                problem = await _problem(store, one)
-                if problem is not None:
-                    problems.append(problem)
+        async for one in singly(found):
+            checked += 1
+            problem = await _problem(store, one)
+            if problem is not None:
+                problems.append(problem)
         if len(found) < STEP:
             return checked, problems
         name = values.Value(reference_value=store._connected().name(store.names.items, found[-1].id))
@@ -124,7 +122,9 @@ async def _problem(store: FirestoreV2Store, found: Found) -> Problem | None:
     if item.key != key or store.document_id(key) != found.id:
         return Problem("document under another key's name", key, found.id)
     if found.changed:
-        return Problem("changed by another program, searches may not know yet", key, "repair brings its indexes in step")
+        return Problem(
+            "changed by another program, searches may not know yet", key, "repair brings its indexes in step"
+        )
     counts, length = await store._counts(item.searchable)
     held = found.terms()
     if held is not None and held != ({term_value(term): n for term, n in counts.items()}, length):

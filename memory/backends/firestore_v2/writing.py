@@ -13,6 +13,7 @@ from memory.backends.firestore_v2.faults import CALL_ERRORS, is_conflict, is_ref
 from memory.backends.firestore_v2.lanes import Known
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.names import document_id
+from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.spaces import read_space, space_write
 from memory.errors import BackendUnavailable, DeadlineExceeded, MemoryStoreError
 from memory.ops import Put, Remove, Result, Row, Status
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from memory.backends.firestore_v2.backend import FirestoreV2Store
 
 MOST_WRITES = 500
-MOST_BYTES = 3_500_000
-"""Of one commit: what Firestore takes, and the emulator."""
+"""Of one commit: what Firestore takes."""
+MOST_BYTES = 400_000
+"""Of one commit, but for a document that is larger by itself. Firestore would take 10 MiB; to encode as much at once would
+hold the loop."""
+AT_ONCE = 4
+"""Commits of one batch that are under way together."""
 
 
 class Batch:
@@ -38,6 +43,9 @@ class Batch:
         self.tombstones: Known = {}
         self.size = MOST_WRITES
         """Writes to commit together; halved after a lost race, so that one hot document does not hold up the others."""
+        self.gate = asyncio.Semaphore(AT_ONCE)
+        self.space_known = True
+        """False: another store may have made the space meanwhile."""
         self.meter = Meter()
         self.deadline = asyncio.get_running_loop().time() + store.timeout
 
@@ -47,7 +55,7 @@ class Batch:
             if known:
                 held.update(known)
             try:
-                while (pending := [i for i, result in enumerate(self.results) if result is None]):
+                while pending := [i for i, result in enumerate(self.results) if result is None]:
                     await self._round(pending, held)
             except MemoryStoreError as error:
                 # What is not decided yet was not sent.
@@ -67,17 +75,24 @@ class Batch:
             taken |= names
         await self._learn(chosen, held)
         changes = await self._decide(chosen, held)
-        for part in self._parts(changes):
-            if asyncio.get_running_loop().time() > self.deadline:
-                raise DeadlineExceeded(
-                    f"writes to the same documents contended for {self.store.timeout:g} s; this one was not applied",
-                    seconds=self.store.timeout,
-                )
-            await self._commit(part, held)
+        parts = self._parts(changes)
+        if parts and asyncio.get_running_loop().time() > self.deadline:
+            raise DeadlineExceeded(
+                f"writes contended for {self.store.timeout:g} s; this one was not applied", seconds=self.store.timeout
+            )
+        if len(parts) == 1:
+            await self._commit(parts[0], held)
+            return
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(self._commit(part, held))
 
     async def _learn(self, chosen: list[int], held: Known) -> None:
         """Read the documents that are not known."""
         store, connection = self.store, self.connection
+        if not self.space_known:
+            await read_space(store, self.meter)
+            self.space_known = True
         unknown = [self.names[i] for i in chosen if self.names[i] not in held]
         if unknown:
             found = await connection.get(store.names.items, unknown, self.meter)
@@ -99,36 +114,35 @@ class Batch:
         twins = await find_twins(store, [self.ops[i] for i in unique], self.meter) if unique else {}
         changes: list[tuple[int, Change]] = []
         touched: set[str] = set()
-        async for part in store._slices(chosen):
-            for i in part:
-                op, name = self.ops[i], self.names[i]
-                names = Naming(
-                    self.connection.name(store.names.items, name), self.connection.name(store.names.tombstones, name)
+        async for i in singly(chosen):
+            op, name = self.ops[i], self.names[i]
+            names = Naming(
+                self.connection.name(store.names.items, name), self.connection.name(store.names.tombstones, name)
+            )
+            try:
+                verdict = decide(
+                    op,
+                    held[name],
+                    self.tombstones.get(name),
+                    store._space,
+                    names,
+                    expires_natively=store.expires_natively,
                 )
-                try:
-                    verdict = decide(
-                        op,
-                        held[name],
-                        self.tombstones.get(name),
-                        store._space,
-                        names,
-                        expires_natively=store.expires_natively,
-                    )
-                except MemoryStoreError as error:
-                    verdict = Result(Status.FAILED, error=error)
-                if isinstance(verdict, Change) and type(op) is Put and op.dedup:
-                    twin = twins.get(op.digest)
-                    if twin is not None:
-                        if twin[0] in touched:
-                            continue  # changed by a write before it in this batch: to be decided when that is done
-                        verdict = Result(Status.DUPLICATE, twin[1])
-                    else:
-                        verdict.writes.append(digest_lock(self.connection, store, op, held[self.locks[i] or ""]))
-                if isinstance(verdict, Result):
-                    self.results[i] = verdict
+            except MemoryStoreError as error:
+                verdict = Result(Status.FAILED, error=error)
+            if isinstance(verdict, Change) and type(op) is Put and op.dedup:
+                twin = twins.get(op.digest)
+                if twin is not None:
+                    if twin[0] in touched:
+                        continue  # changed by a write before it in this batch: to be decided when that is done
+                    verdict = Result(Status.DUPLICATE, twin[1])
                 else:
-                    touched.add(name)
-                    changes.append((i, verdict))
+                    verdict.writes.append(digest_lock(self.connection, store, op, held[self.locks[i] or ""]))
+            if isinstance(verdict, Result):
+                self.results[i] = verdict
+            else:
+                touched.add(name)
+                changes.append((i, verdict))
         return changes
 
     def _parts(self, changes: list[tuple[int, Change]]) -> list[list[tuple[int, Change]]]:
@@ -157,7 +171,8 @@ class Batch:
         """Commit some changes. Those that lost a race, or whose batch did, stay without a result."""
         writes = [write for _, change in part for write in change.writes]
         try:
-            versions = await self.connection.commit(writes)
+            async with self.gate:
+                versions = await self.connection.commit(writes)
         except BackendUnavailable as error:  # by the breaker: nothing was sent
             for i, _ in part:
                 self.results[i] = Result(Status.FAILED, error=error)
@@ -172,8 +187,7 @@ class Batch:
                 self.results[part[0][0]] = Result(Status.FAILED, error=told)
             else:
                 self.size = max(1, len(writes) // 2)
-                if any(change.makes_space for _, change in part):
-                    await read_space(self.store, self.meter)
+                self.space_known = not any(change.makes_space for _, change in part)
             return
         at = 0
         for i, change in part:
