@@ -47,11 +47,12 @@ class Backend(NamedTuple):
 BACKENDS: dict[str, Backend] = {
     "sqlite": Backend("memory.backends.sqlite:SqliteStore", None, ("sqlite",)),
     "in_memory": Backend("memory.backends.in_memory:InMemoryStore", None, ("memory",)),
+    "firestore_v2": Backend("memory.backends.firestore_v2:FirestoreV2Store", "firestore", ("firestore",)),
 }
 """The built-in backends: one line each."""
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("firestore", "firestore_v1", "firestore_v2"), "Firestore"),
+    "firestore_v1": "the adapter to Firestore's first layout",
     **dict.fromkeys(("redis", "rediss"), "Redis"),
     **dict.fromkeys(("postgres", "postgresql"), "Postgres"),
     **dict.fromkeys(("faiss", "vector"), "FAISS"),

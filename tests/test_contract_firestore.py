@@ -27,4 +27,4 @@ def emulator() -> str:
 
 class TestFirestoreV2(StoreContract):
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        return FirestoreV2Store(project=project_of(place), emulator=server("firestore").url, **options)
+        return FirestoreV2Store(project_id=project_of(place), emulator=server("firestore").url, **options)

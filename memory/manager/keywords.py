@@ -28,7 +28,7 @@ RENAMED = {
 }
 """Another name for the same thing: old -> ours."""
 
-_FIRESTORE = "Firestore comes as a backend in a later version; until then choose sqlite, the default, or in_memory"
+_FIRESTORE = "this is an option of the backend firestore_v2 alone; choose that one, or leave it out"
 _REDIS = (
     "a read needs no cache in front of an embedded engine; Redis comes as a backend, chosen by its address, "
     "in a later version. Leave it out"

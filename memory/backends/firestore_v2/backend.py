@@ -13,6 +13,7 @@ from memory.backends.firestore_v2.around import around
 from memory.backends.firestore_v2.breaker import Breaker
 from memory.backends.firestore_v2.connecting import credentials_of, place_of
 from memory.backends.firestore_v2.connection import Connection
+from memory.backends.firestore_v2.indexes import DIMENSION, definitions
 from memory.backends.firestore_v2.lanes import Lanes
 from memory.backends.firestore_v2.matching import Matching
 from memory.backends.firestore_v2.meter import Meter
@@ -32,7 +33,7 @@ _metered: ContextVar[Meter | None] = ContextVar("metered", default=None)
 class FirestoreV2Store(MemoryStore):
     """Memories as documents of a Firestore database, in the collection that V2 programs use.
 
-    ``url`` (``firestore://PROJECT/DATABASE``) or ``project`` and ``database`` name the database, else
+    ``url`` (``firestore://PROJECT/DATABASE``) or ``project_id`` and ``database`` name the database, else
     GOOGLE_CLOUD_PROJECT or GCP_PROJECT_ID. ``namespace``, ``privacy`` and ``environment`` are parts of the names of
     collections, as V2 programs have them (no namespace of an item). ``credentials_path`` or ``credentials_json`` say who
     asks, else the environment's default credentials. ``emulator``: host and port, else FIRESTORE_EMULATOR_HOST.
@@ -58,7 +59,7 @@ class FirestoreV2Store(MemoryStore):
         self,
         url: str | None = None,
         *,
-        project: str | None = None,
+        project_id: str | None = None,
         database: str = "(default)",
         namespace: str = "default",
         privacy: str = "standard",
@@ -74,7 +75,7 @@ class FirestoreV2Store(MemoryStore):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.place = place_of(url, project, database, emulator)
+        self.place = place_of(url, project_id, database, emulator)
         self.names = collections(namespace, privacy, environment)
         for setting, value in (("timeout", timeout), ("breaker_recovery", breaker_recovery)):
             if type(value) not in (int, float) or not 0 < value < 1e6:
@@ -94,6 +95,11 @@ class FirestoreV2Store(MemoryStore):
         self._lanes = Lanes()
 
     document_id = staticmethod(document_id)
+
+    def index_definitions(self) -> dict[str, Any]:
+        """The indexes of this store's collections, to be deployed once: see docs/firestore.md."""
+        known = self.dimension or (None if self._space is None else self._space.dimension)
+        return definitions(self.names, known or getattr(self.embedder, "dimension", None) or DIMENSION)
 
     @property
     def durability(self) -> Durability:

@@ -62,10 +62,10 @@ def place_of(url: str | None, project: str | None, database: str, emulator: str 
     emulator = emulator or os.environ.get(EMULATOR) or None
     if not project:
         raise InvalidSetting(
-            "name the Google Cloud project: project=, firestore://PROJECT, or the variable GOOGLE_CLOUD_PROJECT",
-            setting="project",
+            "name the Google Cloud project: project_id=, firestore://PROJECT, or the variable GOOGLE_CLOUD_PROJECT",
+            setting="project_id",
         )
-    for setting, part in (("project", project), ("database", database)):
+    for setting, part in (("project_id", project), ("database", database)):
         if not part or "/" in part or part != part.strip():
             raise InvalidSetting(f"{setting} is not the name of one: {part!r}", setting=setting)
     return Place(project, database, emulator)

@@ -64,7 +64,7 @@ class _Search:
         near, limit = values.vector(wanted), self.op.limit
         margin = 2 * slack(len(wanted))
         pre = tuple(one for one in self.conditions if one.path in PRE_FILTERS and one.operator == "==")
-        size = min(MOST, limit + min(limit, max(8, limit // 4)))
+        size = min(MOST, max(limit + 1, min(limit + max(8, limit // 4), 2 * limit - 2)))
         while True:
             query = Query(collection=self.store.names.items, conditions=pre, limit=size, near=near)
             found = await self.store._connected().query(query, self.meter)
