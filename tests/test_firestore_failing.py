@@ -39,17 +39,26 @@ def emulator() -> Iterator[Any]:
 async def store(emulator: Any) -> AsyncIterator[FirestoreV2Store]:
     store = FirestoreV2Store(
         project_id="fail-" + uuid.uuid4().hex[:12], emulator=emulator.url, clock=ManualClock(), sweep_interval=None,
-        timeout=1.0, breaker_failures=3, breaker_recovery=0.3,
+        timeout=2.0, breaker_failures=3, breaker_recovery=0.3,
     )  # fmt: skip
-    async with store:
-        yield store
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await store.open()
+                await store.put(MemoryItem(id="warm", content="x"))
+                await store.delete("warm")
+                break
+            except MemoryStoreError:  # it has just been started again
+                await store.close()
+    yield store
+    await store.close()
 
 
 def every_call(store: FirestoreV2Store) -> list[Callable[[], Any]]:
     return [
         lambda: store.get("a"),
-        lambda: store.list(),
-        lambda: store.count(),
+        store.list,
+        store.count,
         lambda: store.search("marmot"),
         lambda: store.put(MemoryItem(id="b", content="x")),
         lambda: store.delete("a"),
@@ -58,14 +67,14 @@ def every_call(store: FirestoreV2Store) -> list[Callable[[], Any]]:
 
 async def test_a_silent_server_is_given_up_within_the_deadline(store: FirestoreV2Store, emulator: Any) -> None:
     await store.put(MemoryItem(id="a", content="marmot"))
-    emulator.pause()
+    await asyncio.to_thread(emulator.pause)
     for call in every_call(store):
         started = time.monotonic()
         with pytest.raises((DeadlineExceeded, BackendUnavailable)):
             await call()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 5
         store._connected().breaker.left(failed=False)
-    emulator.resume()
+    await asyncio.to_thread(emulator.resume)
     assert (await store.get("a") or MemoryItem(content=0)).content == "marmot"
 
 
@@ -99,7 +108,7 @@ async def test_a_commit_without_a_reply_is_unknown_and_retry_finishes_it_once(
 
     async def then_silent(made: Any) -> bytes:
         data = await encoded(made)
-        emulator.pause()
+        await asyncio.to_thread(emulator.pause)
         return data
 
     for number, call in enumerate(
@@ -114,7 +123,7 @@ async def test_a_commit_without_a_reply_is_unknown_and_retry_finishes_it_once(
         with pytest.raises(UnknownOutcome) as caught:
             await call()
         connection._encoded = encoded  # type: ignore[method-assign]
-        emulator.resume()
+        await asyncio.to_thread(emulator.resume)
         connection.breaker.left(failed=False)
         await caught.value.retry()
         if number == 2:
@@ -131,14 +140,14 @@ async def test_of_a_batch_each_item_tells_what_is_known(store: FirestoreV2Store,
     async def then_silent(made: Any) -> bytes:
         data = await encoded(made)
         if next(turns) == 2:
-            emulator.pause()
+            await asyncio.to_thread(emulator.pause)
         return data
 
     connection._encoded = then_silent  # type: ignore[method-assign]
     items = [MemoryItem(id=f"{i:03}", content="y" * 60_000) for i in range(40)]
     with pytest.raises(BatchError) as caught:
         await store.put_many(items)
-    emulator.resume()
+    await asyncio.to_thread(emulator.resume)
     connection._encoded = encoded  # type: ignore[method-assign]
     connection.breaker.left(failed=False)
     written = {item.id for item in await store.list(limit=100)}

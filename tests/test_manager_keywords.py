@@ -15,9 +15,9 @@ from memory.manager.keywords import REFUSED, RENAMED
 pytestmark = pytest.mark.usefixtures("empty")
 
 REPLACED = {
-    "project_id": "choose sqlite",
-    "credentials_json": "choose sqlite",
-    "credentials_path": "choose sqlite",
+    "project_id": "firestore_v2",
+    "credentials_json": "firestore_v2",
+    "credentials_path": "firestore_v2",
     "redis_host": "Leave it out",
     "redis_port": "Leave it out",
     "redis_password": "Leave it out",

@@ -12,8 +12,20 @@ from memory.cli.output import note, print_json, print_table, safe
 PANEL = "About"
 
 
-@command("config", "memory config", "MEMORY_PATH=~/agent.db memory config --json", panel=PANEL, scope=False)
-async def config(at: At) -> None:
+@command(
+    "config",
+    "memory config",
+    "MEMORY_PATH=~/agent.db memory config --json",
+    "memory config --indexes > firestore.indexes.json",
+    panel=PANEL,
+    scope=False,
+)
+async def config(
+    at: At,
+    indexes: Annotated[
+        bool, typer.Option("--indexes", help="Print the index definitions that a server needs to be given (Firestore)")
+    ] = False,
+) -> None:
     """What is set, from where, and which file is in use.
 
     Passwords and other secrets are hidden. Nothing is opened.
@@ -21,6 +33,9 @@ async def config(at: At) -> None:
     from memory.settings import unknown_variables
 
     manager = at.manager()
+    if indexes:
+        print_json(manager.store.index_definitions())
+        return
     assert manager.settings is not None  # it was not given ready-made
     told = manager.settings.told()
     path = file_of(manager.store)

@@ -235,6 +235,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
             "this store belongs to another event loop; open one there, or call its _sync methods from other threads"
         )
 
+    def index_definitions(self) -> dict[str, Any]:
+        """The indexes that a server has to be given before the store's questions, in the form it takes them in. Does no
+        I/O. Raises UnsupportedOperation where the store makes its own."""
+        raise UnsupportedOperation(f"{self.name} makes its indexes itself; there are none to be defined by hand")
+
     # --- hooks that a backend must implement ---------------------------------------------------
 
     @property

@@ -77,7 +77,9 @@ def check_space(store: MemoryStore, embedder: str | None, dimension: int) -> Non
     """
     most = store.capabilities.max_dimension
     if dimension > most:
-        raise InvalidItem(f"the embedding has {dimension} numbers; {store.name} takes at most {most}", field="embedding")
+        raise InvalidItem(
+            f"the embedding has {dimension} numbers; {store.name} takes at most {most}", field="embedding"
+        )
     own = store.embedding
     if embedder is None and own is not None:
         embedder = own.name

@@ -6,11 +6,13 @@ import importlib
 import json
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import grpc
 import msgspec
+from google.auth.exceptions import GoogleAuthError
 
 from memory.errors import BackendUnavailable, InvalidSetting
 
@@ -77,26 +79,30 @@ def credentials_of(path: str | None, told: str | None) -> Any:
     Blocking: reads files, and the default ones may ask the machine's metadata server. Raises BackendUnavailable.
     Nothing of a credential is in the message.
     """
-    from google.auth import exceptions
-
-    load: Any = importlib.import_module("google.auth")  # it has no types
-    told = told or os.environ.get("GCP_CREDENTIALS_JSON")
     path = path or os.environ.get("GCP_CREDENTIALS_PATH")
+    told = told or os.environ.get("GCP_CREDENTIALS_JSON")
     try:
-        if path:
-            found, _ = load.load_credentials_from_file(path, scopes=SCOPES)
-        elif told:
-            found, _ = load.load_credentials_from_dict(json.loads(told), scopes=SCOPES)
-        else:
-            found, _ = load.default(scopes=SCOPES)
-    except (exceptions.GoogleAuthError, ValueError, TypeError, AttributeError, OSError) as error:
+        if path or told:
+            return _of_json(Path(path).read_text("utf-8") if path else told or "")
+        auth: Any = importlib.import_module("google.auth")  # it has no types
+        return auth.default(scopes=SCOPES)[0]
+    except (GoogleAuthError, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
         source = "the file of credentials" if path else "the credentials given as JSON" if told else "no credentials"
         what = "cannot be used" if path or told else "were found"
         raise BackendUnavailable(
-            f"{source} {what} ({type(error).__name__}): give credentials_path=, credentials_json=, or set "
-            "GOOGLE_APPLICATION_CREDENTIALS",
+            f"{source} {what} ({type(error).__name__}): give credentials_path= or credentials_json= of a service account "
+            "or of a user, or set GOOGLE_APPLICATION_CREDENTIALS",
         ) from None
-    return found
+
+
+def _of_json(text: str) -> Any:
+    """Only the two kinds that name no address to be asked: others come from the environment, which its owner controls."""
+    told = json.loads(text)
+    if told.get("type") == "authorized_user":
+        users: Any = importlib.import_module("google.oauth2.credentials")
+        return users.Credentials.from_authorized_user_info(told, scopes=SCOPES)
+    services: Any = importlib.import_module("google.oauth2.service_account")
+    return services.Credentials.from_service_account_info(told, scopes=SCOPES)
 
 
 def channel_of(place: Place, credentials: Any) -> grpc.aio.Channel:
