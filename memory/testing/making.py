@@ -17,7 +17,8 @@ MakeAt = Callable[..., MemoryStore]
 def maker(backend: str | type[MemoryStore], **fixed: Any) -> MakeAt:
     """Makes stores of a backend: a name, a server's URL, ``module:Class`` or a class. ``fixed``: options of all of them.
 
-    A file lies in the place; on a server each place has a schema, or a prefix of keys, with a name made from the place.
+    A file lies in the place; on a server each place has a schema, a prefix of keys, or a namespace of collections, with a
+    name made from the place.
     """
     found, told = resolve(backend)
     kind: Callable[..., MemoryStore] = found
@@ -29,7 +30,7 @@ def maker(backend: str | type[MemoryStore], **fixed: Any) -> MakeAt:
         options = {**fast, **told, **fixed, **options}
         if "path" in known:
             return kind(**{"path": place / "memory.db", **options})
-        own = [name for name in ("schema", "prefix") if name in known][:1]
+        own = [name for name in ("schema", "prefix", "namespace") if name in known][:1]
         return kind(**{**dict.fromkeys(own, name_of(place)), **options})
 
     return make

@@ -21,13 +21,12 @@ from memory.backends.firestore_v2.documents import (
     item_of,
     row_of,
 )
-from memory.backends.firestore_v2.faults import CALL_ERRORS, is_refusal, translate
 from memory.backends.firestore_v2.legacy import OURS, VECTOR
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.names import document_id
 from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.queries import Condition, Query
-from memory.backends.firestore_v2.spaces import read_space, space_write
+from memory.backends.firestore_v2.spaces import make_space
 from memory.codec import content_hash
 from memory.errors import CorruptData, MemoryStoreError
 from memory.model import MAX_DISTINCT_TERMS
@@ -93,7 +92,7 @@ class Adopter:
                 except MemoryStoreError as error:
                     unreadable += 1
                     _log.warning("unreadable document", backend=self.store.name, document=one.id, error=error)
-            adopted += await self._commit(writes)
+            adopted += await self.store._connected().commit_each(writes)
             if len(found) < STEP:
                 break
             name = self.store._connected().name(self.store.names.items, found[-1].id)
@@ -150,27 +149,5 @@ class Adopter:
         if dimension > store.capabilities.max_dimension:
             return None
         if store._space is None and store.embedder is None and store.dimension in (None, dimension):
-            connection = store._connected()
-            try:
-                await connection.commit([space_write(connection, store, Space(None, dimension))])
-            except CALL_ERRORS as error:
-                if not is_refusal(error):
-                    raise translate(error, connection.place.address, store.timeout) from error
-            await read_space(store, Meter())
+            await make_space(store, Space(None, dimension))
         return raw if store._space is not None and store._space.dimension == dimension else None
-
-    async def _commit(self, writes: list[Any]) -> int:
-        """Commit what can be; a document that was written meanwhile is left to the next look."""
-        connection, done = self.store._connected(), 0
-        pending = [writes[start : start + 50] for start in range(0, len(writes), 50)]
-        while pending:
-            part = pending.pop()
-            try:
-                await connection.commit(part)
-                done += len(part)
-            except CALL_ERRORS as error:
-                if not is_refusal(error):
-                    raise translate(error, connection.place.address, self.store.timeout) from error
-                if len(part) > 1:
-                    pending += [part[: len(part) // 2], part[len(part) // 2 :]]
-        return done

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from memory.backends.firestore_v2 import scanning, upkeep
 from memory.backends.firestore_v2.adopting import Adopter
 from memory.backends.firestore_v2.around import around
+from memory.backends.firestore_v2.attaching import attach, unattached
 from memory.backends.firestore_v2.breaker import Breaker
 from memory.backends.firestore_v2.connecting import credentials_of, place_of
 from memory.backends.firestore_v2.connection import Connection
@@ -22,8 +23,23 @@ from memory.backends.firestore_v2.nearest import nearest
 from memory.backends.firestore_v2.spaces import prepare
 from memory.backends.firestore_v2.writing import Batch
 from memory.errors import Closed, InvalidSetting
-from memory.model import MemoryItem
-from memory.ops import Around, Count, Match, Matched, Nearest, Page, Problem, Read, Result, Row, Scan, Write
+from memory.model import Key, MemoryItem
+from memory.ops import (
+    Around,
+    Attach,
+    Count,
+    Match,
+    Matched,
+    Nearest,
+    Page,
+    Problem,
+    Read,
+    Result,
+    Row,
+    Scan,
+    Space,
+    Write,
+)
 from memory.store import Capabilities, MemoryStore
 from memory.store.types import Durability, RepairReport
 
@@ -177,6 +193,12 @@ class FirestoreV2Store(MemoryStore):
     async def _nearest(self, op: Nearest) -> list[Row]:
         await self._adopter.look()
         return await nearest(self, op, self._meter())
+
+    async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
+        return await attach(self, space, ops)
+
+    async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
+        return await unattached(self, after, limit)
 
     async def _sweep(self, now: int) -> int:
         return await upkeep.sweep(self, now)

@@ -16,7 +16,7 @@ from memory.backends.firestore_v2 import values
 from memory.backends.firestore_v2.breaker import Breaker
 from memory.backends.firestore_v2.connecting import Place, channel_of
 from memory.backends.firestore_v2.documents import Found
-from memory.backends.firestore_v2.faults import CALL_ERRORS, Code, code_of, counts_against, translate
+from memory.backends.firestore_v2.faults import CALL_ERRORS, Code, code_of, counts_against, is_refusal, translate
 from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.queries import Query, message
@@ -32,6 +32,8 @@ _Aggregate: Any = messages.RunAggregationQueryRequest.pb()
 _Aggregation: Any = queries.StructuredAggregationQuery.pb()
 AT_ONCE = 250
 """Documents that one request for documents by name asks for."""
+TOGETHER = 50
+"""Writes that are committed together where each stands for itself."""
 PER_COUNT = 1_000
 """Index entries that a count reads for the price of one document."""
 _WRITES = b"\x12"
@@ -189,6 +191,23 @@ class Connection:
         at = values.micros(reply.commit_time)
         # A write that changed nothing (or deleted) has no time of its own.
         return [values.micros(one.update_time) if one.HasField("update_time") else at for one in reply.write_results]
+
+    async def commit_each(self, made: Sequence[Any]) -> int:
+        """Apply each write that its document's version still allows; how many. Raises BackendUnavailable and others,
+        translated; some may have been applied then."""
+        done = 0
+        pending = [made[start : start + TOGETHER] for start in range(0, len(made), TOGETHER)]
+        while pending:
+            part = pending.pop()
+            try:
+                await self.commit(part)
+                done += len(part)
+            except CALL_ERRORS as error:
+                if not is_refusal(error):
+                    raise translate(error, self.place.address, self.timeout) from error
+                if len(part) > 1:
+                    pending += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return done
 
     async def _encoded(self, made: Sequence[Any]) -> bytes:
         """A commit's request. A message of all writes would copy each and encode them in one go, which holds the loop:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from memory.backends.firestore_v2 import values
 from memory.backends.firestore_v2.connection import Connection, Write, expecting
 from memory.backends.firestore_v2.documents import FORMAT, Found
-from memory.backends.firestore_v2.faults import CALL_ERRORS, is_conflict, translate
+from memory.backends.firestore_v2.faults import CALL_ERRORS, is_conflict, is_refusal, translate
 from memory.backends.firestore_v2.meter import Meter
 from memory.errors import CorruptData, InvalidSetting
 from memory.ops import Space
@@ -51,6 +51,19 @@ async def read_space(store: FirestoreV2Store, meter: Meter) -> Space | None:
     """The space as it is now: another process may have written the first vector."""
     _notice(store, await store._connected().get(store.names.store, [SPACE], meter))
     return store._space
+
+
+async def make_space(store: FirestoreV2Store, space: Space) -> Space:
+    """Make this the store's space, if it has none; the one it has then."""
+    connection = store._connected()
+    try:
+        await connection.commit([space_write(connection, store, space)])
+    except CALL_ERRORS as error:
+        if not is_refusal(error):
+            raise translate(error, connection.place.address, store.timeout) from error
+    found = await read_space(store, Meter())
+    assert found is not None
+    return found
 
 
 def space_write(connection: Connection, store: FirestoreV2Store, space: Space | None) -> Any:
