@@ -31,7 +31,24 @@ from memory.search.analysis import Analyser
 from memory.testing import services
 
 ROUNDS, CALLS, BULK, DIMENSION = 7, 30, 300, 384
-WORDS = ["marmot", "eagle", "river", "stone", "meadow", "snow", "alp", "grass", "cloud", "larch", "trail", "hut", "peak", "valley", "lake", "rope"]
+WORDS = [
+    "marmot",
+    "eagle",
+    "river",
+    "stone",
+    "meadow",
+    "snow",
+    "alp",
+    "grass",
+    "cloud",
+    "larch",
+    "trail",
+    "hut",
+    "peak",
+    "valley",
+    "lake",
+    "rope",
+]
 
 
 def item(number: int, chance: np.random.Generator) -> MemoryItem:

@@ -139,7 +139,7 @@ async def count(store: FirestoreV2Store, op: Count, meter: Meter) -> int:
         expired = Condition(queries.EXPIRES, "<=", values.moment(op.now))
         every = Query(collection=store.names.items, conditions=_with_key(narrowed.conditions))
         gone = Query(collection=store.names.items, conditions=(*_with_key(narrowed.conditions), expired))
-        return await connection.count(every, meter) - await connection.count(gone, meter)
+        return max(0, await connection.count(every, meter) - await connection.count(gone, meter))
     accept = predicate(op.where)
     total = 0
     found = scan_all(store, op.scope, op, meter)

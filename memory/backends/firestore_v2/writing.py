@@ -15,7 +15,7 @@ from memory.backends.firestore_v2.meter import Meter
 from memory.backends.firestore_v2.names import document_id
 from memory.backends.firestore_v2.pacing import singly
 from memory.backends.firestore_v2.spaces import read_space, space_write
-from memory.errors import BackendUnavailable, DeadlineExceeded, MemoryStoreError
+from memory.errors import DeadlineExceeded, MemoryStoreError
 from memory.ops import Put, Remove, Result, Row, Status
 from memory.ops import Write as Op
 
@@ -173,7 +173,7 @@ class Batch:
         try:
             async with self.gate:
                 versions = await self.connection.commit(writes)
-        except BackendUnavailable as error:  # by the breaker: nothing was sent
+        except MemoryStoreError as error:  # by the breaker, or the store is closing: nothing was sent
             for i, _ in part:
                 self.results[i] = Result(Status.FAILED, error=error)
             return
