@@ -220,3 +220,22 @@ async def test_a_document_of_another_key_is_never_shown(store: FirestoreV2Store)
     finally:
         writing.document_id = before
     assert (await store.get("a/b") or MemoryItem(content=0)).content == "secret"
+
+
+async def test_closing_in_the_middle_of_a_batch_tells_each_item_what_is_known() -> None:
+    from memory import BatchError
+
+    options: dict[str, Any] = {"project_id": "close-" + uuid.uuid4().hex[:12], "emulator": server("firestore").url}
+    store = await FirestoreV2Store(**options, sweep_interval=None).open()
+    items = [MemoryItem(id=f"{i:03}", content="y" * 30_000) for i in range(200)]
+    writing = asyncio.ensure_future(store.put_many(items))
+    while store._connected().commits < 8:
+        await asyncio.sleep(0)
+    await store.close()
+    with pytest.raises(BatchError) as caught:
+        await writing
+    async with FirestoreV2Store(**options, sweep_interval=None) as again:
+        written = {item.id for item in await again.list(limit=300)}
+    assert 0 < len(written) < 200
+    for item, outcome in zip(items, caught.value.results, strict=True):
+        assert isinstance(outcome, MemoryStoreError) is (item.id not in written)
