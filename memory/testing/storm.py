@@ -69,7 +69,10 @@ class _Storm:
             "items checked",
         )
         self.outcome.counts.update(dict.fromkeys((*names, "overloaded", CROSSED, LOST, FOREIGN, UNKNOWN, LEFT), 0))
+        self.phase = "operations"
         self.latency = 0.001
+        self.reach = 1.0
+        """How far into a call it is cancelled, from 0 to 1.2 of what calls take: so that enough are caught under way."""
         self.serial = 0
 
     def chance(self) -> float:
@@ -108,7 +111,7 @@ class _Caller:
     async def call(self, work: Awaitable[Any]) -> tuple[bool, Any]:
         """(whether it ended by itself, its result or its error); a third of the calls is cancelled."""
         storm = self.storm
-        storm.count("operations")
+        storm.count(storm.phase)
         began = time.perf_counter()
         task = asyncio.ensure_future(work)
         told, begun = storm.random.random() < storm.chance(), True
@@ -146,15 +149,17 @@ class _Caller:
 
     async def _a_little(self, task: asyncio.Future[Any]) -> bool:
         """Some turns of the loop, mostly few, or about as long as a call takes; whether there was any wait."""
-        chance = self.storm.random
-        if chance.random() < 0.5:
-            await asyncio.sleep(chance.random() * 1.2 * self.storm.latency)
-            return True
-        turns = int(STEPS * chance.random() ** 3)
-        for _ in range(turns):
-            if not task.done():
+        storm = self.storm
+        if storm.random.random() < 0.5:
+            await asyncio.sleep(storm.random.random() * storm.reach * storm.latency)
+            early = True
+        else:
+            turns = int(STEPS * storm.random.random() ** 3 * storm.reach)
+            for _ in range(turns):
                 await asyncio.sleep(0)
-        return turns > 0
+            early = turns > 0
+        storm.reach = max(0.01, storm.reach * 0.97) if task.done() else min(1.2, storm.reach * 1.03)
+        return early
 
     # --- what is written and what may come back ----------------------------------------------------
 
@@ -327,7 +332,7 @@ async def storm(
     async with asyncio.TaskGroup() as group:
         for number, caller in enumerate(crowd):
             group.create_task(caller.run(operations // callers + (number < operations % callers)))
-    run.share = 0.0
+    run.share, run.phase = 0.0, "operations afterwards"
     await _nothing_is_left(run, tasks, threads)
     await _everything_works(run, crowd)
     run.outcome.seconds = time.monotonic() - began

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from memory.backends.in_memory import InMemoryStore
+from memory.backends.sqlite import SqliteStore
 from memory.clock import ManualClock
 from memory.codec import decode
 from memory.filters import predicate
@@ -35,6 +36,8 @@ class Mutant:
     trap: str
     caught_by: str
     make: Callable[..., MemoryStore]
+    healthy: type[MemoryStore]
+    """What it was before it was broken."""
     patched: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __str__(self) -> str:
@@ -55,7 +58,7 @@ def caught(by: str, trap: str) -> Callable[[type], type]:
                 else kind(place / "memory.db", synchronous="off", **options)
             )
 
-        MUTANTS.append(Mutant(trap, by, make))
+        MUTANTS.append(Mutant(trap, by, make, InMemoryStore if issubclass(kind, InMemoryStore) else SqliteStore))
         return kind
 
     return register
@@ -70,7 +73,7 @@ def patched(by: str, trap: str, *changes: tuple[Any, str, Any]) -> None:
             stack.enter_context(mock.patch.object(target, name, new))
         return stack
 
-    MUTANTS.append(Mutant(trap, by, lambda place, **options: InMemoryStore(**options), patch))
+    MUTANTS.append(Mutant(trap, by, lambda place, **options: InMemoryStore(**options), InMemoryStore, patch))
 
 
 def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractContextManager[Any]) -> str | None:

@@ -17,7 +17,11 @@ from mutants.catalogue import MUTANTS, Mutant, verdict
 pytestmark = pytest.mark.mutants
 
 
-def healthy(place: Path, **options: Any) -> SqliteStore | InMemoryStore:
+def in_memory(place: Path, **options: Any) -> InMemoryStore:
+    return InMemoryStore(**options)
+
+
+def on_a_file(place: Path, **options: Any) -> SqliteStore:
     return SqliteStore(place / "memory.db", synchronous="off", **options)
 
 
@@ -39,11 +43,12 @@ def test_every_mutant_is_caught(mutant: Mutant, capsys: pytest.CaptureFixture[st
         print(f"\n  {mutant.trap}: caught by {mutant.caught_by} ({how[:100]})", end="")
 
 
-@pytest.mark.parametrize("sentence", sorted({mutant.caught_by for mutant in MUTANTS}))
-@pytest.mark.parametrize(
-    "make", [lambda place, **options: InMemoryStore(**options), healthy], ids=["in_memory", "sqlite"]
-)
-def test_a_healthy_backend_passes_the_sentences_that_catch_mutants(sentence: str, make: Any) -> None:
+SENTENCES = sorted({(mutant.healthy, mutant.caught_by) for mutant in MUTANTS}, key=str)
+
+
+@pytest.mark.parametrize(("kind", "sentence"), SENTENCES, ids=[f"{kind.name}-{name}" for kind, name in SENTENCES])
+def test_what_a_mutant_was_made_of_passes_the_sentence_that_catches_it(kind: Any, sentence: str) -> None:
+    make = on_a_file if kind is SqliteStore else in_memory
     assert verdict(make, sentence, nullcontext()) is None
 
 
