@@ -29,6 +29,8 @@ from memory.testing.contract import Bench, StoreContract
 replace = msgspec.structs.replace
 SECONDS = 3.0
 """How long a sentence may take on a mutant; one that hangs is caught as well."""
+PATIENCE = 30.0
+"""How long it may take on what is not broken, so that a busy machine accuses nobody."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def patched(by: str, trap: str, *changes: tuple[Any, str, Any]) -> None:
     MUTANTS.append(Mutant(trap, by, lambda place, **options: InMemoryStore(**options), InMemoryStore, patch))
 
 
-def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractContextManager[Any]) -> str | None:
+def verdict(
+    make: Callable[..., MemoryStore], sentence: str, patch: AbstractContextManager[Any], seconds: float = SECONDS
+) -> str | None:
     """Run one sentence; None when it holds, else in a few words how it failed."""
 
     class Case(StoreContract):
@@ -84,7 +88,7 @@ def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractCont
             return make(place, **options)
 
     async def run(place: Path) -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             await Bench(Case(), place, ManualClock()).run(sentence)
 
     with tempfile.TemporaryDirectory() as folder, patch:
@@ -93,7 +97,7 @@ def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractCont
         random.seed(1)
         # A loop that never suspends is stopped by the CPU time it takes: asyncio's own timeout would never run.
         signal.signal(signal.SIGVTALRM, _stop)
-        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
         try:
             asyncio.run(run(place))
         except pytest.skip.Exception:
