@@ -70,7 +70,9 @@ def from_url(url: str) -> Address:
         port = parts.port
         pairs = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
-        raise InvalidSetting("the address of Redis is malformed: redis://user:password@host:port/db", setting="url") from None
+        raise InvalidSetting(
+            "the address of Redis is malformed: redis://user:password@host:port/db", setting="url"
+        ) from None
     if parts.scheme not in SCHEMES:
         raise InvalidSetting(
             f"the address of Redis begins with {', '.join(f'{one}://' for one in SCHEMES)}, not {parts.scheme}://",
@@ -119,5 +121,7 @@ def from_client(client: Any) -> Address:
 
 def _own(given: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: value for name, value in given.items() if (name in _FOREIGN or name.startswith("ssl_")) and value is not None
+        name: value
+        for name, value in given.items()
+        if (name in _FOREIGN or name.startswith("ssl_")) and value is not None
     }

@@ -6,7 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from memory.backends.redis import feed, reading, scanning, sweeping, writing
+from memory.backends.redis import (
+    feed,
+    matching,
+    nearest,
+    reading,
+    repairing,
+    scanning,
+    sweeping,
+    vectors,
+    verifying,
+    writing,
+)
 from memory.backends.redis.address import Address, from_client, from_url
 from memory.backends.redis.entries import Fields
 from memory.backends.redis.facts import Facts, read_facts
@@ -15,6 +26,7 @@ from memory.backends.redis.keys import Names, check_prefix, tag_of
 from memory.backends.redis.servers import Servers
 from memory.backends.redis.spaces import Spaces
 from memory.backends.redis.tags import Tags
+from memory.backends.redis.vectorcache import VectorCache
 from memory.errors import BackendUnavailable, Closed, InvalidSetting
 from memory.model import Key
 from memory.ops import (
@@ -23,7 +35,11 @@ from memory.ops import (
     Count,
     Events,
     FeedRead,
+    Match,
+    Matched,
+    Nearest,
     Page,
+    Problem,
     Put,
     Read,
     Result,
@@ -33,7 +49,7 @@ from memory.ops import (
     Write,
 )
 from memory.store import Capabilities, MemoryStore
-from memory.store.types import Durability
+from memory.store.types import Durability, RepairReport
 from memory.telemetry import get_logger
 
 T = TypeVar("T")
@@ -46,7 +62,8 @@ class RedisStore(MemoryStore):
     ``url``: ``redis://user:password@host:port/database``, ``rediss://`` for TLS, ``redis+cluster://`` or
     ``rediss+cluster://`` for a cluster. ``client`` instead: a redis.asyncio.Redis or RedisCluster whose servers to use; it
     is never closed. ``prefix`` begins the name of every key. ``pool``: connections to each server; ``waiting``: requests
-    that may wait for them before Overloaded; ``timeout``: seconds for any request. Further options as in MemoryStore.
+    that may wait for them before Overloaded; ``timeout``: seconds for any request. ``vector_cache``: megabytes of vectors to hold
+    here for searches. Further options as in MemoryStore.
     """
 
     name = "redis"
@@ -69,6 +86,7 @@ class RedisStore(MemoryStore):
         pool: int = 8,
         waiting: int = 10_000,
         timeout: float = 5.0,
+        vector_cache: int = 128,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -77,6 +95,8 @@ class RedisStore(MemoryStore):
         self._address: Address = from_url(url) if client is None else from_client(client)
         self.names = Names(check_prefix(prefix))
         self._limits = {"pool": pool, "waiting": waiting, "timeout": timeout}
+        self._cache_bytes = vector_cache * 1_000_000
+        self.cache = VectorCache(self._cache_bytes)
         self._servers: Servers | None = None
         self._facts = Facts()
         self.fields: Fields = {}
@@ -103,6 +123,7 @@ class RedisStore(MemoryStore):
         marks = self.tags.marks
         self.tags, self.spaces = Tags(self), Spaces(self)
         self.tags.marks = marks
+        self.cache = VectorCache(self._cache_bytes)
         self._space = None
         await self._reading(self._get_ready())
 
@@ -162,11 +183,21 @@ class RedisStore(MemoryStore):
             return await super()._namespaces(op)
         return await self._reading(scanning.namespaces(self, op))
 
+    async def _match(self, op: Match) -> Matched:
+        return await self._reading(matching.match(self, op))
+
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        await self._vectors_ready()
+        return await self._reading(nearest.nearest(self, op))
+
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         return await self._reading(scanning.around(self, op))
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         return await self._reading(self.spaces.attach(space, ops))
+
+    async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
+        return await self._reading(vectors.unattached(self, space, after, limit))
 
     async def _switch(self, space: Space, without: int) -> bool:
         return await self._reading(self.spaces.switch(space, without))
@@ -176,6 +207,12 @@ class RedisStore(MemoryStore):
 
     async def _sweep(self, now: int) -> int:
         return await self._reading(sweeping.sweep(self, now))
+
+    async def _verify(self) -> tuple[int, list[Problem]]:
+        return await self._reading(verifying.verify(self))
+
+    async def _repair(self) -> RepairReport:
+        return await self._reading(repairing.repair(self))
 
     async def _health(self) -> dict[str, Any]:
         return self._facts.told()
@@ -195,6 +232,10 @@ class RedisStore(MemoryStore):
         if found is None or not found.header.live(op.now) or found.header.digest != op.digest.hex().encode():
             return None
         return reading.row_of(self, found)
+
+    async def numpy_ready(self) -> None:
+        """See Slicing._vectors_ready."""
+        await self._vectors_ready()
 
     async def walk(self, name: bytes, start: bytes, end: bytes, limit: int) -> list[bytes]:
         """See reading.walk."""

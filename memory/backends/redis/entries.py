@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from memory.backends.redis.keys import SEPARATOR
 from memory.backends.redis.records import NEVER, Header, name_bytes
@@ -90,15 +90,6 @@ def counts_of(heads: bytes) -> dict[str, int]:
     return counts
 
 
-class Posting(NamedTuple):
-    """One entry of ``terms``."""
-
-    newest: bytes
-    """Inverted time, then key: postings of all terms come in this order."""
-    times: int
-    length: int
-
-
 def entries_of(
     key: bytes, header: Header, heads: bytes, vectors: Iterable[tuple[bytes, bytes]]
 ) -> tuple[set[bytes], set[bytes]]:
@@ -123,9 +114,7 @@ def entries_of(
     for head in heads.split(b"\0"):
         if head.startswith(b"t"):
             times, _, term = head[1:].partition(b":")
-            terms.add(
-                b"\0".join((term, inverted(created) + key, times, raw[208:215], user, agent, session))
-            )
+            terms.add(b"\0".join((term, inverted(created) + key, times, raw[208:215], user, agent, session)))
         else:
             index.add(head + b"\0" + key)
     return index, terms
@@ -134,3 +123,29 @@ def entries_of(
 def owner_bytes(item: MemoryItem) -> bytes:
     """User, agent and session, NULs between; empty for none."""
     return b"\0".join(map(name_bytes, (item.user_id, item.agent_id, item.session_id)))
+
+
+def key_in(entry: bytes) -> bytes:
+    """The key of an entry of ``index``. Raises ValueError for one of no known form."""
+    letter = entry[:1]
+    if letter in b"cmaxz":
+        return entry[19:]
+    if letter == b"i":
+        return entry[17:]
+    if letter == b"d":
+        return entry[33:-19]
+    if letter == b"v":
+        return entry[5:]
+    if letter == b"w":
+        return entry[25:]
+    if letter == b"n":
+        path, _, rest = entry[1:].partition(SEPARATOR)
+        return path + SEPARATOR + rest.partition(b"\0")[2][18:]
+    if letter in b"kurslp":
+        return entry.partition(b"\0")[2]
+    raise ValueError(entry)
+
+
+def key_in_posting(posting: bytes) -> bytes:
+    """The key of an entry of ``terms``."""
+    return posting.rsplit(b"\0", 5)[0].partition(b"\0")[2][18:]

@@ -25,7 +25,8 @@ class LostError(Exception):
         """The error of a read, which it is safe to repeat."""
         if self.seconds is not None:
             return DeadlineExceeded(
-                f"Redis at {self.place} did not answer within {self.seconds:g} s; nothing was changed", seconds=self.seconds
+                f"Redis at {self.place} did not answer within {self.seconds:g} s; nothing was changed",
+                seconds=self.seconds,
             )
         return BackendUnavailable(f"Redis at {self.place} broke the connection before it answered", place=self.place)
 
@@ -62,13 +63,16 @@ def translate(error: BaseException, place: str) -> MemoryStoreError:
             f"Redis at {place} has no room for another connection; lower pool= or raise its maxclients", place=place
         )
     if word == "MISCONF":
-        return StorageFull(f"Redis at {place} cannot write to its disk and refuses writes: free or mend the disk", place=place)
+        return StorageFull(
+            f"Redis at {place} cannot write to its disk and refuses writes: free or mend the disk", place=place
+        )
     if isinstance(error, exceptions.BusyLoadingError) or word in ("LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY"):
         return BackendUnavailable(f"Redis at {place} is not ready ({said}); try again shortly", place=place)
     if isinstance(error, exceptions.ResponseError):
         if "unknown command" in said or "Unknown Redis command" in said:
             return BackendUnavailable(
-                f"Redis at {place} lacks a command that this backend needs ({said}); it needs Redis 7 or Valkey", place=place
+                f"Redis at {place} lacks a command that this backend needs ({said}); it needs Redis 7 or Valkey",
+                place=place,
             )
         if word == "WRONGTYPE" or "user_script" in said:
             return CorruptData(

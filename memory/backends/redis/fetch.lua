@@ -1,7 +1,7 @@
 -- Records by key, in one text: each part with its length before it.
 --
--- KEYS: state, then the records. ARGV: the parts wanted (h header, b body, v vector, e entries, g tombstone, a the
--- vector aside), and the number of the space ('' for the tag's own).
+-- KEYS: state, then the records. ARGV: the parts wanted (h header, b body, v vector, y when it was written, e heads,
+-- g tombstone, a the vector aside), and the number of the space ('' for the tag's own).
 -- Answer: the number of the space in 4 characters, the epoch of a switch under way with its length, then for each
 -- record each part; a part that is not there has the length FFFFFFFF.
 local held = redis.call('HMGET', KEYS[1], 'number', 'frozen', 'next')
@@ -11,8 +11,8 @@ if number == '' then
 end
 local names = {}
 for name in ARGV[1]:gmatch('.') do
-  if name == 'v' then
-    names[#names + 1] = 'v' .. number
+  if name == 'v' or name == 'y' then
+    names[#names + 1] = name .. number
   elseif name == 'a' then
     names[#names + 1] = 'v' .. (held[3] or '0000')
   else

@@ -232,5 +232,5 @@ async def _discard(connection: Any) -> None:
     """Close a connection, whatever state it is in."""
     try:
         await connection.disconnect(nowait=True)
-    except Exception:  # noqa: BLE001 - it is thrown away; how closing it fails tells nothing
+    except Exception:  # noqa: BLE001, S110 - it is thrown away; how closing it fails tells nothing
         pass

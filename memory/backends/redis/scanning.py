@@ -15,8 +15,8 @@ from memory.backends.redis.reading import Found, fetch, row_of, walk
 from memory.backends.redis.records import float_digits, name_bytes, time_digits
 from memory.codec import decode
 from memory.filters import predicate
-from memory.model import path_bytes
-from memory.ops import Around, Count, Key, Page, Position, Row, Scan, Scope
+from memory.model import Key, path_bytes
+from memory.ops import Around, Count, Page, Position, Row, Scan, Scope
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
@@ -73,7 +73,9 @@ async def tags_in(store: RedisStore, scope: Scope) -> list[bytes]:
     return [tag_of(scope.path)] if scope.path else await store.tags.all()
 
 
-def _key_cursor(store: RedisStore, tag: bytes, scope: Scope, lead: Lead | None, after: bytes | None, way: str) -> Cursor:
+def _key_cursor(
+    store: RedisStore, tag: bytes, scope: Scope, lead: Lead | None, after: bytes | None, way: str
+) -> Cursor:
     """The keys of a scope in one tag, led by an index where there is one."""
     first, end = key_range(scope)
     head = b"" if lead is None else lead.head + b"\0"
@@ -148,7 +150,9 @@ async def _ordered(store: RedisStore, op: Scan, wanted: str) -> AsyncIterator[li
             keys = [cursor.key(entry) for entry in cursor.take()]
             if keys:
                 yield [
-                    one for one in await fetch(store, tag, keys, wanted) if one is not None and one.live(op.scope, op.now)
+                    one
+                    for one in await fetch(store, tag, keys, wanted)
+                    if one is not None and one.live(op.scope, op.now)
                 ]
 
 

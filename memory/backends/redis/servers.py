@@ -87,6 +87,13 @@ class Servers:
             return await self._again(answer, keys[0], node, call, script)
         return answer
 
+    async def ask(self, node: Node, *parts: Part) -> Any:
+        """The answer of one server, whatever slots it holds."""
+        answer = await node.call(*parts)
+        if is_driver_error(answer):
+            raise translate(answer, node.place)
+        return answer
+
     async def _again(
         self, error: Any, key: bytes, node: Node, parts: Sequence[Part], script: Script | None = None
     ) -> Any:

@@ -40,12 +40,11 @@ async def write(store: RedisStore, ops: Sequence[Write]) -> list[Result]:
     batches: dict[bytes, Batch] = {}
     for place, op in enumerate(ops):
         tag = tag_of(op.key[0])
-        batch = batches.get(tag)
-        if batch is None:
-            batch = batches[tag] = Batch(tag, results)
-        batch.ops.append((place, op))
+        if tag not in batches:
+            batches[tag] = Batch(tag, results)
+        batches[tag].ops.append((place, op))
     if len(batches) == 1:
-        await _write_tag(store, batch)
+        await _write_tag(store, next(iter(batches.values())))
     else:
         async with asyncio.TaskGroup() as group:
             for batch in batches.values():
