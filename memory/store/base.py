@@ -266,6 +266,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         ``atomic``: if one cannot be applied none is, and the others are SKIPPED.
         """
 
+    def _floor(self, key: Key) -> int:
+        """A version that every write of this key which begins now will be above: the highest this store has seen. A
+        backend whose keys do not all share one sequence of versions answers for the sequence of this key."""
+        return self._seen
+
     @abstractmethod
     async def _read(self, op: Read) -> list[Row | None]:
         """Point reads: live rows within the scope, in the order of the keys."""

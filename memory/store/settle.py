@@ -168,7 +168,7 @@ def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
 
 async def apply(store: MemoryStore, op: Write) -> Any:
     """One write: its value, or its error raised."""
-    floor = store._seen if op.floor is None else op.floor
+    floor = store._floor(op.key) if op.floor is None else op.floor
     results = await store._do_write((op,), False)
     return _resolve(store, op, floor, results[0])
 
@@ -195,19 +195,19 @@ async def apply_batches(
     ``pipelined_writes`` at a time, in order. The one error of a single batch is raised.
     """
     outcomes: list[Any] = []
-    flying: deque[tuple[Sequence[Write], int, asyncio.Future[list[Result]]]] = deque()
+    flying: deque[tuple[Sequence[Write], list[int], asyncio.Future[list[Result]]]] = deque()
     failed: list[MemoryStoreError] = []
 
     async def land() -> None:
-        batch, floor, writing = flying[0]
+        batch, floors, writing = flying[0]
         try:
             results = await writing
         except MemoryStoreError as error:
             failed.append(error)
             results = [Result(Status.FAILED, error=error) for _ in batch]
         flying.popleft()
-        async for part in store._slices(list(zip(batch, results, strict=True))):
-            for op, result in part:
+        async for part in store._slices(list(zip(batch, floors, results, strict=True))):
+            for op, floor, result in part:
                 try:
                     outcomes.append(_resolve(store, op, floor, result))
                 except MemoryStoreError as error:
@@ -223,7 +223,8 @@ async def apply_batches(
                 continue
             if len(flying) >= store.pipelined_writes:
                 await land()
-            flying.append((batch, store._seen, asyncio.ensure_future(store._do_write(batch, atomic))))
+            floors = [store._floor(op.key) for op in batch]
+            flying.append((batch, floors, asyncio.ensure_future(store._do_write(batch, atomic))))
             sent += 1
             await asyncio.sleep(0)  # so that it has begun before the next one is prepared
         while flying:

@@ -1,0 +1,236 @@
+"""One server: its connections, the requests that wait for them, and what becomes of each.
+
+Requests of one turn of the loop leave together in one pipeline. Each has its own deadline and its own outcome: a caller
+that gives up leaves its answer to be read and dropped, so no answer ever reaches another caller, and a connection whose
+answers stay away is closed, never used again. The driver retries nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from redis import exceptions
+
+from memory.backends.redis.faults import LostError, translate
+from memory.errors import BackendUnavailable, Closed, DeadlineExceeded, Overloaded
+from memory.store.slicing import SLICE_SECONDS
+
+PIPELINE = 256
+"""Requests sent together at most."""
+PIPELINE_BYTES = 1024 * 1024
+
+ANSWERED = (exceptions.ResponseError, exceptions.BusyLoadingError, exceptions.AuthenticationError)
+"""What the driver raises for an answer of the server, after which the connection is as good as before."""
+
+Part = bytes | str | int
+
+
+class Request:
+    """One command and its answer to come."""
+
+    __slots__ = ("answer", "asking", "parts", "sent", "size")
+
+    def __init__(self, parts: Sequence[Part], answer: asyncio.Future[Any], asking: bool) -> None:
+        self.parts = parts
+        self.asking = asking
+        self.answer = answer
+        self.sent = False
+        self.size = sum([len(part) for part in parts if isinstance(part, bytes)])
+
+
+class Node:
+    """A server. ``connect`` makes a connection of the driver, not connected yet."""
+
+    def __init__(self, connect: Callable[[], Any], place: str, *, pool: int, waiting: int, timeout: float) -> None:
+        self._make = connect
+        self.place = place
+        self._pool, self._most, self._timeout = pool, waiting, timeout
+        self._queue: deque[Request] = deque()
+        self._idle: list[Any] = []
+        self._busy: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._closed = False
+        self.connects = 0
+
+    # --- callers -------------------------------------------------------------------------------
+
+    async def call(self, *parts: Part, asking: bool = False) -> Any:
+        """The answer of one command; an error that the server answered with is returned, not raised. ``asking``: the
+        slot is on its way to this node of a cluster.
+
+        Raises BackendUnavailable (never sent: no connection), Overloaded, DeadlineExceeded (never sent, in time), and
+        LostError once it was sent.
+        """
+        request = self.send(parts, asking)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await request.answer
+        except TimeoutError:
+            request.answer.cancel()
+            if request.sent:
+                raise LostError(self.place, self._timeout) from None
+            raise DeadlineExceeded(
+                f"Redis at {self.place} was not ready for a request within {self._timeout:g} s; nothing was sent",
+                seconds=self._timeout,
+            ) from None
+
+    def send(self, parts: Sequence[Part], asking: bool = False) -> Request:
+        """Queue one command. Raises Overloaded, Closed."""
+        if self._closed:
+            raise Closed("this redis store is closed")
+        if len(self._queue) >= self._most:
+            raise Overloaded(
+                f"{self._most} requests wait for Redis at {self.place} already; try again later, or raise pool="
+            )
+        loop = asyncio.get_running_loop()
+        request = Request(parts, loop.create_future(), asking)
+        self._queue.append(request)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._dispatch)
+        return request
+
+    async def close(self) -> None:
+        """Let what was sent be answered, and close every connection."""
+        self._closed = True
+        for request in self._queue:
+            _fail(request, Closed("this redis store is closed"))
+        self._queue.clear()
+        while self._busy:
+            await asyncio.wait(self._busy)
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await _discard(connection)
+
+    def abandon(self) -> None:
+        """The loop that owned the connections has ended: they went with it."""
+        self._closed = True
+        self._idle.clear()
+        self._busy.clear()
+        self._queue.clear()
+
+    # --- connections ---------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while self._queue and len(self._busy) < self._pool:
+            batch = self._take()
+            if not batch:
+                return
+            task = asyncio.get_running_loop().create_task(self._serve(batch))
+            self._busy.add(task)
+            task.add_done_callback(self._served)
+
+    def _take(self) -> list[Request]:
+        batch: list[Request] = []
+        size = 0
+        while self._queue and len(batch) < PIPELINE and size < PIPELINE_BYTES:
+            request = self._queue.popleft()
+            if not request.answer.done():
+                batch.append(request)
+                size += request.size
+        return batch
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        if not task.cancelled():
+            task.exception()  # each request has been told
+        if self._queue and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    async def _serve(self, batch: list[Request]) -> None:
+        """Send a pipeline and read its answers; whatever happens, every request of it ends."""
+        connection = None
+        try:
+            connection = self._reuse()
+            if connection is None:
+                connection = await self._connect()
+            while True:
+                await self._exchange(connection, batch)
+                batch = [] if self._closed else self._take()
+                if not batch:
+                    break
+            if self._closed:
+                await _discard(connection)
+            else:
+                self._idle.append(connection)
+        except BaseException as error:
+            if connection is not None:
+                await _discard(connection)
+            for request in batch:
+                _fail(request, self._reason(request, error))
+            if not isinstance(error, Exception):
+                raise
+
+    def _reason(self, request: Request, error: BaseException) -> Exception:
+        if request.sent:
+            return LostError(self.place, self._timeout if isinstance(error, TimeoutError) else None)
+        if isinstance(error, BackendUnavailable):
+            return error
+        return translate(error, self.place)
+
+    def _reuse(self) -> Any:
+        """An idle connection that the server has not closed meanwhile."""
+        while self._idle:
+            connection = self._idle.pop()
+            reader = connection._reader
+            if connection.is_connected and reader is not None and not reader.at_eof() and reader.exception() is None:
+                return connection
+            connection._close()
+        return None
+
+    async def _connect(self) -> Any:
+        connection = self._make()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()
+        except BaseException as error:
+            await _discard(connection)
+            if isinstance(error, Exception):
+                raise translate(error, self.place) from error
+            raise
+        self.connects += 1
+        return connection
+
+    async def _exchange(self, connection: Any, batch: list[Request]) -> None:
+        async with asyncio.timeout(self._timeout):
+            packed: list[bytes] = []
+            for request in batch:
+                if request.asking:
+                    packed += connection.pack_command("ASKING")
+                packed += connection.pack_command(*request.parts)
+                request.sent = True
+            await connection.send_packed_command(packed, check_health=False)
+            started = perf_counter()
+            for request in batch:
+                if request.asking:
+                    await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                try:
+                    answer = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                except ANSWERED as error:
+                    answer = error
+                if not request.answer.done():
+                    request.answer.set_result(answer)
+                if perf_counter() - started > SLICE_SECONDS:
+                    # Answers that have all arrived are read without a pause: let those who have theirs go on.
+                    await asyncio.sleep(0)
+                    started = perf_counter()
+
+
+def _fail(request: Request, error: Exception) -> None:
+    if not request.answer.done():
+        request.answer.set_exception(error)
+        request.answer.exception()  # a caller that has gone must not be reported as one that never looked
+
+
+async def _discard(connection: Any) -> None:
+    """Close a connection, whatever state it is in."""
+    try:
+        await connection.disconnect(nowait=True)
+    except Exception:  # noqa: BLE001, S110 - it is thrown away; how closing it fails tells nothing
+        pass
