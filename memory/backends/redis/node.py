@@ -200,11 +200,8 @@ class Node:
 
     async def _exchange(self, connection: Any, batch: list[Request]) -> None:
         async with asyncio.timeout(self._timeout):
-            packed: list[bytes] = []
+            packed = [pack(request.parts, request.asking) for request in batch]
             for request in batch:
-                if request.asking:
-                    packed += connection.pack_command("ASKING")
-                packed += connection.pack_command(*request.parts)
                 request.sent = True
             await connection.send_packed_command(packed, check_health=False)
             started = perf_counter()
@@ -221,6 +218,15 @@ class Node:
                     # Answers that have all arrived are read without a pause: let those who have theirs go on.
                     await asyncio.sleep(0)
                     started = perf_counter()
+
+
+def pack(parts: Sequence[Part], asking: bool) -> bytes:
+    """A command as it is sent (RESP). The driver's own way of it takes several times as long for many small parts."""
+    pieces = [b"*1\r\n$6\r\nASKING\r\n*%d\r\n" % len(parts) if asking else b"*%d\r\n" % len(parts)]
+    for part in parts:
+        raw = part if isinstance(part, bytes) else str(part).encode()
+        pieces.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(pieces)
 
 
 def _fail(request: Request, error: Exception) -> None:
@@ -241,9 +247,11 @@ def _release(connections: list[Any]) -> None:
     """Close the sockets of connections whose loop has ended: their transports would ask it to."""
     while connections:
         connection = connections.pop()
-        transport = getattr(connection._writer, "transport", None)
+        transport: Any = getattr(connection._writer, "transport", None)
         connection._reader = connection._writer = None
-        plain = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+        if transport is None:
+            continue
+        plain: Any = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
         socket = getattr(plain, "_sock", None)
         if socket is not None:
             socket.close()
