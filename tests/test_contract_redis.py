@@ -27,3 +27,19 @@ class Core:
 
 class TestRedis(Core, StoreContract):
     calm = True
+
+
+class TestRedisThroughTwins(Core, TwinsContract):
+    pass
+
+
+class TestRedisThroughAView(Core, ViewContract):
+    pass
+
+
+class TestRedisStack(Core, StoreContract):
+    flavour = "redis_stack"
+
+
+class TestRedisCluster(Core, StoreContract):
+    flavour = "redis_cluster"

@@ -75,7 +75,8 @@ class RedisStore(MemoryStore):
         indexes_terms=True,
         reembeds=True,
     )
-    pipelined_writes: ClassVar[int] = 1
+    searches_at_once: ClassVar[int] = 4
+    """Scores are computed here; while one search waits for the server, another computes."""
 
     def __init__(
         self,

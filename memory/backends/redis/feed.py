@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.redis.keys import decode_key
+from memory.backends.redis.reading import unpack_texts
 from memory.backends.redis.records import time_of
 from memory.backends.redis.scripts import COLLECT, FEED
 from memory.ops import Event, Events, FeedRead, Owner
@@ -18,7 +19,8 @@ from memory.ops import Event, Events, FeedRead, Owner
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
 
-PAGE = 500
+PAGE = 100
+"""Events taken at once from a tag: the driver is slow with answers of many parts."""
 
 
 async def read_feed(store: RedisStore, op: FeedRead) -> Events:
@@ -27,9 +29,11 @@ async def read_feed(store: RedisStore, op: FeedRead) -> Events:
         await collect(store)
     names = store.names
     start, limit = (0, 0) if op.after is None else (op.after + 1, op.limit)
-    head, oldest, found = await store.servers.run(FEED, [names.feed, names.counter], start, limit)
+    head, oldest, *told = unpack_texts(await store.servers.run(FEED, [names.feed, names.counter], start, limit))
     newest = int(head)
-    events = [_event(id, fields) for id, fields in found]
+    events: list[Event] = []
+    async for part in store.slices(range(0, len(told), 5)):
+        events += [_event(told[place : place + 5]) for place in part]
     return Events(events, newest, _number(oldest) if oldest else newest + 1)
 
 
@@ -37,8 +41,8 @@ def _number(id: bytes) -> int:
     return int(id.partition(b"-")[0])
 
 
-def _event(id: bytes, fields: list[bytes]) -> Event:
-    _, key, _, stamp, _, owner, _, was = fields
+def _event(told: list[bytes]) -> Event:
+    id, key, stamp, owner, was = told
     return Event(
         seq=_number(id),
         key=decode_key(key),

@@ -42,13 +42,14 @@ async def match(store: RedisStore, op: Match) -> Matched:
     survivors = Survivors(store, op.scope, op.where, op.now)
     lists: list[Listing] = [[] for _ in op.terms]
 
-    async def gather(place: int, tag: bytes) -> None:
-        lists[place] += await _postings(store, op, op.terms[place].encode(), tag, survivors)
-
+    first: dict[tuple[int, bytes], asyncio.Task[bytes]] = {}
     async with asyncio.TaskGroup() as group:
-        for place in range(len(op.terms)):
+        # Only asking is done side by side: many tasks that compute would hold the loop together.
+        for place, term in enumerate(op.terms):
             for tag in tags:
-                group.create_task(gather(place, tag))
+                first[place, tag] = group.create_task(_ask(store, op, term.encode(), tag, b"", CANDIDATES_PER_TERM))
+    for (place, tag), asked in first.items():
+        lists[place] += await _postings(store, op, op.terms[place].encode(), tag, survivors, asked.result())
     if len(tags) > 1:
         for listing in lists:
             listing.sort()
@@ -56,18 +57,23 @@ async def match(store: RedisStore, op: Match) -> Matched:
     return await _Search(store, op, lists, survivors).run()
 
 
-async def _postings(store: RedisStore, op: Match, term: bytes, tag: bytes, survivors: Survivors) -> Listing:
-    """The newest postings of a term in one tag that are in scope, live and satisfy the filter."""
+async def _ask(store: RedisStore, op: Match, term: bytes, tag: bytes, after: bytes, wanted: int) -> bytes:
     scope = op.scope
     prefix = b"" if not scope.path else path_bytes(scope.path) + (b"\0" if scope.below else SEPARATOR)
     pins = [name_bytes(name) for name in (scope.user_id, scope.agent_id, scope.session_id)]
+    blob: bytes = await store.servers.run(
+        POSTINGS, [store.names.terms(tag)], term, after, prefix, wanted, LOOKED_AT, *pins
+    )
+    return blob
+
+
+async def _postings(
+    store: RedisStore, op: Match, term: bytes, tag: bytes, survivors: Survivors, blob: bytes
+) -> Listing:
+    """The newest postings of a term in one tag that are in scope, live and satisfy the filter. ``blob``: the first
+    of them that are in scope, as they were read."""
     found: Listing = []
-    after = b""
-    while len(found) < CANDIDATES_PER_TERM:
-        wanted = CANDIDATES_PER_TERM - len(found)
-        blob = await store.servers.run(
-            POSTINGS, [store.names.terms(tag)], term, after, prefix, wanted, LOOKED_AT, *pins
-        )
+    while True:
         start = 4 + int.from_bytes(blob[:4], "big")
         after = blob[4:start]
         fresh: Listing = []
@@ -77,9 +83,9 @@ async def _postings(store: RedisStore, op: Match, term: bytes, tag: bytes, survi
                 fresh.append((newest, int(times), int(length), tag))
         passing = await survivors.among(tag, [newest[18:] for newest, *_ in fresh])
         found += fresh if passing is None else [one for one in fresh if one[0][18:] in passing]
-        if not after:
-            break
-    return found
+        if not after or len(found) >= CANDIDATES_PER_TERM:
+            return found
+        blob = await _ask(store, op, term, tag, after, CANDIDATES_PER_TERM - len(found))
 
 
 class _Search:

@@ -13,9 +13,10 @@ from memory.backends.redis.filtering import Lead, leading
 from memory.backends.redis.keys import SEPARATOR, encode_key, key_range, tag_of
 from memory.backends.redis.reading import Found, fetch, row_of, walk
 from memory.backends.redis.records import float_digits, name_bytes, time_digits
+from memory.backends.redis.scripts import WALKS
 from memory.codec import decode
 from memory.filters import predicate
-from memory.model import Key, path_bytes
+from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Position, Row, Scan, Scope
 
 if TYPE_CHECKING:
@@ -281,10 +282,11 @@ class Side(msgspec.Struct):
     """One side of an anchor: where to look on, and what was found."""
 
     tag: bytes
+    route: bytes
     start: bytes
     end: bytes
     way: str
-    prefix: bytes
+    width: int
     rows: list[Row] = []
     done: bool = False
 
@@ -293,38 +295,56 @@ async def around(store: RedisStore, op: Around) -> list[tuple[list[Row], list[Ro
     """See MemoryStore._around."""
     sides: list[tuple[Side, Side]] = []
     for key, session, created in op.anchors:
-        line = b"n%b\0\0%b\0" % (path_bytes(key[0]), name_bytes(session))
-        at = line + time_digits(created) + key[1].encode()
-        tag = tag_of(key[0])
-        sides.append(
-            (
-                Side(tag, b"[" + line, b"(" + at, "r", line),
-                Side(tag, b"(" + at, b"(" + line + b"\xff", "+", line),
-            )
-        )
-    async with asyncio.TaskGroup() as group:
-        for key, pair in zip((key for key, _, _ in op.anchors), sides, strict=True):
-            for side in pair:
-                group.create_task(_fill(store, op, key, side))
+        route = path_bytes(key[0])
+        line = b"n%b\0\0%b\0" % (route, name_bytes(session))
+        at, tag, width = line + time_digits(created) + key[1].encode(), tag_of(key[0]), len(line) + 18
+        before = Side(tag, route, b"[" + line, b"(" + at, "r", width)
+        sides.append((before, Side(tag, route, b"(" + at, b"(" + line + b"\xff", "+", width)))
+    waiting = [side for pair in sides for side in pair]
+    while waiting:
+        for tag in {side.tag for side in waiting}:
+            await _fill(store, op, tag, [side for side in waiting if side.tag == tag])
+        waiting = [side for side in waiting if not side.done and len(side.rows) < op.n]
     return [(before.rows, after.rows) for before, after in sides]
 
 
-async def _fill(store: RedisStore, op: Around, anchor: Key, side: Side) -> None:
-    """The nearest live rows in scope on one side."""
-    route = path_bytes(anchor[0])
-    scope = msgspec.structs.replace(op.scope, path=anchor[0], below=False)
-    while not side.done and len(side.rows) < op.n:
-        limit = op.n - len(side.rows) + 2
-        entries = await walk(store, store.names.index(side.tag), side.start, side.end, limit, way=side.way)
+async def _fill(store: RedisStore, op: Around, tag: bytes, sides: list[Side]) -> None:
+    """The next entries of several sides, and the rows of those that are live and in scope."""
+    limit = op.n + 1
+    told: list[bytes | int | str] = []
+    for side in sides:
+        told += [side.start, side.end, limit, side.way]
+    blob: bytes = await store.servers.run(WALKS, [store.names.index(tag)], *told)
+    lists = _unpack_lists(blob)
+    keys: dict[bytes, None] = {}
+    for side, entries in zip(sides, lists, strict=True):
         side.done = len(entries) < limit
-        if not entries:
-            return
-        if side.way == "+":
+        if entries and side.way == "+":
             side.start = b"(" + entries[-1]
-        else:
+        elif entries:
             side.end = b"(" + entries[-1]
-        width = len(side.prefix) + 18
-        keys = [route + SEPARATOR + entry[width:] for entry in entries]
-        for one in await fetch(store, side.tag, keys, "hbv" if op.vectors else "hb"):
-            if one is not None and one.live(scope, op.now) and len(side.rows) < op.n:
-                side.rows.append(row_of(store, one))
+        keys.update(dict.fromkeys(_key_on(side, entry) for entry in entries))
+    found = await fetch(store, tag, list(keys), "hbv" if op.vectors else "hb")
+    there = {one.key: one for one in found if one is not None and one.live(op.scope, op.now)}
+    async for part in store.slices(list(zip(sides, lists, strict=True))):
+        for side, entries in part:
+            near = [there[key] for entry in entries if (key := _key_on(side, entry)) in there]
+            side.rows += [row_of(store, one) for one in near[: op.n - len(side.rows)]]
+
+
+def _key_on(side: Side, entry: bytes) -> bytes:
+    return side.route + SEPARATOR + entry[side.width :]
+
+
+def _unpack_lists(blob: bytes) -> list[list[bytes]]:
+    lists: list[list[bytes]] = []
+    place = 0
+    while place < len(blob):
+        entries: list[bytes] = []
+        count, place = int.from_bytes(blob[place : place + 4], "big"), place + 4
+        for _ in range(count):
+            after = place + 4 + int.from_bytes(blob[place : place + 4], "big")
+            entries.append(blob[place + 4 : after])
+            place = after
+        lists.append(entries)
+    return lists

@@ -53,22 +53,25 @@ async def write(store: RedisStore, ops: Sequence[Write]) -> list[Result]:
 
 
 async def _write_tag(store: RedisStore, batch: Batch) -> None:
-    calls = [batch.ops] if len(batch.ops) == 1 else _calls(batch.ops)
-    if len(calls) == 1:
-        await _send(store, batch, calls[0])
+    """The calls of one tag, one after the other; each is made ready while the one before runs."""
+    if len(batch.ops) == 1:
+        await _send(store, batch, batch.ops)
         return
-    keys = {op.key for _, op in batch.ops}
-    # Calls leave together. One that has to be sent anew would come behind the later ones: where these are about the same
-    # keys, each waits for the one before.
-    if len(keys) < len(batch.ops):
-        for call in calls:
-            await _send(store, batch, call)
-        return
-    await store.tags.enter(batch.tag, _first_vector(batch.ops))
-    async with asyncio.TaskGroup() as group:
-        for call in calls:
-            group.create_task(_send(store, batch, call))
-            await asyncio.sleep(0)  # packing one call is work enough for a turn
+    running: asyncio.Task[None] | None = None
+    try:
+        for pairs in _calls(batch.ops):
+            ready: list[tuple[bytes, ...]] = []
+            async for part in store.slices(pairs):
+                ready += [arguments(op, store.fields) for _, op in part]
+            if running is not None:
+                await running
+            running = asyncio.ensure_future(_send(store, batch, pairs, ready))
+            await asyncio.sleep(0)  # so that it has begun before the next one is made ready
+        if running is not None:
+            await running
+    finally:
+        if running is not None:
+            running.cancel()
 
 
 def _calls(ops: list[tuple[int, Write]]) -> list[list[tuple[int, Write]]]:
@@ -92,8 +95,10 @@ def _first_vector(ops: list[tuple[int, Write]]) -> Put | None:
     return None
 
 
-async def _send(store: RedisStore, batch: Batch, pairs: list[tuple[int, Write]]) -> None:
-    """Send operations until each has its result."""
+async def _send(
+    store: RedisStore, batch: Batch, pairs: list[tuple[int, Write]], ready: list[tuple[bytes, ...]] | None = None
+) -> None:
+    """Send operations until each has its result. ``ready``: their arguments, when they are made already."""
     for _ in range(TURNS):
         try:
             await store.tags.enter(batch.tag, _first_vector(pairs))
@@ -104,7 +109,8 @@ async def _send(store: RedisStore, batch: Batch, pairs: list[tuple[int, Write]])
             _fail(batch, pairs, error)
             return
         try:
-            answers = await _call(store, batch.tag, pairs)
+            answers = await _call(store, batch.tag, pairs, ready)
+            ready = None
         except LostError as error:
             store.lost(error)
             for place, _ in pairs:
@@ -137,13 +143,14 @@ def _fail(batch: Batch, pairs: list[tuple[int, Write]], error: MemoryStoreError)
         batch.results[place] = Result(Status.FAILED, error=error)
 
 
-async def _call(store: RedisStore, tag: bytes, pairs: list[tuple[int, Write]]) -> list[bytes]:
+async def _call(
+    store: RedisStore, tag: bytes, pairs: list[tuple[int, Write]], ready: list[tuple[bytes, ...]] | None
+) -> list[bytes]:
     names = store.names
     feed, counter = names.outbox(tag) if store.servers.cluster else (names.feed, names.counter)
     keys = [names.keys(tag), names.index(tag), names.terms(tag), names.state(tag), feed, counter]
     parts: list[bytes] = [b"1" if store.feed else b"0"]
-    for _, op in pairs:
-        told = arguments(op, store.fields)
+    for told in ready or [arguments(op, store.fields) for _, op in pairs]:
         keys.append(names.record(tag, told[2]))
         parts += told
     script = REMOVE if all(type(op) is Remove for _, op in pairs) else WRITE
