@@ -88,7 +88,7 @@ class Caller:
         except CALL_ERRORS as error:
             if connection is None:
                 raise
-            lost = is_lost(error)
+            lost = is_lost(error) or connection.is_closed()
             self.pool.release(connection, broken=lost)
             if lost:
                 raise Unsure from error

@@ -49,7 +49,7 @@ def is_lost(error: BaseException) -> bool:
     """Whether the connection broke, so that what was under way may or may not have been done."""
     if isinstance(error, asyncpg.PostgresError):
         return state_of(error).startswith("08") or state_of(error) in ("57P01", "57P02")
-    return isinstance(error, asyncpg.InterfaceError | OSError | EOFError)
+    return isinstance(error, OSError | EOFError)
 
 
 def is_for_all(error: BaseException) -> bool:

@@ -70,7 +70,7 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     return Prepared(op, key, values, 400 + 3 * len(op.body) + len(embedding or b""))
 
 
-_EMPTY = (None,) * 16 + (False, 0) + (None,) * 4 + (False,) + (None,) * 3
+_EMPTY = (None,) * 13 + (False, 0) + (None,) * 4 + (False,) + (None,) * 3
 """What writes that are no Put leave out: path ... digest, dedup, length, terms ... body, vectors, dimension, raw, v."""
 
 
