@@ -1,0 +1,119 @@
+"""Statements on pooled connections: the deadline, a connection that is thrown away when something broke off, errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from memory.backends.postgres.faults import CALL_ERRORS, is_lost, translate
+from memory.backends.postgres.names import Names
+from memory.backends.postgres.pool import Pool
+from memory.errors import DeadlineExceeded, MemoryStoreError
+
+T = TypeVar("T")
+
+
+class Unsure(Exception):  # noqa: N818 - says how a call ended
+    """A statement was sent and its outcome is unknown, because of the cause."""
+
+
+class Caller:
+    """Runs statements for a store. ``pinned``: behind PgBouncer, where only a transaction stays on one connection."""
+
+    def __init__(self, pool: Pool, names: Names, *, timeout: float, pinned: bool, shown: str) -> None:
+        self.pool = pool
+        self.names = names
+        self.timeout = timeout
+        self.pinned = pinned
+        self.shown = shown
+        self._filled: dict[str, str] = {}
+
+    def fill(self, template: str) -> str:
+        """The statement of a template; remembered, as there are few."""
+        filled = self._filled.get(template)
+        if filled is None:
+            if len(self._filled) >= 2_000:
+                self._filled.clear()
+            filled = self._filled[template] = self.names.fill(template)
+        return filled
+
+    async def fetch(self, template: str, values: Sequence[Any]) -> list[Any]:
+        """The rows of a statement that reads. Once more on another connection where the first was lost."""
+        return await self.read(lambda connection: connection.fetch(self.fill(template), *values))
+
+    async def read(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """The answer of a call that only reads. Raises DeadlineExceeded, BackendUnavailable..."""
+        for again in (True, False):
+            try:
+                return await self._run(call)
+            except Unsure as unsure:
+                cause = unsure.__cause__
+                if cause is None or isinstance(cause, TimeoutError):
+                    raise DeadlineExceeded(
+                        f"{self.shown} did not answer within {self.timeout:g} s; nothing was written", address=self.shown
+                    ) from None
+                if not again:
+                    raise translate(cause, self.shown) from cause
+            except CALL_ERRORS as error:
+                raise translate(error, self.shown) from error
+        raise AssertionError("unreachable")
+
+    async def write(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """The answer of a call that writes. Raises Unsure once it was sent, asyncpg's errors where nothing was done."""
+        return await self._run(call)
+
+    async def _run(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        connection: Any = None
+        try:
+            async with asyncio.timeout(self.timeout):
+                connection = self.pool.at_once()
+                if connection is None:
+                    connection = await self.pool.acquire()
+                if self.pinned:
+                    async with connection.transaction():
+                        answer = await call(connection)
+                else:
+                    answer = await call(connection)
+        except TimeoutError as error:
+            if connection is None:
+                raise DeadlineExceeded(
+                    f"no connection to {self.shown} became free within {self.timeout:g} s; nothing was done. Try again "
+                    "later, or raise 'pool' or 'timeout'",
+                    address=self.shown,
+                ) from None
+            self.pool.release(connection, broken=True)
+            raise Unsure from error
+        except CALL_ERRORS as error:
+            if connection is None:
+                raise
+            lost = is_lost(error) or connection.is_closed()
+            self.pool.release(connection, broken=lost)
+            if lost:
+                raise Unsure from error
+            raise
+        except BaseException:
+            if connection is not None:
+                self.pool.release(connection, broken=True)
+            raise
+        self.pool.release(connection)
+        return answer
+
+    @asynccontextmanager
+    async def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AsyncIterator[Any]:
+        """A connection within one transaction, for what takes several statements; no deadline but its statements'."""
+        connection = await self.pool.acquire()
+        clean = False
+        try:
+            async with connection.transaction(isolation=isolation, readonly=readonly):
+                yield connection
+            clean = True
+        except MemoryStoreError:
+            clean = True
+            raise
+        except CALL_ERRORS as error:
+            clean = not is_lost(error)
+            raise translate(error, self.shown) from error
+        finally:
+            self.pool.release(connection, broken=not clean)

@@ -1,0 +1,53 @@
+"""The names of the store's tables and functions: a schema and a prefix that a user chose, checked and quoted once."""
+
+from __future__ import annotations
+
+import re
+from string import Template
+
+from memory.errors import InvalidSetting
+
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+LONGEST = 63
+"""Postgres cuts longer identifiers off, so two of ours could become one."""
+_OURS = ("records", "vectors", "feed", "state", "versions", "apply", "records_by_creation")
+
+
+def checked(name: str, setting: str) -> str:
+    """A name that may stand in a statement. Raises InvalidSetting."""
+    if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
+        raise InvalidSetting(
+            f"{setting} must be a name of small letters, digits and underscores, at most {LONGEST}, not {name!r}",
+            setting=setting,
+        )
+    return name
+
+
+class Names:
+    """Fills the templates of statements: ``$records`` becomes ``"schema"."prefix_records"``."""
+
+    def __init__(self, schema: str, prefix: str) -> None:
+        self.schema = checked(schema, "schema")
+        self.prefix = checked(prefix, "prefix") if prefix else ""
+        if len(prefix) + max(map(len, _OURS)) > LONGEST:
+            raise InvalidSetting(f"prefix {prefix!r} is too long: with it, a table's name is cut off", setting="prefix")
+        self._known = {name: f'"{schema}"."{prefix}{name}"' for name in ("records", "vectors", "feed", "state")}
+        self._known |= {name: f'"{schema}"."{prefix}{name}"' for name in ("versions", "apply")}
+        self._known |= {"schema": f'"{schema}"', "prefix": self.prefix}
+
+    def fill(self, template: str, **more: str) -> str:
+        """The statement. Only names of ours are filled in; ``$1`` and ``$$`` stay as they are."""
+        return _Statement(template).safe_substitute(self._known, **more)
+
+
+class _Statement(Template):
+    """A template in which ``$1`` is a parameter of the statement and ``$$`` a quote of Postgres."""
+
+    pattern = r"""
+        \$(?:
+            (?P<escaped>(?!)) |
+            (?P<named>[a-z_]+\b) |
+            \{(?P<braced>[a-z_]+)\} |
+            (?P<invalid>(?!))
+        )
+    """
