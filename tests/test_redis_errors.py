@@ -27,7 +27,7 @@ from memory.errors import (
 from memory.model import MemoryItem
 from memory.testing import services
 from memory.testing.services import free_port
-from memory.testing.services.redis import PASSWORD, USER
+from memory.testing.services.redis import USER
 
 
 def item(id: str = "a", content: Any = "text", **fields: Any) -> MemoryItem:

@@ -19,6 +19,7 @@ from memory.backends.redis import (
     writing,
 )
 from memory.backends.redis.address import Address, from_client, from_url
+from memory.backends.redis.engine import Engine
 from memory.backends.redis.entries import Fields
 from memory.backends.redis.facts import Facts, read_facts
 from memory.backends.redis.faults import LostError
@@ -74,9 +75,13 @@ class RedisStore(MemoryStore):
         feed=True,
         indexes_terms=True,
         reembeds=True,
+        recall=0.98,
     )
     searches_at_once: ClassVar[int] = 4
     """Scores are computed here; while one search waits for the server, another computes."""
+
+    engine_above: ClassVar[int] = 5_000
+    """Up to so many vectors that scope and filter leave are looked through one by one, exactly."""
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class RedisStore(MemoryStore):
         self._limits = {"pool": pool, "waiting": waiting, "timeout": timeout}
         self._cache_bytes = vector_cache * 1_000_000
         self.cache = VectorCache(self._cache_bytes)
+        self.engine = Engine(self)
         self._servers: Servers | None = None
         self._facts = Facts()
         self.fields: Fields = {}
@@ -110,6 +116,11 @@ class RedisStore(MemoryStore):
         return self._facts.durability
 
     @property
+    def has_engine(self) -> bool:
+        """Whether the server's query engine is used."""
+        return self._facts.engine
+
+    @property
     def servers(self) -> Servers:
         """Where requests go. Raises Closed."""
         if self._servers is None:
@@ -119,12 +130,14 @@ class RedisStore(MemoryStore):
     # --- lifecycle -----------------------------------------------------------------------------
 
     async def _open(self) -> None:
+        await self._close()  # what a close that was cancelled has left
         self._servers = Servers(self._address, **self._limits)  # type: ignore[arg-type]
         self._home_loop = asyncio.get_running_loop()
         marks = self.tags.marks
         self.tags, self.spaces = Tags(self), Spaces(self)
         self.tags.marks = marks
         self.cache = VectorCache(self._cache_bytes)
+        self.engine = Engine(self)
         self._space = None
         await self._reading(self._get_ready)
 
