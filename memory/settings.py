@@ -59,12 +59,17 @@ class Settings(BaseSettings):
 
     backend_type: str = Field(
         "sqlite",
-        description="The backend: a name (sqlite, in_memory), a URL (sqlite:///file.db) or package.module:Class",
+        description="The backend: a name (sqlite, in_memory, redis), a URL (sqlite:///file.db, redis://host) or package.module:Class",
     )
     path: Path = Field(Path("memory.db"), description="The file of a backend that lives in one")
     sqlite_synchronous: Literal["off", "normal", "full", "extra"] = Field(
         "full", description="What SQLite waits for: full survives power loss, normal the death of the process"
     )
+    redis_url: str = Field(
+        "redis://localhost:6379",
+        description="The address of Redis: redis://user:password@host:port, rediss:// for TLS, redis+cluster:// for a cluster",
+    )
+    redis_prefix: str = Field("memory", description="What the name of every key in Redis begins with")
     feed: bool = Field(False, description="Keep a change feed, which watch needs")
     feed_retention: float = Field(7 * 86_400.0, gt=0, description="Seconds that the change feed reaches back")
     language: str = Field("english", description="The language whose word forms text search treats as one")

@@ -154,7 +154,7 @@ def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
         raise UnknownOutcome(
             f"the write of {op.key[1]!r} may or may not have happened; await error.retry() to finish it safely, "
             "or read the item",
-            retry=lambda: apply(store, _replace(op, floor=floor)),
+            retry=lambda: _again(store, _replace(op, floor=floor)),
             key=op.key,
         )
     if result.row is not None and result.row.version > store._seen:
@@ -171,6 +171,14 @@ async def apply(store: MemoryStore, op: Write) -> Any:
     floor = store._floor(op.key) if op.floor is None else op.floor
     results = await store._do_write((op,), False)
     return _resolve(store, op, floor, results[0])
+
+
+async def _again(store: MemoryStore, op: Write) -> Any:
+    """A write once more, on the loop the store lives on: who calls a twin catches the error elsewhere."""
+    loop = store._loop
+    if loop is None or loop is asyncio.get_running_loop():
+        return await apply(store, op)
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(apply(store, op), loop))
 
 
 async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = False) -> list[Any]:

@@ -22,9 +22,10 @@ for i = 0, #KEYS - 3 do
   if found[1] and found[1]:sub(9, 28) == version then
     local since = issue()
     if found[2] then
-      redis.call('ZREM', index, 'w' .. number .. found[2] .. key)
+      redis.call('ZREM', index, 'w' .. number .. found[2]:sub(1, 20) .. key)
     end
-    redis.call('HSET', record, 'v' .. number, vector, 'y' .. number, since)
+    redis.call('HSET', record, 'p', scopes(key, found[1]), 'v' .. number, vector:sub(9), 'y' .. number,
+      since .. vector:sub(1, 8))
     redis.call('ZADD', index, 0, 'v' .. number .. key, 0, 'w' .. number .. since .. key)
     done = done + 1
   end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from memory.backends.redis import (
@@ -19,6 +19,7 @@ from memory.backends.redis import (
     writing,
 )
 from memory.backends.redis.address import Address, from_client, from_url
+from memory.backends.redis.engine import Engine
 from memory.backends.redis.entries import Fields
 from memory.backends.redis.facts import Facts, read_facts
 from memory.backends.redis.faults import LostError
@@ -74,9 +75,13 @@ class RedisStore(MemoryStore):
         feed=True,
         indexes_terms=True,
         reembeds=True,
+        recall=0.98,
     )
     searches_at_once: ClassVar[int] = 4
     """Scores are computed here; while one search waits for the server, another computes."""
+
+    engine_above: ClassVar[int] = 5_000
+    """Up to so many vectors that scope and filter leave are looked through one by one, exactly."""
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class RedisStore(MemoryStore):
         self._limits = {"pool": pool, "waiting": waiting, "timeout": timeout}
         self._cache_bytes = vector_cache * 1_000_000
         self.cache = VectorCache(self._cache_bytes)
+        self.engine = Engine(self)
         self._servers: Servers | None = None
         self._facts = Facts()
         self.fields: Fields = {}
@@ -110,6 +116,11 @@ class RedisStore(MemoryStore):
         return self._facts.durability
 
     @property
+    def has_engine(self) -> bool:
+        """Whether the server's query engine is used."""
+        return self._facts.engine
+
+    @property
     def servers(self) -> Servers:
         """Where requests go. Raises Closed."""
         if self._servers is None:
@@ -119,14 +130,16 @@ class RedisStore(MemoryStore):
     # --- lifecycle -----------------------------------------------------------------------------
 
     async def _open(self) -> None:
+        await self._close()  # what a close that was cancelled has left
         self._servers = Servers(self._address, **self._limits)  # type: ignore[arg-type]
         self._home_loop = asyncio.get_running_loop()
         marks = self.tags.marks
         self.tags, self.spaces = Tags(self), Spaces(self)
         self.tags.marks = marks
         self.cache = VectorCache(self._cache_bytes)
+        self.engine = Engine(self)
         self._space = None
-        await self._reading(self._get_ready())
+        await self._reading(self._get_ready)
 
     async def _get_ready(self) -> None:
         await self.servers.open()
@@ -143,12 +156,17 @@ class RedisStore(MemoryStore):
             await servers.close()
         self._servers = None
 
-    async def _reading(self, work: Awaitable[T]) -> T:
-        """A read: that its outcome is unknown only means that it has to be asked again."""
+    async def _reading(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """What may be asked again: once, when a connection breaks, which may have been dead before it was used."""
         try:
-            return await work
+            try:
+                return await call(*args)
+            except LostError as error:
+                self.lost(error)
+                if error.seconds is not None:
+                    raise
+                return await call(*args)
         except LostError as error:
-            self.lost(error)
             raise error.for_read() from None
         except BackendUnavailable:
             await self.servers.relearn()
@@ -171,49 +189,49 @@ class RedisStore(MemoryStore):
         return await writing.write(self, ops)
 
     async def _read(self, op: Read) -> list[Row | None]:
-        return await self._reading(reading.read(self, op))
+        return await self._reading(reading.read, self, op)
 
     async def _scan(self, op: Scan) -> Page:
-        return await self._reading(scanning.scan(self, op))
+        return await self._reading(scanning.scan, self, op)
 
     async def _count(self, op: Count) -> int | None:
-        return await self._reading(scanning.count(self, op))
+        return await self._reading(scanning.count, self, op)
 
     async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
         if op.where is not None:
             return await super()._namespaces(op)
-        return await self._reading(scanning.namespaces(self, op))
+        return await self._reading(scanning.namespaces, self, op)
 
     async def _match(self, op: Match) -> Matched:
-        return await self._reading(matching.match(self, op))
+        return await self._reading(matching.match, self, op)
 
     async def _nearest(self, op: Nearest) -> list[Row]:
         await self._vectors_ready()
-        return await self._reading(nearest.nearest(self, op))
+        return await self._reading(nearest.nearest, self, op)
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
-        return await self._reading(scanning.around(self, op))
+        return await self._reading(scanning.around, self, op)
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
-        return await self._reading(self.spaces.attach(space, ops))
+        return await self._reading(self.spaces.attach, space, ops)
 
     async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
-        return await self._reading(vectors.unattached(self, space, after, limit))
+        return await self._reading(vectors.unattached, self, space, after, limit)
 
     async def _switch(self, space: Space, without: int) -> bool:
-        return await self._reading(self.spaces.switch(space, without))
+        return await self._reading(self.spaces.switch, space, without)
 
     async def _feed(self, op: FeedRead) -> Events:
-        return await self._reading(feed.read_feed(self, op))
+        return await self._reading(feed.read_feed, self, op)
 
     async def _sweep(self, now: int) -> int:
-        return await self._reading(sweeping.sweep(self, now))
+        return await self._reading(sweeping.sweep, self, now)
 
     async def _verify(self) -> tuple[int, list[Problem]]:
-        return await self._reading(verifying.verify(self))
+        return await self._reading(verifying.verify, self)
 
     async def _repair(self) -> RepairReport:
-        return await self._reading(repairing.repair(self))
+        return await self._reading(repairing.repair, self)
 
     async def _health(self) -> dict[str, Any]:
         return self._facts.told()
@@ -229,7 +247,7 @@ class RedisStore(MemoryStore):
     async def twin(self, tag: bytes, key: bytes, op: Write) -> Row | None:
         """The live record that a write found to have the same content; None when it has changed since."""
         assert type(op) is Put
-        (found,) = await self._reading(reading.fetch(self, tag, [key], "hbv"))
+        (found,) = await self._reading(reading.fetch, self, tag, [key], "hbv")
         if found is None or not found.header.live(op.now) or found.header.digest != op.digest.hex().encode():
             return None
         return reading.row_of(self, found)

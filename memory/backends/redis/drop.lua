@@ -7,7 +7,7 @@ for i = 2, #KEYS do
   local since = redis.call('HGET', KEYS[i], 'y' .. number)
   redis.call('ZREM', index, 'v' .. number .. key)
   if since then
-    redis.call('ZREM', index, 'w' .. number .. since .. key)
+    redis.call('ZREM', index, 'w' .. number .. since:sub(1, 20) .. key)
     redis.call('HDEL', KEYS[i], 'v' .. number, 'y' .. number)
   end
 end

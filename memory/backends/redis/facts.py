@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from redis import exceptions
 
+from memory.backends.redis.engine import usable
 from memory.backends.redis.faults import is_driver_error, translate
 from memory.backends.redis.servers import Servers
 from memory.store.types import Durability
@@ -22,6 +23,7 @@ class Facts(msgspec.Struct):
     durability: Durability = "unknown"
     policy: str | None = None
     engine: bool = False
+    without_engine: str = "a cluster has none"
     cluster: bool = False
     nodes: int = 1
 
@@ -31,7 +33,7 @@ class Facts(msgspec.Struct):
             "server": self.version,
             "nodes": self.nodes,
             "cluster": self.cluster,
-            "vectors_by": "the query engine" if self.engine else "this process",
+            "vectors_by": "the query engine" if self.engine else f"this process ({self.without_engine})",
             "maxmemory_policy": self.policy,
         }
         if self.policy not in (None, "noeviction"):
@@ -67,6 +69,8 @@ async def read_facts(servers: Servers) -> Facts:
         policy = told.get(b"maxmemory-policy")
         if policy is not None and facts.policy in (None, "noeviction"):
             facts.policy = policy.decode()
+    if not servers.cluster:
+        facts.engine, facts.without_engine = await usable(servers.first)
     weakest: tuple[Durability, ...] = ("unknown", "none", "process", "power")
     facts.durability = min(found, key=weakest.index)
     if facts.policy not in (None, "noeviction"):

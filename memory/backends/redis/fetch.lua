@@ -9,12 +9,15 @@ local number = ARGV[2]
 if number == '' then
   number = held[1] or '0000'
 end
-local names = {}
+local names, checked = {}, {}
 for name in ARGV[1]:gmatch('.') do
-  if name == 'v' or name == 'y' then
-    names[#names + 1] = name .. number
-  elseif name == 'a' then
-    names[#names + 1] = 'v' .. (held[3] or '0000')
+  local which = name == 'a' and (held[3] or '0000') or number
+  if name == 'v' or name == 'a' then
+    checked[#names + 1] = true
+    names[#names + 1] = 'v' .. which
+    names[#names + 1] = 'y' .. which
+  elseif name == 'y' then
+    names[#names + 1] = 'y' .. number
   else
     names[#names + 1] = name
   end
@@ -23,14 +26,21 @@ local frozen = held[2] or ''
 local parts = {number, struct.pack('>I4', #frozen), frozen}
 for i = 2, #KEYS do
   local found = redis.call('HMGET', KEYS[i], unpack(names))
-  for j = 1, #names do
+  local j = 1
+  while j <= #names do
     local part = found[j]
+    if checked[j] then
+      -- A vector comes with its checksum, which stands behind the version it was written at.
+      part = part and found[j + 1] and found[j + 1]:sub(21) .. part
+      j = j + 1
+    end
     if part then
       parts[#parts + 1] = struct.pack('>I4', #part)
       parts[#parts + 1] = part
     else
       parts[#parts + 1] = '\255\255\255\255'
     end
+    j = j + 1
   end
 end
 return table.concat(parts)

@@ -65,6 +65,12 @@ def key_range(scope: Scope) -> tuple[bytes, bytes]:
     return path + b"\0\0", path + b"\0\x01"
 
 
+def split_record(name: bytes) -> tuple[bytes, bytes]:
+    """Tag and key of a record, from its name in the server."""
+    head, _, key = name.partition(b"}:r:")
+    return head.rpartition(b"{")[2], key
+
+
 class Names:
     """The names of a store's keys."""
 

@@ -12,7 +12,7 @@ for i = 0, #KEYS - 4 do
     entries(key, header, heads, index_entries, term_entries)
     if found[2] then
       index_entries['v' .. ARGV[1] .. key] = true
-      index_entries['w' .. ARGV[1] .. found[2] .. key] = true
+      index_entries['w' .. ARGV[1] .. found[2]:sub(1, 20) .. key] = true
     end
     redis.call('ZADD', KEYS[1], 0, key)
     change(KEYS[2], {}, index_entries)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from memory.backends.redis.filtering import leading
-from memory.backends.redis.keys import SEPARATOR, key_range
+from memory.backends.redis.keys import SEPARATOR, key_range, split_record
 from memory.backends.redis.reading import Found, fetch, row_of
 from memory.backends.redis.scanning import PAGE, Cursor, tags_in
 from memory.backends.redis.surviving import FEW, Survivors
@@ -18,6 +19,8 @@ from memory.store.embedding import mismatch
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
 
+MOST_CANDIDATES = 5_000
+"""More the query engine is not asked for: then every vector in scope is looked at."""
 Best = list[tuple[float, bytes, Row]]
 """(minus cosine, key, row)."""
 
@@ -43,6 +46,10 @@ async def nearest(store: RedisStore, op: Nearest) -> list[Row]:
 
 async def _nearest(store: RedisStore, op: Nearest, number: bytes) -> list[Row]:
     best: Best = []
+    if store.has_engine and not op.exact and await _are_many(store, op, number):
+        found = await _by_engine(store, op, number)
+        if found is not None:
+            return [row for _, _, row in found]
     for tag in await tags_in(store, op.scope):
         survivors = Survivors(store, op.scope, op.where, op.now)
         held = await store.cache.of(store, tag, number, len(op.vector) // 4)
@@ -55,12 +62,55 @@ async def _nearest(store: RedisStore, op: Nearest, number: bytes) -> list[Row]:
     return [row for _, _, row in best]
 
 
+async def _are_many(store: RedisStore, op: Nearest, number: bytes) -> bool:
+    """Whether more vectors than are looked through one by one may satisfy scope and filter."""
+    lead, total = leading(op.scope, op.where, store.fields), 0
+    first, end = key_range(op.scope)
+    head = b"v" + number if lead is None else lead.head + b"\0"
+    for tag in await tags_in(store, op.scope):
+        name = store.names.index(tag)
+        total += await store.servers.call(name, "ZLEXCOUNT", name, b"[" + head + first, b"(" + head + end)
+        if total > store.engine_above:
+            return await store.engine.ready(number, len(op.vector) // 4)
+    return False
+
+
+async def _by_engine(store: RedisStore, op: Nearest, number: bytes) -> Best | None:
+    """Candidates of the query engine, more of them until enough pass; None when it fails, or too few do."""
+    survivors = Survivors(store, op.scope, op.where, op.now)
+    seen: set[bytes] = set()
+    best: Best = []
+    count = op.limit + 16
+    while count <= MOST_CANDIDATES:
+        names = await store.engine.nearest(number, op.scope, op.vector, count)
+        if names is None:
+            return None
+        by_tag: dict[bytes, list[bytes]] = {}
+        for name in names:
+            tag, key = split_record(name)
+            if name not in seen and key:
+                by_tag.setdefault(tag, []).append(key)
+        seen.update(names)
+        for tag, keys in by_tag.items():
+            records = [one for one in await fetch(store, tag, keys, "hbv") if one is not None and _lies_within(one, op)]
+            best += await _measured(store, op, records, number, survivors)
+        if len(best) >= op.limit or len(names) < count:
+            return nsmallest(op.limit, best, key=_rank)
+        count *= 4
+    return None
+
+
+def _lies_within(one: Found, op: Nearest) -> bool:
+    first, end = key_range(op.scope)
+    return first <= one.key < end
+
+
 def _rank(entry: tuple[float, bytes, Row]) -> tuple[float, bytes]:
     return entry[:2]
 
 
 async def _measured(
-    store: RedisStore, op: Nearest, records: list[Found | None], number: bytes, survivors: Survivors
+    store: RedisStore, op: Nearest, records: Sequence[Found | None], number: bytes, survivors: Survivors
 ) -> Best:
     """The cosines of those that have a vector, are live, in scope, and satisfy the filter."""
     from memory.search.vectors import cosines, matrix
@@ -136,7 +186,8 @@ async def _places(
 
 async def _streamed(store: RedisStore, op: Nearest, tag: bytes, number: bytes, survivors: Survivors) -> Best:
     """Every vector in scope, a page at a time: for a tag that is too large to be held."""
-    head = b"v" + number
+    lead = leading(op.scope, op.where, store.fields)
+    head = b"v" + number if lead is None else lead.head + b"\0"
     first, end = key_range(op.scope)
     cursor = Cursor(store, tag, store.names.index(tag), b"[" + head + first, b"(" + head + end, strip=len(head))
     best: Best = []

@@ -96,16 +96,20 @@ class Node:
             loop.call_soon(self._dispatch)
         return request
 
-    async def close(self) -> None:
-        """Let what was sent be answered, and close every connection."""
+    def shut(self) -> None:
+        """Take no more requests; connections that are in use close themselves once what was sent is answered."""
         self._closed = True
         for request in self._queue:
             _fail(request, Closed("this redis store is closed"))
         self._queue.clear()
+        while self._idle:
+            self._idle.pop()._close()
+
+    async def close(self) -> None:
+        """Let what was sent be answered, and close every connection."""
+        self.shut()
         while self._busy:
             await asyncio.wait(self._busy)
-        while self._idle:
-            await _discard(self._idle.pop())
 
     def abandon(self) -> None:
         """The loop that owned the connections has ended: they went with it."""
@@ -247,13 +251,16 @@ def _release(connections: list[Any]) -> None:
     """Close the sockets of connections whose loop has ended: their transports would ask it to."""
     while connections:
         connection = connections.pop()
-        transport: Any = getattr(connection._writer, "transport", None)
+        writer: Any = connection._writer  # kept until its transport is closed, else it complains
+        transport: Any = getattr(writer, "transport", None)
         connection._reader = connection._writer = None
         if transport is None:
             continue
         plain: Any = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
-        socket = getattr(plain, "_sock", None)
-        if socket is not None:
+        loop, socket = getattr(plain, "_loop", None), getattr(plain, "_sock", None)
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(writer.transport.abort)
+        elif socket is not None:
             socket.close()
             plain._sock, plain._closing = None, True
         if transport is not plain:

@@ -2,7 +2,8 @@
 
 A record is a hash: ``h`` the header (stamp, owner, kind and what the indexes need; written by the script, since only it
 knows the version), ``b`` the body, ``e`` what is to be indexed (see `entries`), ``v0001`` the vector in the first
-space. A deleted one has only ``g``: version, time and token.
+space, ``y0001`` at which version it was written and its checksum, ``p`` the words by which the query engine knows where it
+belongs. A deleted one has only ``g``: version, time and token.
 """
 
 from __future__ import annotations

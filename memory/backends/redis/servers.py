@@ -56,6 +56,8 @@ class Servers:
 
     async def close(self) -> None:
         """Close every connection once what was sent is answered."""
+        for node in self._nodes.values():
+            node.shut()
         for node in list(self._nodes.values()):
             await node.close()
 

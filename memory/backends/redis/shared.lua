@@ -71,6 +71,26 @@ local function entries(key, header, heads, index, terms)
   end
 end
 
+local function scopes(key, header)
+  -- What the query engine looks for: every path that a record lies under, its own path, and its owner; as words of
+  -- hexadecimal digits, which need no escaping.
+  local words = {}
+  local path = key:sub(1, key:find('\0\0', 1, true) - 1)
+  local place = 0
+  while place do
+    place = path:find('\0', place + 1, true)
+    words[#words + 1] = 'b' .. redis.sha1hex(path:sub(1, (place or 0) - 1)):sub(1, 20)
+  end
+  words[#words + 1] = 'n' .. redis.sha1hex(path):sub(1, 20)
+  local user, agent, session = split_owner(header:sub(OWNER))
+  for letter, name in pairs({u = user, r = agent, s = session}) do
+    if name ~= '' then
+      words[#words + 1] = letter .. redis.sha1hex(name):sub(1, 20)
+    end
+  end
+  return table.concat(words, ',')
+end
+
 local function change(set, old, new)
   -- Bring a sorted set from one set of entries to another, writing only what differs.
   local gone, fresh = {}, {}

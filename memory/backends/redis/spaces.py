@@ -207,6 +207,8 @@ class Spaces:
     async def drop(self, number: bytes) -> None:
         """Remove the vectors of a space that is no longer used, a few at a time."""
         store, names = self._store, self._store.names
+        if store.has_engine:
+            await store.engine.forget(number)
         for tag in await store.tags.all():
             while entries := await store.walk(names.index(tag), b"[v" + number, b"(v" + number + b"\xff", STEP):
                 keys = [entry[5:] for entry in entries]

@@ -110,7 +110,7 @@ async def examine(store: RedisStore, tag: bytes, keys: Sequence[bytes]) -> list[
             continue
         if heads is None or set(heads.split(b"\0")) != set(one.heads.split(b"\0")):
             one.wrong = "what is to be indexed differs from the record"
-        vectors = [] if since is None else [(number, since)]
+        vectors = [] if since is None else [(number, since[:20])]
         one.index, one.terms = entries_of(key, one.header, one.heads, vectors)
     async for part in store.slices(found):
         for name, owned in zip(

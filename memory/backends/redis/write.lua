@@ -37,7 +37,7 @@ local function own_vector(record, which, key)
       local since = redis.call('HGET', record, 'y' .. n)
       if since then
         found['v' .. n .. key] = true
-        found['w' .. n .. since .. key] = true
+        found['w' .. n .. since:sub(1, 20) .. key] = true
       end
     end
   end
@@ -175,8 +175,8 @@ for i = 0, (#ARGV - 1) / ARGS - 1 do
     if vector ~= '' then
       new_index['v' .. number .. key] = true
       new_index['w' .. number .. version .. key] = true
-      redis.call('HSET', record, 'h', new, 'b', ARGV[base + 6], 'e', ARGV[base + 7],
-        'v' .. number, vector, 'y' .. number, version)
+      redis.call('HSET', record, 'h', new, 'b', ARGV[base + 6], 'e', ARGV[base + 7], 'p', scopes(key, new),
+        'v' .. number, vector:sub(9), 'y' .. number, version .. vector:sub(1, 8))
     else
       redis.call('HSET', record, 'h', new, 'b', ARGV[base + 6], 'e', ARGV[base + 7])
     end
