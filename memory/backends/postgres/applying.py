@@ -48,10 +48,15 @@ def function(vector: str | None) -> str:
     )
 
 
-def call(vector: bool) -> str:
-    """The template of the statement that calls it: atomic, the locks of dedup, how long to wait for a lock, arrays."""
-    width = len(ARGUMENTS) + 3 + bool(vector)
-    return f"SELECT * FROM $apply({', '.join(f'${i}' for i in range(1, width + 1))})"  # noqa: S608 - our own names
+def call(vectors: str | None) -> str:
+    """The template of the statement that calls it: atomic, the locks of dedup, how long to wait for a lock, arrays.
+
+    ``vectors`` says how vectors of pgvector's type come: none, one, many; None where there is no such type.
+    """
+    given = [f"${i}" for i in range(1, len(ARGUMENTS) + 4)]
+    last = f"${len(ARGUMENTS) + 4}"
+    given += {None: [], "none": ["NULL"], "one": [f"ARRAY[{last}::$vector]"], "many": [last]}[vectors]
+    return f"SELECT * FROM $apply({', '.join(given)})"  # noqa: S608 - our own names
 
 
 _FUNCTION = """

@@ -13,6 +13,8 @@ from memory.backends.postgres.pool import Pool
 from memory.errors import DeadlineExceeded, MemoryStoreError
 
 T = TypeVar("T")
+GRACE_SECONDS = 0.2
+"""How long a read may go on after its caller was cancelled."""
 
 
 class Unsure(Exception):  # noqa: N818 - says how a call ended
@@ -29,6 +31,7 @@ class Caller:
         self.pinned = pinned
         self.shown = shown
         self._filled: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[list[Any]]] = set()
 
     def fill(self, template: str) -> str:
         """The statement of a template; remembered, as there are few."""
@@ -39,9 +42,36 @@ class Caller:
             filled = self._filled[template] = self.names.fill(template)
         return filled
 
-    async def fetch(self, template: str, values: Sequence[Any]) -> list[Any]:
-        """The rows of a statement that reads. Once more on another connection where the first was lost."""
-        return await self.read(lambda connection: connection.fetch(self.fill(template), *values))
+    async def fetch(self, template: str, values: Sequence[Any], before: str | None = None) -> list[Any]:
+        """The rows of a statement that reads. Once more on another connection where the first was lost.
+
+        ``before``: settings for it, where connections cannot be opened with them.
+        """
+        statement = self.fill(template)
+
+        async def call(connection: Any) -> list[Any]:
+            if before is not None and self.pinned:
+                await connection.execute(before)
+            return list(await connection.fetch(statement, *values))
+
+        return await self.read(call)
+
+    async def fetch_apart(self, template: str, values: Sequence[Any], before: str | None = None) -> list[Any]:
+        """As fetch, in a task of its own: a caller who is cancelled leaves it a moment to end, and the connection lives."""
+        task = asyncio.get_running_loop().create_task(self.fetch(template, values, before))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                asyncio.get_running_loop().call_later(GRACE_SECONDS, task.cancel)
+            raise
+
+    async def finish(self) -> None:
+        """Wait for reads whose callers have left."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     async def read(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """The answer of a call that only reads. Raises DeadlineExceeded, BackendUnavailable..."""

@@ -1,7 +1,8 @@
 """Callers of one turn of the loop share a statement: a get becomes part of one read by keys, a put of one batch.
 
-A caller that finds nothing under way goes at once, in its own task; those that come while it is under way wait for the
-end of the turn and go together. Each gets its own answer or error, and may leave before it.
+A caller that finds nothing under way goes at once; those that come while it is under way wait for the end of the turn and
+go together. Statements run in tasks of their own, so a caller that is cancelled leaves without breaking one off, which
+would cost the connection. Each caller gets its own answer or error.
 """
 
 from __future__ import annotations
@@ -45,19 +46,12 @@ class Group(Generic[A, R]):
 
     async def ask(self, what: A) -> R:
         """The answer to one caller."""
-        if self.idle:
-            self._busy += 1
-            try:
-                (answer,) = await self._send([what])
-            finally:
-                self._busy -= 1
-                self._wake()
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._asked.append((what, future))
-        self._wake()
+        if self.idle:
+            self._start([(what, future)])
+        else:
+            self._asked.append((what, future))
+            self._wake()
         return await future
 
     def _wake(self) -> None:
@@ -78,10 +72,13 @@ class Group(Generic[A, R]):
                     room -= self._size(asked[0])
             if not batch:
                 return
-            self._busy += 1
-            task = asyncio.get_running_loop().create_task(self._answer(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(batch)
+
+    def _start(self, batch: list[tuple[A, asyncio.Future[R]]]) -> None:
+        self._busy += 1
+        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, batch: list[tuple[A, asyncio.Future[R]]]) -> None:
         try:

@@ -51,8 +51,9 @@ CREATE TABLE $vectors (
   key bytea NOT NULL,
   space integer NOT NULL,
   version bigint NOT NULL,
+  raw bytea NOT NULL,
+  -- Divided by its length, so that an inner product is a cosine and zeros need no care.
   $vector_column
-  raw bytea,
   PRIMARY KEY (key, space)
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE $vectors ALTER COLUMN raw SET STORAGE EXTERNAL;

@@ -35,6 +35,11 @@ class Names:
         self._known |= {name: f'"{schema}"."{prefix}{name}"' for name in ("versions", "apply")}
         self._known |= {"schema": f'"{schema}"', "prefix": self.prefix}
 
+    def with_vectors(self, schema: str) -> None:
+        """From now on ``$vector`` is pgvector's type and ``$near`` its negative inner product, in this schema."""
+        quoted = schema.replace('"', '""')
+        self._known |= {"vector": f'"{quoted}".vector', "near": f'OPERATOR("{quoted}".<#>)'}
+
     def fill(self, template: str, **more: str) -> str:
         """The statement. Only names of ours are filled in; ``$1`` and ``$$`` stay as they are."""
         return _Statement(template).safe_substitute(self._known, **more)

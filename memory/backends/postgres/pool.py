@@ -6,6 +6,7 @@ asyncpg's own pool resets a connection at each release, which costs a round trip
 from __future__ import annotations
 
 import asyncio
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,8 @@ class Pool:
         self.used = 0
         """Connections that are out or being made."""
         self.closed = False
+        self._alive: set[Any] = set()
+        weakref.finalize(self, _abandon, self._alive).atexit = False
 
     @property
     def idle(self) -> int:
@@ -82,18 +85,21 @@ class Pool:
         """A new connection in a free place; ``counted``: the place is ours already."""
         self.used += not counted
         try:
-            return await self._connect()
+            connection = await self._connect()
         except CONNECTION_ERRORS as error:
             self._hand_on(None)
             raise translate(error, self._shown) from error
         except BaseException:
             self._hand_on(None)
             raise
+        self._alive.add(connection)
+        return connection
 
     def release(self, connection: Any, *, broken: bool = False) -> None:
         """Give a connection back. ``broken``: what was under way in it did not come to its end, so it is thrown away."""
         if broken or self.closed or connection.is_closed():
             connection.terminate()
+            self._alive.discard(connection)
             self._hand_on(None)
         else:
             self._hand_on(connection)
@@ -129,6 +135,16 @@ class Pool:
         finally:
             for connection in idle:
                 connection.terminate()
+                self._alive.discard(connection)
+
+
+def _abandon(alive: set[Any]) -> None:
+    """Close the sockets of connections whose loop ended before its store was closed: nobody else can any more."""
+    for connection in alive:
+        transport = getattr(connection, "_transport", None)
+        if transport is not None and transport._loop.is_closed() and transport._sock is not None:
+            transport._sock.close()
+            transport._sock = connection._protocol = None
 
 
 async def ready_for_vectors(connection: asyncpg.Connection[Any], schema: str) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from memory.backends.postgres.records import JOINED, ROW, VECTOR, VECTOR_AS_BYTES, to_row
+from memory.backends.postgres.records import JOINED, ROW, VECTOR, to_row
 from memory.ops import Row, Scope
 
 OWNER = ", r.user_id, r.agent_id, r.session_id"
 
 
-def statement(vectors: bool, *, one: bool) -> str:
-    """The template that reads records by key. ``vectors``: there is pgvector's type."""
-    columns = ROW + (VECTOR if vectors else VECTOR_AS_BYTES) + OWNER
-    wanted = "r.key = $1" if one else "r.key = ANY($1::bytea[])"
-    return f"SELECT {columns} FROM $records r{JOINED} WHERE {wanted} AND r.body IS NOT NULL"  # noqa: S608 - our own names
+_READ = f"SELECT {ROW}{VECTOR}{OWNER} FROM $records r{JOINED} WHERE r.body IS NOT NULL AND r.key = "  # noqa: S608 - our own names
+ONE = _READ + "$1"
+MANY = _READ + "ANY($1::bytea[])"
 
 
 def seen(found: Any, scope: Scope, now: int) -> Row | None:
@@ -24,6 +22,6 @@ def seen(found: Any, scope: Scope, now: int) -> Row | None:
     expires = found[8]
     if expires is not None and expires <= now:
         return None
-    if not scope.covers_owner(found[13], found[14], found[15]):
+    if not scope.covers_owner(found[12], found[13], found[14]):
         return None
     return to_row(found, vector=True)

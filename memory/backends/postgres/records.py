@@ -13,9 +13,8 @@ from memory.model import Key, MemoryItem, path_bytes
 from memory.ops import Row, Scope
 
 ROW = "r.body, r.key, r.crc, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed"
-"""What is read of a record, in this order; its vector may follow: VECTOR, or VECTOR_AS_BYTES where there is no pgvector."""
-VECTOR = ", x.raw, s.embedder, x.v"
-VECTOR_AS_BYTES = ", x.raw, s.embedder, NULL"
+"""What is read of a record, in this order; its vector may follow: VECTOR."""
+VECTOR = ", x.raw, s.embedder"
 JOINED = " CROSS JOIN $state s LEFT JOIN $vectors x ON x.key = r.key AND x.space = s.space"
 """Where the vector comes from."""
 
@@ -40,6 +39,12 @@ def decode_key(raw: bytes) -> Key:
     raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
 
 
+def sort_key(raw: bytes) -> tuple[bytes, bytes]:
+    """memory.model.key_order of a stored key."""
+    path, _, name = raw.partition(b"\0\0")
+    return (path, name)
+
+
 def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
     """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
     if not scope.path:
@@ -62,7 +67,7 @@ def to_row(found: Any, *, vector: bool = False) -> Row:
         raise damaged(found[1])
     embedding, embedder = None, found[9]
     if vector:
-        embedding = found[12] if found[10] is None else found[10]
+        embedding = found[10]
         if embedding is not None:
             embedder = found[11]
     return Row(

@@ -6,7 +6,7 @@ from typing import Any
 
 from memory.backends.postgres.compiling import MARK, Sql, all_of, numbered
 from memory.backends.postgres.conditions import beyond, ordering, visible, within
-from memory.backends.postgres.records import JOINED, ROW, VECTOR, VECTOR_AS_BYTES, encode_key
+from memory.backends.postgres.records import JOINED, ROW, VECTOR, encode_key
 from memory.model import path_bytes
 from memory.ops import Around, Count, Scan, Scope
 
@@ -14,18 +14,16 @@ Statement = tuple[str, tuple[Any, ...]]
 """A template whose parameters are numbered, and their values."""
 
 
-def selection(*, vectors: bool, typed: bool) -> tuple[str, str]:
-    """What to select of records ``r``, and the tables that have it. ``typed``: there is pgvector's type."""
-    if not vectors:
-        return ROW, "$records r"
-    return ROW + (VECTOR if typed else VECTOR_AS_BYTES), "$records r" + JOINED
+def selection(vectors: bool) -> tuple[str, str]:
+    """What to select of records ``r``, and the tables that have it."""
+    return (ROW + VECTOR, "$records r" + JOINED) if vectors else (ROW, "$records r")
 
 
-def page(op: Scan, *, typed: bool) -> tuple[Statement, bool]:
+def page(op: Scan) -> tuple[Statement, bool]:
     """The statement of a page, and whether its rows all satisfy the filter."""
     parts, exact = visible(op.scope, op.now, op.where)
     condition = all_of([*parts, beyond(op.order, op.after)])
-    columns, tables = selection(vectors=op.vectors, typed=typed)
+    columns, tables = selection(op.vectors)
     said = Sql(
         f"SELECT {columns} FROM {tables} WHERE {condition.text} ORDER BY {ordering(op.order)} LIMIT {MARK}",  # noqa: S608 - templates; all values bound
         (*condition.params, op.limit),
@@ -56,9 +54,9 @@ def namespaces(op: Count) -> Statement | None:
     return numbered(said), said.params
 
 
-def around(op: Around, *, typed: bool) -> Statement:
+def around(op: Around) -> Statement:
     """The statement that finds neighbours: anchor's number, whether before it, how far, then the row."""
-    columns, tables = selection(vectors=op.vectors, typed=typed)
+    columns, tables = selection(op.vectors)
     owner = all_of(within(Scope((), True, op.scope.user_id, op.scope.agent_id, op.scope.session_id)))
     span = all_of(within(Scope(op.scope.path, op.scope.below)))
     line = (

@@ -8,20 +8,43 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import asyncpg
 
-from memory.backends.postgres import applying, reading, scanning, upkeep
+from memory.backends.postgres import applying, aside, matching, reading, scanning, upkeep
 from memory.backends.postgres.address import Address
 from memory.backends.postgres.calling import Caller, Unsure
-from memory.backends.postgres.faults import CALL_ERRORS, CONNECTION_ERRORS, TRANSIENT, is_for_all, state_of, translate
+from memory.backends.postgres.faults import CALL_ERRORS, TRANSIENT, is_for_all, state_of, translate
 from memory.backends.postgres.grouping import Group
 from memory.backends.postgres.names import Names
+from memory.backends.postgres.nearest import EF_SEARCH
 from memory.backends.postgres.pool import Pool, ready_for_vectors
-from memory.backends.postgres.records import encode_key, to_row
+from memory.backends.postgres.records import encode_key, sort_key, to_row
 from memory.backends.postgres.schema import Opened, lock_of, prepare
-from memory.backends.postgres.writing import APPLIED, Prepared, arguments, prepared, result_of, twin_key
-from memory.errors import BackendUnavailable, Closed, InvalidSetting, MemoryStoreError
-from memory.ops import Around, Count, Events, FeedRead, Page, Put, Read, Result, Row, Scan, Space, Status, Write
+from memory.backends.postgres.vectorsearch import VectorSearch
+from memory.backends.postgres.writing import MAX_VECTOR, Prepared, arguments, prepared, result_of, twin_key
+from memory.errors import Closed, InvalidSetting, MemoryStoreError
+from memory.model import Key
+from memory.ops import (
+    Around,
+    Attach,
+    Count,
+    Events,
+    FeedRead,
+    Match,
+    Matched,
+    Nearest,
+    Page,
+    Put,
+    Read,
+    Result,
+    Row,
+    Scan,
+    Space,
+    Status,
+    Write,
+)
+from memory.search.text import Matcher
 from memory.store import Capabilities, MemoryStore
 from memory.store.embedding import mismatch
+from memory.store.fallbacks import best_candidates
 from memory.store.types import Durability
 
 if TYPE_CHECKING:
@@ -32,6 +55,8 @@ READS_AT_ONCE, WRITES_AT_ONCE = 4, 4
 GROUP_KEYS = 1_000
 GROUP_BYTES = 4_000_000
 """The most that one group of writes sends."""
+CLOSE_SECONDS = 2.0
+"""How long closing waits for what is under way, and for the server's goodbye."""
 TRIES = 8
 """How often a write that met a deadlock is tried."""
 
@@ -53,7 +78,7 @@ class PostgresStore(MemoryStore):
         atomic_batches=True,
         feed=True,
         indexes_terms=True,
-        reembeds=False,
+        reembeds=True,
         recall=0.98,
     )
 
@@ -109,6 +134,7 @@ class PostgresStore(MemoryStore):
                     connection, self.names, analyser=identity, feed=self.feed, shown=self.address.shown
                 )
                 if opened.vector is not None:
+                    self.names.with_vectors(opened.vector)
                     await ready_for_vectors(connection, opened.vector)
             broken = False
         except CALL_ERRORS as error:
@@ -142,6 +168,7 @@ class PostgresStore(MemoryStore):
             "application_name": "agent-memory",
             "lock_timeout": str(self._patience),
             "hnsw.iterative_scan": "strict_order",
+            "hnsw.ef_search": str(EF_SEARCH),
             "jit": "off",
         }  # fmt: skip
         connection = await asyncpg.connect(
@@ -168,7 +195,16 @@ class PostgresStore(MemoryStore):
         caller, self._caller = self._caller, None
         if caller is None:
             return
-        await caller.pool.close(patience=2.0)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if self._opened is not None:
+                    await self._writes.finish()
+                    await self._reads.finish()
+                await caller.finish()
+        except TimeoutError:
+            pass  # what is under way ends with its connection
+        finally:
+            await caller.pool.close(CLOSE_SECONDS)
 
     def _calling(self) -> Caller:
         if self._caller is None:
@@ -181,6 +217,8 @@ class PostgresStore(MemoryStore):
         if not ops:
             return []
         caller = self._calling()
+        if self._vector and any(type(op) is Put and op.embedding is not None for op in ops):
+            await self._vectors_ready()
         batch: list[Prepared] = []
         async for part in self._slices(ops):
             batch += [prepared(op, self._vector) for op in part]
@@ -202,9 +240,10 @@ class PostgresStore(MemoryStore):
 
     async def _apply(self, caller: Caller, batch: list[Prepared], *, atomic: bool) -> list[Result]:
         """One call of the function; what one write cannot be stored for does not keep the others from it."""
-        statement = caller.fill(applying.call(self._vector))
+        vectors = _vectors_form(batch) if self._vector else None
+        statement = caller.fill(applying.call(vectors))
         patience = str(self._patience) if self.pgbouncer else None
-        values = arguments(batch, atomic=atomic, patience=patience, salt=self._salt, vectors=self._vector)
+        values = arguments(batch, atomic=atomic, patience=patience, salt=self._salt, vectors=vectors)
         tries = 0
         while True:
             try:
@@ -290,13 +329,13 @@ class PostgresStore(MemoryStore):
             (key,) = op.keys
             if not op.scope.covers_namespace(key[0]):
                 return [[None]]
-            rows = await caller.fetch(reading.statement(self._vector, one=True), (encode_key(key),))
+            rows = await caller.fetch(reading.ONE, (encode_key(key),))
             return [[reading.seen(rows[0] if rows else None, op.scope, op.now)]]
         wanted = [[encode_key(key) if op.scope.covers_namespace(key[0]) else None for key in op.keys] for op in ops]
         keys = list({key for keys in wanted for key in keys if key is not None})
         found: dict[bytes, Any] = {}
         if keys:
-            rows = await caller.fetch(reading.statement(self._vector, one=False), (keys,))
+            rows = await caller.fetch(reading.MANY, (keys,))
             found = {row[1]: row for row in rows}
         answers: list[list[Row | None] | BaseException] = []
         for op, mine in zip(ops, wanted, strict=True):
@@ -311,39 +350,81 @@ class PostgresStore(MemoryStore):
         return answers
 
     async def _scan(self, op: Scan) -> Page:
-        (template, values), exact = scanning.page(op, typed=self._vector_in(op.vectors))
-        found = await self._calling().fetch(template, values)
+        (template, values), exact = scanning.page(op)
+        found = await self._calling().fetch_apart(template, values)
         rows: list[Row] = []
         async for part in self._slices(found):
             rows += [to_row(row, vector=op.vectors) for row in part]
         return Page(rows, exact, more=len(rows) == op.limit)
 
-    def _vector_in(self, wanted: bool) -> bool:
-        return wanted and self._vector
-
     async def _count(self, op: Count) -> int | None:
         said = scanning.count(op)
         if said is None:
             return None
-        ((number,),) = await self._calling().fetch(*said)
+        ((number,),) = await self._calling().fetch_apart(*said)
         return int(number)
 
     async def _namespaces(self, op: Count) -> list[tuple[str, ...]]:
         said = scanning.namespaces(op)
         if said is None:
             return await super()._namespaces(op)
-        return [tuple(path.decode().split("\0")) for (path,) in await self._calling().fetch(*said)]
+        return [tuple(path.decode().split("\0")) for (path,) in await self._calling().fetch_apart(*said)]
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         if not op.anchors or op.n < 1:
             return [([], []) for _ in op.anchors]
-        found = await self._calling().fetch(*scanning.around(op, typed=self._vector_in(op.vectors)))
+        found = await self._calling().fetch_apart(*scanning.around(op))
         sides: list[tuple[list[Row], list[Row]]] = [([], []) for _ in op.anchors]
         found.sort(key=lambda row: (row[0], row[2]))
         async for part in self._slices(found):
             for row in part:
                 sides[row[0] - 1][0 if row[1] else 1].append(to_row(row[3:], vector=op.vectors))
         return sides
+
+    # --- searching -----------------------------------------------------------------------------
+
+    async def _match(self, op: Match) -> Matched:
+        statement, exact = matching.newest(op)
+        if not exact:
+            return await super()._match(op)
+        matcher: Matcher[tuple[bytes, bytes]] = Matcher(op.terms)
+        async for part in self._slices(await self._calling().fetch_apart(*statement)):
+            matcher.feed(
+                [(sort_key(key), created, matching.counted(op.terms, held), length) for key, created, held, length in part]
+            )
+        return await best_candidates(self, op, matcher.df, matcher.candidates())
+
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        await self._vectors_ready()
+        caller = self._calling()
+        for _ in range(3):
+            space = self._space
+            if space is not None and not space.admits(op.embedder, len(op.vector) // 4):
+                await self._learn(caller)
+                space = self._space
+                if space is not None and not space.admits(op.embedder, len(op.vector) // 4):
+                    raise mismatch(space, op.embedder, len(op.vector) // 4)
+            if space is not None:
+                search = VectorSearch(self, caller, op, space, None)
+                typed = self._vector and space.dimension <= MAX_VECTOR
+                rows = await (search.typed() if typed else search.untyped())
+                if rows:
+                    return rows
+            # Nothing: is it that the space is another by now?
+            await self._learn(caller)
+            if space == self._space:
+                return []
+        return []
+
+    async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
+        await self._vectors_ready()
+        return await aside.attach(self._calling(), space, ops, typed=self._vector)
+
+    async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
+        return await aside.unattached(self._calling(), space, after, limit)
+
+    async def _switch(self, space: Space, without: int) -> bool:
+        return await aside.switch(self._calling(), space, without)
 
     # --- upkeep --------------------------------------------------------------------------------
 
@@ -363,6 +444,13 @@ class PostgresStore(MemoryStore):
 
     async def _health(self) -> dict[str, Any]:
         return await upkeep.facts(self._calling(), None if self._opened is None else self._opened.vector)
+
+
+def _vectors_form(batch: list[Prepared]) -> str:
+    """How a batch brings its vectors: asyncpg asks the server about an array of them on each connection anew."""
+    if all(one.values[-1] is None for one in batch):
+        return "none"
+    return "one" if len(batch) == 1 else "many"
 
 
 _FINE = (applying.DONE, applying.DUPLICATE, applying.REPEATED)

@@ -13,7 +13,7 @@ from memory.model import Key, path_bytes
 from memory.ops import Put, Remove, Result, Row, Status, Touch, Write
 
 MAX_VECTOR = 2_000
-"""The longest vector that pgvector can index; longer ones are kept as bytes."""
+"""The longest vector that pgvector can index; longer ones are compared here."""
 _NOTHING = ("", 0)
 _STATUS = {
     applying.DONE: Status.DONE,
@@ -58,14 +58,18 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     terms = op.terms or {}
     embedding = op.embedding
     dimension = None if embedding is None else len(embedding) // 4
-    typed = vectors and dimension is not None and dimension <= MAX_VECTOR
+    direction = None
+    if vectors and embedding is not None and len(embedding) <= 4 * MAX_VECTOR:
+        from memory.search.vectors import unit
+
+        direction = unit(embedding).tobytes()
     values = (
         *(applying.PUT, *head, op.expires, False, 0, path_bytes(op.key[0]), op.created, *kept),
         *(item.kind, item.user_id, item.agent_id, item.session_id, item.importance, op.embedder, checksum(op.body)),
         *(op.digest, op.dedup, op.length, " ".join(terms) if terms else None),
         "{" + ",".join(map(str, terms.values())) + "}" if len(terms) != op.length else None,
-        *(document(item), op.body, embedding is not None, dimension, None if typed else embedding),
-        embedding if typed else None,
+        *(document(item), op.body, embedding is not None, dimension, embedding),
+        direction,
     )
     return Prepared(op, key, values, 400 + 3 * len(op.body) + len(embedding or b""))
 
@@ -74,7 +78,7 @@ _EMPTY = (None,) * 13 + (False, 0) + (None,) * 4 + (False,) + (None,) * 3
 """What writes that are no Put leave out: path ... digest, dedup, length, terms ... body, vectors, dimension, raw, v."""
 
 
-def arguments(batch: Sequence[Prepared], *, atomic: bool, patience: str | None, salt: int, vectors: bool) -> list[Any]:
+def arguments(batch: Sequence[Prepared], *, atomic: bool, patience: str | None, salt: int, vectors: str | None) -> list[Any]:
     """The arguments of the call. In the order of keys, so that batches never wait for each other in a circle; where
     writes dedup, in their own order, as it decides which is the first."""
     numbered = list(enumerate(batch))
@@ -85,9 +89,11 @@ def arguments(batch: Sequence[Prepared], *, atomic: bool, patience: str | None, 
     elif len(numbered) > 1:
         numbered.sort(key=lambda pair: pair[1].key)
     columns = list(zip(*[one.values for _, one in numbered], strict=True))
-    if not vectors:
-        del columns[-1]
-    return [atomic, locks, patience, [number for number, _ in numbered], *map(list, columns)]
+    last = columns.pop()
+    given = [atomic, locks, patience, [number for number, _ in numbered], *map(list, columns)]
+    if vectors in ("one", "many"):
+        given.append(last[0] if vectors == "one" else list(last))
+    return given
 
 
 def result_of(one: Prepared, found: Any) -> Result | None:
