@@ -10,7 +10,7 @@ from memory.errors import InvalidSetting
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 LONGEST = 63
 """Postgres cuts longer identifiers off, so two of ours could become one."""
-_OURS = ("records", "vectors", "feed", "state", "versions", "apply", "records_by_creation")
+_OURS = ("records", "vectors", "feed", "state", "quarantine", "versions", "apply", "vectors_hnsw_99999")
 
 
 def checked(name: str, setting: str) -> str:
@@ -31,8 +31,7 @@ class Names:
         self.prefix = checked(prefix, "prefix") if prefix else ""
         if len(prefix) + max(map(len, _OURS)) > LONGEST:
             raise InvalidSetting(f"prefix {prefix!r} is too long: with it, a table's name is cut off", setting="prefix")
-        self._known = {name: f'"{schema}"."{prefix}{name}"' for name in ("records", "vectors", "feed", "state")}
-        self._known |= {name: f'"{schema}"."{prefix}{name}"' for name in ("versions", "apply")}
+        self._known = {name: f'"{schema}"."{prefix}{name}"' for name in _OURS}
         self._known |= {"schema": f'"{schema}"', "prefix": self.prefix}
 
     def with_vectors(self, schema: str) -> None:

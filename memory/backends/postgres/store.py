@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import asyncpg
 
-from memory.backends.postgres import applying, aside, matching, reading, scanning, upkeep
+from memory.backends.postgres import applying, aside, matching, reading, scanning, upkeep, verifying
 from memory.backends.postgres.address import Address
 from memory.backends.postgres.calling import Caller, Unsure
 from memory.backends.postgres.faults import CALL_ERRORS, TRANSIENT, is_for_all, state_of, translate
@@ -32,6 +32,7 @@ from memory.ops import (
     Matched,
     Nearest,
     Page,
+    Problem,
     Put,
     Read,
     Result,
@@ -45,7 +46,7 @@ from memory.search.text import Matcher
 from memory.store import Capabilities, MemoryStore
 from memory.store.embedding import mismatch
 from memory.store.fallbacks import best_candidates
-from memory.store.types import Durability
+from memory.store.types import Durability, RepairReport
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -81,6 +82,9 @@ class PostgresStore(MemoryStore):
         reembeds=True,
         recall=0.98,
     )
+
+    searches_at_once: ClassVar[int] = 4
+    """Their answers are taken in on the loop."""
 
     def __init__(
         self,
@@ -123,9 +127,7 @@ class PostgresStore(MemoryStore):
         identity = self.analyser.identity
         self._opened = None
         pool = Pool(self._connect, self._pool_size, self._waiting, self.address.shown)
-        self._caller = Caller(
-            pool, self.names, timeout=self.timeout, pinned=self.pgbouncer, shown=self.address.shown
-        )
+        self._caller = Caller(pool, self.names, timeout=self.timeout, pinned=self.pgbouncer, shown=self.address.shown)
         connection = await self._first_connection(pool)
         broken = True
         try:
@@ -146,7 +148,10 @@ class PostgresStore(MemoryStore):
         self._opened, self._seen, self._space = opened, opened.newest, opened.space
         self._vector = opened.vector is not None
         self._reads: Group[Read, list[Row | None]] = Group(
-            self._read_together, size=lambda op: len(op.keys), most=GROUP_KEYS, at_once=min(READS_AT_ONCE, self._pool_size)
+            self._read_together,
+            size=lambda op: len(op.keys),
+            most=GROUP_KEYS,
+            at_once=min(READS_AT_ONCE, self._pool_size),
         )
         self._writes: Group[list[Prepared], list[Result]] = Group(
             self._write_together,
@@ -307,12 +312,13 @@ class PostgresStore(MemoryStore):
     async def _not_applied(self, caller: Caller, batch: list[Prepared], detail: str) -> list[Result]:
         """The results of an atomic batch that the function has refused."""
         numbers = list(map(int, detail.split()))
-        rows = [(n, said, version, 0, 0, 0, 0, None, None, None, None) for n, said, version in zip(*[iter(numbers)] * 3, strict=True)]
+        rows = [
+            (n, said, version, 0, 0, 0, 0, None, None, None, None)
+            for n, said, version in zip(*[iter(numbers)] * 3, strict=True)
+        ]
         results = await self._results(caller, batch, [row for row in rows if row[1] not in _FINE])
         reached = {row[0]: row[1] for row in rows}
-        return [
-            Result(Status.SKIPPED) if reached.get(i) in _FINE else result for i, result in enumerate(results)
-        ]
+        return [Result(Status.SKIPPED) if reached.get(i) in _FINE else result for i, result in enumerate(results)]
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -390,7 +396,10 @@ class PostgresStore(MemoryStore):
         matcher: Matcher[tuple[bytes, bytes]] = Matcher(op.terms)
         async for part in self._slices(await self._calling().fetch_apart(*statement)):
             matcher.feed(
-                [(sort_key(key), created, matching.counted(op.terms, held), length) for key, created, held, length in part]
+                [
+                    (sort_key(key), created, matching.counted(op.terms, held), length)
+                    for key, created, held, length in part
+                ]
             )
         return await best_candidates(self, op, matcher.df, matcher.candidates())
 
@@ -418,7 +427,10 @@ class PostgresStore(MemoryStore):
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         await self._vectors_ready()
-        return await aside.attach(self._calling(), space, ops, typed=self._vector)
+        done, own = await aside.attach(self._calling(), space, ops, typed=self._vector)
+        if own:
+            self._space = space
+        return done
 
     async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
         return await aside.unattached(self._calling(), space, after, limit)
@@ -444,6 +456,12 @@ class PostgresStore(MemoryStore):
 
     async def _health(self) -> dict[str, Any]:
         return await upkeep.facts(self._calling(), None if self._opened is None else self._opened.vector)
+
+    async def _verify(self) -> tuple[int, list[Problem]]:
+        return await verifying.Verifier(self, self._calling(), typed=self._vector).verify()
+
+    async def _repair(self) -> RepairReport:
+        return await verifying.Verifier(self, self._calling(), typed=self._vector).repair()
 
 
 def _vectors_form(batch: list[Prepared]) -> str:
