@@ -38,6 +38,7 @@ class Names:
         """From now on ``$vector`` is pgvector's type and ``$near`` its negative inner product, in this schema."""
         quoted = schema.replace('"', '""')
         self._known |= {"vector": f'"{quoted}".vector', "near": f'OPERATOR("{quoted}".<#>)'}
+        self._known["by_product"] = f'"{quoted}".vector_ip_ops'
 
     def fill(self, template: str, **more: str) -> str:
         """The statement. Only names of ours are filled in; ``$1`` and ``$$`` stay as they are."""

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from memory.backends.postgres import applying
-from memory.backends.postgres.records import checksum, decode_key, document, encode_key
-from memory.model import Key, path_bytes
+from memory.backends.postgres.records import checksum, document, encode_key
+from memory.model import path_bytes
 from memory.ops import Put, Remove, Result, Row, Status, Touch, Write
 
 MAX_VECTOR = 2_000
@@ -126,8 +126,3 @@ def result_of(one: Prepared, found: Any) -> Result | None:
         embedder=put.embedder if put is not None else found[8],
     )
     return Result(status, row)
-
-
-def twin_key(found: Any) -> Key:
-    """The key of the record that dedup found."""
-    return decode_key(found[10])
