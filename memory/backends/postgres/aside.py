@@ -92,7 +92,7 @@ async def _beside(connection: Any, caller: Caller, state: Any, space: Space) -> 
         if space == Space(state["aside_embedder"], state["aside_dimension"]):
             return int(state["aside"])
         await connection.execute(caller.fill("DELETE FROM $vectors WHERE space <> $1"), state["space"])
-    number = max(state["space"], state["aside"] or 0) + 1
+    number: int = max(state["space"], state["aside"] or 0) + 1
     await connection.execute(
         caller.fill("UPDATE $state SET aside = $1, aside_embedder = $2, aside_dimension = $3"),
         number, space.embedder, space.dimension,
