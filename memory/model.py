@@ -230,6 +230,10 @@ def check_id(value: Any, field: str = "id") -> str:
     return check_name(value, field, MAX_ID_BYTES)
 
 
+_SAFE_LEAVES = frozenset({str, bool, type(None)})
+"""Types whose every value is a JSON value within the limits: most leaves are one, and need no call."""
+
+
 def check_json(value: Any, field: str, depth: int = 1) -> None:
     """Any JSON value within the limits: depth 20, ints within 64 bits, finite floats, str keys. Raises InvalidItem."""
     kind = type(value)
@@ -246,13 +250,13 @@ def check_json(value: Any, field: str, depth: int = 1) -> None:
             raise InvalidItem(f"{field} is nested deeper than {MAX_JSON_DEPTH} levels", field=field)
         if kind is list:
             for part in value:
-                if type(part) is not str:
+                if type(part) not in _SAFE_LEAVES:
                     check_json(part, field, depth + 1)
             return
         for name, part in value.items():
             if type(name) is not str:
                 raise InvalidItem(f"{field} has the key {name!r}; JSON keys are str", field=field)
-            if type(part) is not str:
+            if type(part) not in _SAFE_LEAVES:
                 check_json(part, field, depth + 1)
     else:
         raise InvalidItem(f"{field} holds a {kind.__name__}; only plain JSON values can be stored", field=field)
@@ -284,14 +288,21 @@ def vector_bytes(embedding: Any) -> bytes | None:
     """The little-endian float32 bytes of a checked embedding, as every backend stores them."""
     if embedding is None:
         return None
-    import numpy as np
-
-    return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+    array, float32 = _float32()
+    raw: bytes = array(embedding, float32).tobytes()
+    return raw
 
 
 def vector(raw: bytes) -> np.ndarray:
     """The inverse of ``vector_bytes``: a read-only array over the bytes."""
     return _from_bytes()(raw)
+
+
+@cache
+def _float32() -> tuple[Callable[..., np.ndarray], Any]:
+    import numpy as np
+
+    return np.asarray, np.dtype("<f4")
 
 
 @cache
@@ -310,12 +321,17 @@ def check_tags(tags: Any) -> tuple[str, ...]:
     return tuple([check_name(tag, "tag") for tag in tags])
 
 
+_SOME = "-"
+"""Stands for an owner that is not named, in a check of names."""
+
+
 def _has_plain_names(item: MemoryItem) -> bool:
     """Whether all names but the namespace are short, plain and in place: the common case, decided in one go."""
     tags = item.tags
     if type(tags) is not tuple or len(tags) > MAX_TAGS:
         return False
-    owner = [name for name in (item.user_id, item.agent_id, item.session_id) if name is not None]
+    user, agent, session = item.user_id, item.agent_id, item.session_id
+    owner = (_SOME if user is None else user, _SOME if agent is None else agent, _SOME if session is None else session)
     for name in (item.id, item.kind, *owner, *tags):
         if not (type(name) is str and 0 < len(name) <= MAX_NAME_BYTES and name.isascii() and "\0" not in name):
             return False
@@ -331,6 +347,13 @@ def _check_names(item: MemoryItem, changes: dict[str, Any]) -> None:
         if value is not None:
             changes[field] = check_name(value, field)
     changes["tags"] = check_tags(item.tags)
+
+
+def _check_object(value: object, field: str) -> None:
+    if type(value) is not dict:
+        raise InvalidItem(f"{field} must be a dict", field=field)
+    if value:
+        check_json(value, field)
 
 
 def check_item(item: Any) -> MemoryItem:
@@ -357,15 +380,13 @@ def check_item(item: Any) -> MemoryItem:
     if item.text is not None and type(item.text) is not str:
         raise InvalidItem("text must be a str or None", field="text")
     check_json(item.content, "content")
-    for field in ("metadata", "source"):
-        value = getattr(item, field)
-        if type(value) is not dict:
-            raise InvalidItem(f"{field} must be a dict", field=field)
-        if value:
-            check_json(value, field)
-    for field in ("created_at", "expires_at", "updated_at", "accessed_at"):
+    _check_object(item.metadata, "metadata")
+    _check_object(item.source, "source")
+    if item.expires_at is not None:
+        to_micros(item.expires_at, "expires_at")
+    for field in ("created_at", "updated_at", "accessed_at"):
         moment = getattr(item, field)
-        if moment is not None and moment is not UNSTAMPED:
+        if moment is not UNSTAMPED:
             to_micros(moment, field)
     if type(item.access_count) is not int or not 0 <= item.access_count <= INT_MAX:
         raise InvalidItem("access_count must be an int from 0", field="access_count")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import os
 from collections import deque
@@ -138,7 +137,7 @@ def _settle(op: Write, result: Result) -> Any:
 
 def _stamped(op: Put, row: Row) -> MemoryItem:
     """The item of a Put with the stamp the store gave it."""
-    item = copy.copy(op.item)
+    item = _replace(op.item)
     created = from_micros(row.created)
     _force(item, "created_at", created)
     _force(item, "updated_at", created if row.updated == row.created else from_micros(row.updated))
