@@ -36,3 +36,20 @@ class Postgres:
 
 class TestPostgres(Postgres, StoreContract):
     calm = True
+
+
+class TestPostgresThroughTwins(Postgres, TwinsContract):
+    pass
+
+
+class TestPostgresThroughAView(Postgres, ViewContract):
+    pass
+
+
+class TestPostgresWithoutPgvector(Postgres, StoreContract):
+    server = "postgres_plain"
+
+
+class TestPostgresBehindPgBouncer(Postgres, StoreContract):
+    server = "pgbouncer"
+    options: ClassVar[dict[str, Any]] = {"pgbouncer": True}

@@ -57,8 +57,8 @@ def _attaching(typed: bool) -> str:
     return statement
 
 
-async def attach(caller: Caller, space: Space, ops: Sequence[Attach], *, typed: bool) -> int:
-    """Give records vectors of a space; returns how many still had their version."""
+async def attach(caller: Caller, space: Space, ops: Sequence[Attach], *, typed: bool) -> tuple[int, bool]:
+    """Give records vectors of a space: how many still had their version, and whether the space is the store's own."""
     ordered = sorted(ops, key=lambda op: encode_key(op.key))
     keys = [encode_key(op.key) for op in ordered]
     values: list[Any] = [keys, [op.version for op in ordered], [op.embedding for op in ordered]]
@@ -83,7 +83,7 @@ async def attach(caller: Caller, space: Space, ops: Sequence[Attach], *, typed: 
         count = await connection.fetchval(caller.fill(_attaching(typed)), *values, number, *units)
         if own:
             await connection.execute(caller.fill(_OWED), keys)
-    return int(count)
+    return int(count), own
 
 
 async def _beside(connection: Any, caller: Caller, state: Any, space: Space) -> int:
@@ -92,7 +92,7 @@ async def _beside(connection: Any, caller: Caller, state: Any, space: Space) -> 
         if space == Space(state["aside_embedder"], state["aside_dimension"]):
             return int(state["aside"])
         await connection.execute(caller.fill("DELETE FROM $vectors WHERE space <> $1"), state["space"])
-    number = max(state["space"], state["aside"] or 0) + 1
+    number: int = max(state["space"], state["aside"] or 0) + 1
     await connection.execute(
         caller.fill("UPDATE $state SET aside = $1, aside_embedder = $2, aside_dimension = $3"),
         number, space.embedder, space.dimension,

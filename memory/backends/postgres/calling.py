@@ -17,7 +17,7 @@ GRACE_SECONDS = 0.2
 """How long a read may go on after its caller was cancelled."""
 
 
-class Unsure(Exception):  # noqa: N818 - says how a call ended
+class Unsure(Exception):
     """A statement was sent and its outcome is unknown, because of the cause."""
 
 
@@ -82,7 +82,8 @@ class Caller:
                 cause = unsure.__cause__
                 if cause is None or isinstance(cause, TimeoutError):
                     raise DeadlineExceeded(
-                        f"{self.shown} did not answer within {self.timeout:g} s; nothing was written", address=self.shown
+                        f"{self.shown} did not answer within {self.timeout:g} s; nothing was written",
+                        address=self.shown,
                     ) from None
                 if not again:
                     raise translate(cause, self.shown) from cause

@@ -219,7 +219,10 @@ def _json(compare: Compare) -> tuple[Sql, bool] | None:
             return None
         if op not in _ORDERS:
             return NEVER, True
-        return Sql(f"jsonb_typeof({at}) = 'number' AND ({at}) {_ORDERS[op]} {MARK}::text::jsonb", (*names, *names, f"{operand:f}")), True
+        return Sql(
+            f"jsonb_typeof({at}) = 'number' AND ({at}) {_ORDERS[op]} {MARK}::text::jsonb",
+            (*names, *names, f"{operand:f}"),
+        ), True
     if isinstance(value, str):
         text = f"jsonb_typeof({at}) = 'string' AND "
         if op == "startswith":
@@ -238,5 +241,5 @@ def _contains(compare: Compare) -> tuple[Sql, bool] | None:
         return NEVER, True
     if isinstance(value, list | tuple | dict):
         # Containment asks less than equality of what lies inside; the reference decides.
-        return (None if _encoded(value) is None else (_within(compare.path, [value]), False))
+        return None if _encoded(value) is None else (_within(compare.path, [value]), False)
     return (NEVER if _encoded(value) is None else _within(compare.path, [value])), True

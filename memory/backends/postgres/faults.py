@@ -64,7 +64,8 @@ def translate(error: BaseException, shown: str) -> MemoryStoreError:
     state = state_of(error)
     if state == "53100":
         return StorageFull(
-            f"the disk of {shown} is full; free some space there. Deletes may need some too, until a VACUUM", address=shown
+            f"the disk of {shown} is full; free some space there. Deletes may need some too, until a VACUUM",
+            address=shown,
         )
     if state == "53200":
         return Overloaded(f"{shown} is out of memory; nothing was done. Try again with smaller batches", address=shown)
@@ -79,11 +80,17 @@ def translate(error: BaseException, shown: str) -> MemoryStoreError:
     if state in _SAID:
         return BackendUnavailable(f"{shown}: {_SAID[state].format(detail=_words(error))}", address=shown, code=state)
     if isinstance(error, TimeoutError):
-        return BackendUnavailable(f"{shown} did not answer in time; see that it is up and can be reached", address=shown)
+        return BackendUnavailable(
+            f"{shown} did not answer in time; see that it is up and can be reached", address=shown
+        )
     if isinstance(error, ConnectionRefusedError):
-        return BackendUnavailable(f"{shown} refuses connections; start the server, or correct the address", address=shown)
+        return BackendUnavailable(
+            f"{shown} refuses connections; start the server, or correct the address", address=shown
+        )
     if isinstance(error, ssl.SSLError):
-        return BackendUnavailable(f"{shown}: no secure connection ({_words(error)}); check the certificates", address=shown)
+        return BackendUnavailable(
+            f"{shown}: no secure connection ({_words(error)}); check the certificates", address=shown
+        )
     if is_lost(error):
         return BackendUnavailable(
             f"the connection to {shown} cannot be made or was lost ({_words(error)}); see that the server is up, and "

@@ -57,6 +57,8 @@ CREATE TABLE $vectors (
   PRIMARY KEY (key, space)
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE $vectors ALTER COLUMN raw SET STORAGE EXTERNAL;
+-- What repair could not read.
+CREATE TABLE $quarantine (key bytea, at bigint NOT NULL, why text NOT NULL, body bytea);
 CREATE TABLE $feed (
   seq bigint PRIMARY KEY,
   key bytea NOT NULL,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from string import Template
 
 from memory.errors import InvalidSetting
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_NAME = re.compile(r"\$([a-z_]+)\b")
 LONGEST = 63
 """Postgres cuts longer identifiers off, so two of ours could become one."""
-_OURS = ("records", "vectors", "feed", "state", "versions", "apply", "records_by_creation")
+_OURS = ("records", "vectors", "feed", "state", "quarantine", "versions", "apply", "vectors_hnsw_99999")
 
 
 def checked(name: str, setting: str) -> str:
     """A name that may stand in a statement. Raises InvalidSetting."""
-    if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
+    if type(name) is not str or not _IDENTIFIER.fullmatch(name):
         raise InvalidSetting(
             f"{setting} must be a name of small letters, digits and underscores, at most {LONGEST}, not {name!r}",
             setting=setting,
@@ -31,28 +31,16 @@ class Names:
         self.prefix = checked(prefix, "prefix") if prefix else ""
         if len(prefix) + max(map(len, _OURS)) > LONGEST:
             raise InvalidSetting(f"prefix {prefix!r} is too long: with it, a table's name is cut off", setting="prefix")
-        self._known = {name: f'"{schema}"."{prefix}{name}"' for name in ("records", "vectors", "feed", "state")}
-        self._known |= {name: f'"{schema}"."{prefix}{name}"' for name in ("versions", "apply")}
+        self._known = {name: f'"{schema}"."{prefix}{name}"' for name in _OURS}
         self._known |= {"schema": f'"{schema}"', "prefix": self.prefix}
 
     def with_vectors(self, schema: str) -> None:
         """From now on ``$vector`` is pgvector's type and ``$near`` its negative inner product, in this schema."""
         quoted = schema.replace('"', '""')
         self._known |= {"vector": f'"{quoted}".vector', "near": f'OPERATOR("{quoted}".<#>)'}
+        self._known["by_product"] = f'"{quoted}".vector_ip_ops'
 
     def fill(self, template: str, **more: str) -> str:
         """The statement. Only names of ours are filled in; ``$1`` and ``$$`` stay as they are."""
-        return _Statement(template).safe_substitute(self._known, **more)
-
-
-class _Statement(Template):
-    """A template in which ``$1`` is a parameter of the statement and ``$$`` a quote of Postgres."""
-
-    pattern = r"""
-        \$(?:
-            (?P<escaped>(?!)) |
-            (?P<named>[a-z_]+\b) |
-            \{(?P<braced>[a-z_]+)\} |
-            (?P<invalid>(?!))
-        )
-    """
+        known = {**self._known, **more}
+        return _NAME.sub(lambda found: known.get(found[1], found[0]), template)

@@ -144,7 +144,7 @@ def _abandon(alive: set[Any]) -> None:
         transport = getattr(connection, "_transport", None)
         if transport is not None and transport._loop.is_closed() and transport._sock is not None:
             transport._sock.close()
-            transport._sock = connection._protocol = None
+            transport._sock, connection._aborted = None, True
 
 
 async def ready_for_vectors(connection: asyncpg.Connection[Any], schema: str) -> None:

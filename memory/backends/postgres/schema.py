@@ -82,9 +82,7 @@ def _judge(layout: int, shown: str) -> None:
 
 
 async def _exists(connection: Any, names: Names) -> bool:
-    return bool(
-        await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", names.fill("$state"))
-    )
+    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", names.fill("$state")))
 
 
 async def _make(connection: Any, names: Names, analyser: str) -> None:

@@ -134,7 +134,7 @@ class VectorSearch:
             async for part in self.store._slices(found):
                 seen = [reading.seen(one, self.op.scope, self.op.now) for one in part]
                 size = 4 * self.space.dimension
-                rows += [row for row in seen if row is not None and row.embedding is not None and len(row.embedding) == size]
+                rows += [
+                    row for row in seen if row is not None and row.embedding is not None and len(row.embedding) == size
+                ]
         return rows
-
-

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from memory.backends.postgres import applying
-from memory.backends.postgres.records import checksum, decode_key, document, encode_key
-from memory.model import Key, path_bytes
+from memory.backends.postgres.records import checksum, document, encode_key
+from memory.model import path_bytes
 from memory.ops import Put, Remove, Result, Row, Status, Touch, Write
 
 MAX_VECTOR = 2_000
@@ -25,6 +25,14 @@ _STATUS = {
     applying.UNKNOWN: Status.UNKNOWN,
 }
 APPLIED = (Status.DONE, Status.DUPLICATE)
+
+
+def terms_text(terms: dict[str, int] | None, length: int) -> tuple[str | None, str | None]:
+    """Terms and their occurrences as the function takes them; no occurrences where each is there once."""
+    if not terms:
+        return None, None
+    counts = None if len(terms) == length else "{" + ",".join(map(str, terms.values())) + "}"
+    return " ".join(terms), counts
 
 
 class Prepared(msgspec.Struct, gc=False):
@@ -55,7 +63,6 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     assert type(op) is Put
     item, keep = op.item, op.keep
     kept = (None, None, None) if keep is None else (keep.updated, keep.accessed, keep.count)
-    terms = op.terms or {}
     embedding = op.embedding
     dimension = None if embedding is None else len(embedding) // 4
     direction = None
@@ -66,8 +73,7 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     values = (
         *(applying.PUT, *head, op.expires, False, 0, path_bytes(op.key[0]), op.created, *kept),
         *(item.kind, item.user_id, item.agent_id, item.session_id, item.importance, op.embedder, checksum(op.body)),
-        *(op.digest, op.dedup, op.length, " ".join(terms) if terms else None),
-        "{" + ",".join(map(str, terms.values())) + "}" if len(terms) != op.length else None,
+        *(op.digest, op.dedup, op.length, *terms_text(op.terms, op.length)),
         *(document(item), op.body, embedding is not None, dimension, embedding),
         direction,
     )
@@ -78,7 +84,9 @@ _EMPTY = (None,) * 13 + (False, 0) + (None,) * 4 + (False,) + (None,) * 3
 """What writes that are no Put leave out: path ... digest, dedup, length, terms ... body, vectors, dimension, raw, v."""
 
 
-def arguments(batch: Sequence[Prepared], *, atomic: bool, patience: str | None, salt: int, vectors: str | None) -> list[Any]:
+def arguments(
+    batch: Sequence[Prepared], *, atomic: bool, patience: str | None, salt: int, vectors: str | None
+) -> list[Any]:
     """The arguments of the call. In the order of keys, so that batches never wait for each other in a circle; where
     writes dedup, in their own order, as it decides which is the first."""
     numbered = list(enumerate(batch))
@@ -118,8 +126,3 @@ def result_of(one: Prepared, found: Any) -> Result | None:
         embedder=put.embedder if put is not None else found[8],
     )
     return Result(status, row)
-
-
-def twin_key(found: Any) -> Key:
-    """The key of the record that dedup found."""
-    return decode_key(found[10])
