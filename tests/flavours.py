@@ -1,7 +1,8 @@
 """The flavours of stores that hold the same promise: one line adds one to every test that runs over all of them.
 
-A server is started when a test first asks for it. Tests take ``FLAVOURS`` (all of them) or ``SERVERS`` (those behind a
-server that a test may kill, pause and put a proxy before) and make stores with ``flavour(name)``.
+A server is started when a test first asks for it. Tests take ``FLAVOURS`` (all of them), ``ATTACKED`` and
+``SEARCHED`` (tests of tenants) or ``SERVERS`` (those behind a server that a test may kill, pause and put a proxy before), and make stores with
+``flavour(name)``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,15 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "redis": on("redis"),
     "redis_stack": on("redis_stack"),
     "redis_cluster": on("redis_cluster"),
+    "postgres": on("postgres"),
+    "postgres_plain": on("postgres_plain"),
+    "pgbouncer": on("pgbouncer", pgbouncer=True),
 }
-SERVERS = ["redis"]
+ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
+"""Those on which each operation is attacked with what belongs to another tenant."""
+SEARCHED = ["redis_stack", "postgres_plain"]
+"""Those that differ from the ones above in how they search: only what reads is attacked."""
+SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 """Names in memory.testing.services; each is started anew, with its data synced to disk, for the test that kills it."""
 
 

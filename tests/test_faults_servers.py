@@ -103,7 +103,7 @@ def test_a_store_that_breaks_its_promise_is_caught(kind: type, settings: dict[st
 
 
 async def test_an_unknown_write_is_asked_about_until_it_is_known() -> None:
-    answers: list[Any] = [BackendUnavailable("down"), UnknownOutcome("again"), "done"]
+    answers: list[Any] = [BackendUnavailable("down"), UnknownOutcome("again"), OSError("a driver's own"), "done"]
 
     async def retry() -> Any:
         answer = answers.pop(0)
@@ -116,8 +116,10 @@ async def test_an_unknown_write_is_asked_about_until_it_is_known() -> None:
     from collections import Counter
 
     tally: Counter[str] = Counter()
-    assert await settled(UnknownOutcome("lost", retry=retry), tally) == "done"
+    foreign: list[str] = []
+    assert await settled(UnknownOutcome("lost", retry=retry), tally, foreign) == "done"
     assert tally == {"unknown outcomes": 1, "finished by retry": 1}
+    assert foreign == ["OSError('a driver\\'s own')"]
 
 
 async def test_counters_say_what_was_lost_and_what_was_done_twice(tmp_path: Any) -> None:

@@ -13,13 +13,17 @@ from msgspec.structs import replace
 from memory.backends.in_memory import InMemoryStore
 from memory.testing.__main__ import main
 from memory.testing.faults.table import Outcome
+from memory.testing.making import MakeAt
 from memory.testing.storm import storm
 
 
-@pytest.mark.parametrize("name", FLAVOURS)
-async def test_cancelled_calls_harm_nobody_else(name: str, tmp_path: Path) -> None:
-    store = flavour(name)(tmp_path)
-    async with store:
+@pytest.fixture(params=FLAVOURS)
+def make(request: pytest.FixtureRequest) -> MakeAt:
+    return flavour(request.param)
+
+
+async def test_cancelled_calls_harm_nobody_else(make: MakeAt, tmp_path: Path) -> None:
+    async with make(tmp_path) as store:
         outcome = await storm(store, operations=1_500, callers=24)
     assert outcome.ok, outcome.table()
     assert outcome.counts["operations"] >= 1_500

@@ -36,7 +36,7 @@ UNDECIDED = 5
 """Answers of "unknown" from a server that is there, after which somebody else has written since."""
 
 
-async def settled(error: UnknownOutcome, tally: Counter[str]) -> Any:
+async def settled(error: UnknownOutcome, tally: Counter[str], foreign: list[str]) -> Any:
     """What an unknown write turns out to be: its result, None when it certainly did not happen, or the error itself."""
     tally["unknown outcomes"] += 1
     until, undecided = time.monotonic() + SETTLE_SECONDS, 0
@@ -49,6 +49,8 @@ async def settled(error: UnknownOutcome, tally: Counter[str]) -> Any:
             pass
         except REFUSED:
             break
+        except Exception as raised:
+            foreign.append(repr(raised))
         else:
             tally["finished by retry"] += 1
             return result
@@ -132,7 +134,7 @@ class Counting:
         except VersionConflict:
             return
         except UnknownOutcome as error:
-            result = await settled(error, self.tally)
+            result = await settled(error, self.tally, self.foreign)
         if isinstance(result, UnknownOutcome):
             self.open[name] += 1
         elif result:

@@ -75,6 +75,9 @@ class LastingWriter(Writer):
                 await self.step(own)
             except self.refused:
                 await asyncio.sleep(PAUSE_SECONDS)  # the read before a compare-and-set
+            except Exception as error:
+                self.load.foreign.append(repr(error))
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def do(self, kind: Kind, names: list[Name], expect: int = 0) -> list[int]:
         self.load.flying += 1
@@ -89,7 +92,7 @@ class LastingWriter(Writer):
         return results
 
     async def settle(self, error: UnknownOutcome) -> int:
-        result = await settled(error, self.load.tally)
+        result = await settled(error, self.load.tally, self.load.foreign)
         if isinstance(result, MemoryItem):
             return result.version
         return -1 if isinstance(result, UnknownOutcome) else int(bool(result))
@@ -101,6 +104,8 @@ class Load:
     def __init__(self, store: MemoryStore, base: dict[Name, State], number: int, chance: random.Random) -> None:
         self.history = History(base)
         self.tally: Counter[str] = Counter()
+        self.foreign: list[str] = []
+        """Errors of a retry that nobody should see."""
         self.flying = 0
         """Writes that are under way."""
         self.newest = 0.0
@@ -190,6 +195,7 @@ class Proof:
                 findings = await compare(store, load.history)
                 base = findings.states
                 self.blame("kills", *(f"round {number}: {violation}" for violation in findings.violations))
+                self.blame("kills", *(f"round {number}: a foreign error: {error}" for error in load.foreign))
                 self.count("kills", records_compared=findings.records, acknowledged=load.history.acknowledged())
                 self.count("kills", **{name.replace(" ", "_"): amount for name, amount in load.tally.items()})
             self.count("kills", acknowledged=counting.acknowledged)
