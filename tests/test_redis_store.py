@@ -79,9 +79,9 @@ async def test_all_keys_of_a_first_segment_share_a_slot_and_nothing_lies_outside
 ) -> None:
     before = set(admin.scan_iter("*", count=1_000))
     await fill(store)
-    assert {name.startswith(store.names.prefix + b":{") for name in set(admin.scan_iter("*", count=1_000)) - before} == {
-        True
-    }
+    assert {
+        name.startswith(store.names.prefix + b":{") for name in set(admin.scan_iter("*", count=1_000)) - before
+    } == {True}
     slots: dict[bytes, set[int]] = {}
     for name in names(admin, store):
         slots.setdefault(name.partition(b"{")[2].partition(b"}")[0], set()).add(key_slot(name))
