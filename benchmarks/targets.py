@@ -53,6 +53,11 @@ _set("recall@10, hybrid", _BOTH, 0.63, least=True)
 _set("recall@10, hybrid, neighbours=1", _BOTH, 0.69, least=True)
 _set("recall@10, hybrid, neighbours=2", _BOTH, 0.71, least=True)
 _set("least recall of hybrid over text", _BOTH, 0, least=True)
+_set("get: ÷ by hand", "redis", 1.3)
+_set("put: ÷ by hand", "redis", 1.3)
+_set("bulk: ÷ by hand", "redis", 0.85, least=True)
+_set("64 callers, get: ÷ uncoalesced", "redis", 3, least=True)
+_set("64 callers, put: ÷ uncoalesced", "redis", 3, least=True)
 _set("largest difference of a recall", "all", 0.01)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from memory.backends.redis import (
     feed,
+    layout,
     matching,
     nearest,
     reading,
@@ -107,6 +108,9 @@ class RedisStore(MemoryStore):
         self._servers: Servers | None = None
         self._facts = Facts()
         self.fields: Fields = {}
+        """The declared fields that records are indexed by."""
+        self.leads: Fields = {}
+        """Those of them by which all records are indexed."""
         self.tags = Tags(self)
         self.spaces = Spaces(self)
 
@@ -144,7 +148,12 @@ class RedisStore(MemoryStore):
     async def _get_ready(self) -> None:
         await self.servers.open()
         self._facts = await read_facts(self.servers)
+        await layout.prepare(self)
         await self.spaces.refresh()
+
+    async def learn(self) -> None:
+        """See layout.learn."""
+        await layout.learn(self)
 
     async def _close(self) -> None:
         servers = self._servers

@@ -42,7 +42,7 @@ def translate(error: BaseException, place: str) -> MemoryStoreError:
             "maxmemory, delete what is not needed, or run 'memory sweep'",
             place=place,
         )
-    if isinstance(error, exceptions.NoPermissionError) or word == "NOPERM":
+    if isinstance(error, exceptions.NoPermissionError) or word == "NOPERM" or "ACL failure" in said:
         return BackendUnavailable(
             f"Redis at {place} refuses this to its user: {said}. Grant the user the commands and keys that docs/redis.md "
             "lists (ACL SETUSER)",

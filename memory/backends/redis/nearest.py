@@ -64,7 +64,7 @@ async def _nearest(store: RedisStore, op: Nearest, number: bytes) -> list[Row]:
 
 async def _are_many(store: RedisStore, op: Nearest, number: bytes) -> bool:
     """Whether more vectors than are looked through one by one may satisfy scope and filter."""
-    lead, total = leading(op.scope, op.where, store.fields), 0
+    lead, total = leading(op.scope, op.where, store.leads), 0
     first, end = key_range(op.scope)
     head = b"v" + number if lead is None else lead.head + b"\0"
     for tag in await tags_in(store, op.scope):
@@ -166,7 +166,7 @@ async def _places(
     store: RedisStore, op: Nearest, tag: bytes, held: TagVectors, survivors: Survivors
 ) -> list[int] | None:
     """The places that scope and filter leave, as far as an index tells; None: all."""
-    lead = leading(op.scope, op.where, store.fields)
+    lead = leading(op.scope, op.where, store.leads)
     first, end = key_range(op.scope)
     if lead is not None:
         head, name = lead.head + b"\0", store.names.index(tag)
@@ -186,7 +186,7 @@ async def _places(
 
 async def _streamed(store: RedisStore, op: Nearest, tag: bytes, number: bytes, survivors: Survivors) -> Best:
     """Every vector in scope, a page at a time: for a tag that is too large to be held."""
-    lead = leading(op.scope, op.where, store.fields)
+    lead = leading(op.scope, op.where, store.leads)
     head = b"v" + number if lead is None else lead.head + b"\0"
     first, end = key_range(op.scope)
     cursor = Cursor(store, tag, store.names.index(tag), b"[" + head + first, b"(" + head + end, strip=len(head))

@@ -33,10 +33,11 @@ Part = bytes | str | int
 class Request:
     """One command and its answer to come."""
 
-    __slots__ = ("answer", "asking", "parts", "sent", "size")
+    __slots__ = ("answer", "asking", "deadline", "parts", "sent", "size")
 
-    def __init__(self, parts: Sequence[Part], answer: asyncio.Future[Any], asking: bool) -> None:
+    def __init__(self, parts: Sequence[Part], answer: asyncio.Future[Any], asking: bool, deadline: float) -> None:
         self.parts = parts
+        self.deadline = deadline
         self.asking = asking
         self.answer = answer
         self.sent = False
@@ -51,6 +52,9 @@ class Node:
         self.place = place
         self._pool, self._most, self._timeout = pool, waiting, timeout
         self._queue: deque[Request] = deque()
+        self._due: deque[Request] = deque()
+        self._clock: asyncio.TimerHandle | None = None
+        self._tick = min(0.05, timeout / 10)
         self._idle: list[Any] = []
         self._leftover = weakref.finalize(self, _release, self._idle)
         self._busy: set[asyncio.Task[None]] = set()
@@ -67,18 +71,7 @@ class Node:
         Raises BackendUnavailable (never sent: no connection), Overloaded, DeadlineExceeded (never sent, in time), and
         LostError once it was sent.
         """
-        request = self.send(parts, asking)
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await request.answer
-        except TimeoutError:
-            request.answer.cancel()
-            if request.sent:
-                raise LostError(self.place, self._timeout) from None
-            raise DeadlineExceeded(
-                f"Redis at {self.place} was not ready for a request within {self._timeout:g} s; nothing was sent",
-                seconds=self._timeout,
-            ) from None
+        return await self.send(parts, asking).answer
 
     def send(self, parts: Sequence[Part], asking: bool = False) -> Request:
         """Queue one command. Raises Overloaded, Closed."""
@@ -89,12 +82,31 @@ class Node:
                 f"{self._most} requests wait for Redis at {self.place} already; try again later, or raise pool="
             )
         loop = asyncio.get_running_loop()
-        request = Request(parts, loop.create_future(), asking)
+        now = loop.time()
+        request = Request(parts, loop.create_future(), asking, now + self._timeout)
         self._queue.append(request)
+        self._due.append(request)
+        if self._clock is None:
+            self._clock = loop.call_at(now + self._tick, self._look)
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._dispatch)
         return request
+
+    def _look(self) -> None:
+        """End the requests whose time is up. One timer for all: a timer for each costs as much as sending it."""
+        loop = asyncio.get_running_loop()
+        now, due = loop.time(), self._due
+        while due and (due[0].answer.done() or due[0].deadline <= now):
+            request = due.popleft()
+            _fail(request, LostError(self.place, self._timeout) if request.sent else self._too_late())
+        self._clock = loop.call_at(now + self._tick, self._look) if due else None
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"Redis at {self.place} was not ready for a request within {self._timeout:g} s; nothing was sent",
+            seconds=self._timeout,
+        )
 
     def shut(self) -> None:
         """Take no more requests; connections that are in use close themselves once what was sent is answered."""
@@ -110,6 +122,10 @@ class Node:
         self.shut()
         while self._busy:
             await asyncio.wait(self._busy)
+        self._due.clear()
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
 
     def abandon(self) -> None:
         """The loop that owned the connections has ended: they went with it."""
@@ -117,6 +133,8 @@ class Node:
         _release(self._idle)
         self._busy.clear()
         self._queue.clear()
+        self._due.clear()
+        self._clock = None
 
     # --- connections ---------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import msgspec
 from memory.backends.redis.keys import encode_key, tag_of
 from memory.backends.redis.records import Header, parse_header, to_row
 from memory.backends.redis.scripts import FETCH, WALK
+from memory.model import Key
 from memory.ops import Read, Row, Scope
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def row_of(store: RedisStore, found: Found) -> Row:
 
 async def read(store: RedisStore, op: Read) -> list[Row | None]:
     """See MemoryStore._read."""
+    if len(op.keys) == 1:
+        return [await _read_one(store, op, op.keys[0])]
     rows: list[Row | None] = [None] * len(op.keys)
     by_tag: dict[bytes, list[int]] = {}
     for place, key in enumerate(op.keys):
@@ -127,6 +130,19 @@ async def read(store: RedisStore, op: Read) -> list[Row | None]:
                 if found.live(op.scope, op.now):
                     rows[place] = row_of(store, found)
     return rows
+
+
+async def _read_one(store: RedisStore, op: Read, key: Key) -> Row | None:
+    """The same for one key, without what only many need."""
+    if not op.scope.covers_namespace(key[0]):
+        return None
+    tag, raw = tag_of(key[0]), encode_key(key)
+    number, (header, body, vector) = await parts_of(store, tag, (raw,), "hbv")
+    if header is None:
+        return None
+    found = Found(raw, parse_header(raw, header), body, vector, None, number)
+    store.tags.saw(tag, found.header.version)
+    return row_of(store, found) if found.live(op.scope, op.now) else None
 
 
 async def walk(

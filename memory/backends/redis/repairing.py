@@ -28,7 +28,7 @@ async def repair(store: RedisStore) -> RepairReport:
         for start in range(0, len(keys), STEP):
             some = keys[start : start + STEP]
             records += len(some)
-            mended += await _mend(store, tag, some, report)
+            mended += await mend(store, tag, some, report)
     for tag in tags:
         for name in (store.names.index(tag), store.names.terms(tag), store.names.keys(tag)):
             found = (
@@ -68,7 +68,8 @@ async def _records(store: RedisStore) -> AsyncIterator[tuple[bytes, list[bytes]]
                 break
 
 
-async def _mend(store: RedisStore, tag: bytes, keys: list[bytes], report: RepairReport) -> int:
+async def mend(store: RedisStore, tag: bytes, keys: list[bytes], report: RepairReport) -> int:
+    """Write the entries of some records anew and set damaged ones aside; how many were written."""
     names = store.names
     number = await store.spaces.refresh()
     told: list[bytes] = []

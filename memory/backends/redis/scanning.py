@@ -137,7 +137,7 @@ async def _ordered(store: RedisStore, op: Scan, wanted: str) -> AsyncIterator[li
             yield found
         return
     after = None if op.after is None else encode_key((op.after.namespace, op.after.id))
-    lead = leading(op.scope, op.where, store.fields)
+    lead = leading(op.scope, op.where, store.leads)
     way = "r" if op.order.descending else "+"
     if op.order.descending:
         tags = tags[::-1]
@@ -210,7 +210,7 @@ async def count(store: RedisStore, op: Count) -> int:
     """See MemoryStore._count."""
     total = 0
     accept = None if op.where is None else predicate(op.where)
-    lead = leading(op.scope, op.where, store.fields)
+    lead = leading(op.scope, op.where, store.leads)
     if op.scope.path == () and not op.scope.below:
         return 0
     for tag in await tags_in(store, op.scope):

@@ -25,7 +25,7 @@ class Survivors:
     def __init__(self, store: RedisStore, scope: Scope, where: Filter | None, now: int) -> None:
         self._store, self._scope, self._where, self._now = store, scope, where, now
         self._accept = None if where is None else predicate(where)
-        self._lead = None if where is None else leading(Scope(scope.path, scope.below), where, store.fields)
+        self._lead = None if where is None else leading(Scope(scope.path, scope.below), where, store.leads)
         self._known: dict[bytes, bool] = {}
         self._gone: dict[bytes, set[bytes]] = {}
         self._led: dict[bytes, set[bytes] | None] = {}

@@ -48,7 +48,10 @@ class Tags:
             # After the registry: a switch that does not know of this tag is seen here.
             known = await store.spaces.claim(vector) if vector is not None else await store.spaces.read()
             told = (b"", b"", b"") if known is None else known
-            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told)
+            fields = int(await store.servers.call(names.format, "HGET", names.format, "fields") or 0)
+            if fields > len(store.fields):
+                await store.learn()
+            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told, len(store.fields))
             if not epoch:
                 break
             await store.spaces.wait_for_switch(tag, epoch)

@@ -1,19 +1,22 @@
 -- Writes of one tag, in order, each whole: record, version, indexes, terms, vector, tombstone and feed in step.
 --
 -- KEYS: keys, index, terms, state, feed, feed counter, then the record of each operation.
--- ARGV: whether a feed is kept, then ARGS arguments for each operation (see writing.py, which makes them).
--- Answer: for each operation a letter and what belongs to it (see writing.py, which reads them). After an S, Z or N
+-- ARGV: whether a feed is kept, how many fields are known, then ARGS arguments for each operation (see writing.py, which makes them).
+-- Answer: for each operation a letter and what belongs to it (see writing.py, which reads them). After an S, Z, N or F
 -- nothing more is tried.
 --@shared
 local ARGS = 9
 local keys, index, terms, state, feed, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local keeps_feed = ARGV[1] == '1'
-local held = redis.call('HMGET', state, 'mark', 'number', 'dimension', 'embedder', 'frozen', 'next')
+local held = redis.call('HMGET', state, 'mark', 'number', 'dimension', 'embedder', 'frozen', 'next', 'fields')
 local number, dimension, embedder, frozen, aside = held[2], held[3], held[4], held[5], held[6]
 local answers = {}
 if not held[1] then
   -- Nobody has entered this tag in the registry, or the server has lost it.
   return {'N'}
+end
+if tonumber(held[7] or '0') > tonumber(ARGV[2]) then
+  return {'F'}
 end
 local issue, mark = sequence(held[1])
 
@@ -74,8 +77,8 @@ local function write_header(record, key, rest)
   return header
 end
 
-for i = 0, (#ARGV - 1) / ARGS - 1 do
-  local base = 1 + i * ARGS
+for i = 0, (#ARGV - 2) / ARGS - 1 do
+  local base = 2 + i * ARGS
   local control, scope, key = ARGV[base + 1], ARGV[base + 2], ARGV[base + 3]
   local record = KEYS[7 + i]
   local kind, flag, keep = control:sub(1, 1), control:sub(2, 2) == '1', control:sub(3, 3) == '1'

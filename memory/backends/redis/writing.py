@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from memory.backends.redis.arguments import arguments, cost, stamp
 from memory.backends.redis.faults import LostError
 from memory.backends.redis.keys import encode_key, tag_of
+from memory.backends.redis.layout import learn
 from memory.backends.redis.records import parse_header
 from memory.backends.redis.scripts import REMOVE, WRITE
 from memory.errors import BackendUnavailable, MemoryStoreError, Overloaded
@@ -124,7 +125,13 @@ async def _send(
         again: list[tuple[int, Write]] = []
         tried = len(answers)
         for i, (pair, answer) in enumerate(zip(pairs, answers, strict=False)):
-            result = await _result(store, batch.tag, pair[1], answer)
+            try:
+                result = await _result(store, batch.tag, pair[1], answer)
+            except LostError as error:
+                # Asking for what the operation needs: itself it was not applied.
+                result = Result(Status.FAILED, error=error.for_read())
+            except MemoryStoreError as error:
+                result = Result(Status.FAILED, error=error)
             if result is not None:
                 batch.results[pair[0]] = result
             elif answer[:1] == b"D":
@@ -149,7 +156,7 @@ async def _call(
     names = store.names
     feed, counter = names.outbox(tag) if store.servers.cluster else (names.feed, names.counter)
     keys = [names.keys(tag), names.index(tag), names.terms(tag), names.state(tag), feed, counter]
-    parts: list[bytes] = [b"1" if store.feed else b"0"]
+    parts: list[bytes] = [b"1" if store.feed else b"0", b"%d" % len(store.fields)]
     for told in ready or [arguments(op, store.fields) for _, op in pairs]:
         keys.append(names.record(tag, told[2]))
         parts += told
@@ -191,6 +198,8 @@ async def _result(store: RedisStore, tag: bytes, op: Write, answer: bytes) -> Re
         await store.spaces.wait_for_switch(tag, rest)
     elif letter == b"S":
         store.tags.forget(tag, space_only=True)
+    elif letter == b"F":
+        await learn(store)
     else:
         store.tags.forget(tag)
     return None
