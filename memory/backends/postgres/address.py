@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.util import immutabledict
 
 from memory.errors import InvalidSetting
 
@@ -18,6 +19,7 @@ _PASSED_ON = (
     *("passfile", "service", "servicefile", "target_session_attrs", "host", "port", "krbsrvname", "gsslib"),
 )
 """Parts of a URL's query that asyncpg knows."""
+_NO_QUERY: immutabledict[str, Any] = immutabledict()
 
 
 class Address:
@@ -53,7 +55,7 @@ class Address:
                     setting=name,
                 )
         self.url = made.set(drivername="postgresql")
-        self.shown = self.url.set(password=None, query={}).render_as_string()
+        self.shown = made._replace(drivername="postgresql", password=None, query=_NO_QUERY).render_as_string()
 
     def connect_arguments(self) -> dict[str, Any]:
         """What asyncpg.connect takes. ``ssl`` is asyncpg's sslmode: libpq's rules."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 GRAVE_MICROS = 86_400_000_000
 SWEEP_STEP = 500
+START_SECONDS = 0.5
 
 # The number of an event is its transaction's and its place therein. A transaction that is still under way may yet commit
 # events below others', so only what lies below the oldest such transaction is read.
@@ -22,6 +24,11 @@ SELECT f.seq, f.key, f.version, f.at, f.removed, f.owner, f.was, s.feed_floor, s
   FROM (SELECT feed_floor, (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + feed_base) << 20 AS head
           FROM $state) s
   LEFT JOIN LATERAL (SELECT * FROM $feed f WHERE f.seq > $1 AND f.seq < s.head ORDER BY f.seq LIMIT $2) f ON true
+"""
+_NOW = """
+SELECT feed_floor, (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + feed_base) << 20,
+       (pg_snapshot_xmax(pg_current_snapshot())::text::int8 + feed_base) << 20
+  FROM $state
 """
 _EXPIRED = """
 SELECT r.key, r.version FROM $records r
@@ -52,11 +59,28 @@ SELECT current_setting('server_version') AS server, s.layout, s.dimension, s.emb
 
 async def read_feed(caller: Caller, op: FeedRead) -> Events:
     """Events after a number, in one snapshot."""
-    after, limit = (0, 0) if op.after is None else (op.after, op.limit)
-    found = await caller.fetch(_FEED, (after, limit))
+    if op.after is None:
+        return await _start(caller)
+    found = await caller.fetch(_FEED, (op.after, op.limit))
     floor, head = found[0][7], found[0][8]
     events = [_event(row) for row in found if row[0] is not None]
     return Events(events, head - 1, floor)
+
+
+async def _start(caller: Caller) -> Events:
+    """Where the feed stands: before whatever begins to write from now on, behind all that was acknowledged.
+
+    What is being written just now is waited for; but not longer than START_SECONDS: then events since the oldest
+    transaction that is still under way are told again.
+    """
+    end = asyncio.get_running_loop().time() + START_SECONDS
+    wanted = None
+    while True:
+        ((floor, oldest, newest),) = await caller.fetch(_NOW, ())
+        wanted = newest if wanted is None else wanted
+        if oldest >= wanted or asyncio.get_running_loop().time() > end:
+            return Events([], min(oldest, wanted) - 1, floor)
+        await asyncio.sleep(0.002)
 
 
 def _event(row: Any) -> Event:
