@@ -42,8 +42,8 @@ def test_a_store_comes_back_after_its_server_and_nothing_acknowledged_is_lost(se
 def test_every_call_ends_by_its_deadline_while_the_server_is_silent(server: str) -> None:
     outcome = proved(server=server, proofs=("silence",), silent=2.0, timeout=1.0)
     assert outcome.ok, outcome.table()
-    assert outcome.counts["silence: DeadlineExceeded"] > 5
-    assert outcome.counts["silence: UnknownOutcome"] > 0
+    ended = ("DeadlineExceeded", "UnknownOutcome", "BackendUnavailable", "unknown outcomes")
+    assert sum(outcome.counts.get(f"silence: {name}", 0) for name in ended) > 15
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -119,7 +119,7 @@ async def test_an_unknown_write_is_asked_about_until_it_is_known() -> None:
     foreign: list[str] = []
     assert await settled(UnknownOutcome("lost", retry=retry), tally, foreign) == "done"
     assert tally == {"unknown outcomes": 1, "finished by retry": 1}
-    assert foreign == ["OSError('a driver\\'s own')"]
+    assert foreign == [repr(OSError("a driver's own"))]
 
 
 async def test_counters_say_what_was_lost_and_what_was_done_twice(tmp_path: Any) -> None:
