@@ -334,7 +334,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
                 _log.warning("sweep failed", backend=self.name, error=error)
 
     async def _health(self) -> dict[str, Any]:
-        """Plain facts for ``health``; raising means unhealthy."""
+        """Plain facts for ``health``; raising means unhealthy. A store with connections tells ``connections_in_use``:
+        how many serve a caller just now (0 when nobody waits for an answer)."""
         return {}
 
     async def _verify(self) -> tuple[int, list[Problem]]:
