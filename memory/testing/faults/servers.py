@@ -156,6 +156,7 @@ class Proof:
                 "silence": self.silence,
                 "losses": self.losses,
             }
+            self.make(self.server.url)  # the driver is imported here, not on a loop
             for name in self.settings.proofs:
                 asyncio.run(_done(parts[name]))
         self.outcome.seconds = time.monotonic() - began
