@@ -89,7 +89,7 @@ def _durability(told: dict[bytes, bytes]) -> Durability:
 
 
 def _version(info: bytes) -> str:
-    fields = dict(line.partition(b":")[::2] for line in info.split(b"\r\n"))
+    fields = {name: value for name, _, value in (line.partition(b":") for line in info.split(b"\r\n"))}
     for name, product in ((b"valkey_version", "Valkey"), (b"redis_version", "Redis")):
         if name in fields:
             return f"{product} {fields[name].decode()}"
