@@ -119,7 +119,9 @@ async def _callers(session: Session, store: MemoryStore, hand: ByHand, size: int
                 rates[side].append(await _rate((ours, by_hand)[side], options.calls * 4, number))
         tell: dict[str, Any] = {"records": size, "durability": store.durability if what == "put" else ""}
         session.add(NAME, f"64 callers, {what}", "redis", "/s", rates[0][1:], floor=rates[1][1:], **tell)
-        session.add(NAME, f"64 callers, {what}: ÷ uncoalesced", "redis", "×", ratios(rates[0][1:], rates[1][1:]), **tell)
+        session.add(
+            NAME, f"64 callers, {what}: ÷ uncoalesced", "redis", "×", ratios(rates[0][1:], rates[1][1:]), **tell
+        )
 
 
 async def _rate(call: Callable[[int], Awaitable[Any]], calls: int, seed: int) -> float:

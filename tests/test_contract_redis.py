@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from servers import server
+
 from memory.backends.redis import RedisStore
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract, TwinsContract, ViewContract
-from servers import server
 
 
 def prefix_of(place: Path) -> str:

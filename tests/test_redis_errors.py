@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import re
 import time
 from collections.abc import AsyncIterator
@@ -272,6 +273,71 @@ async def test_a_server_that_lost_everything_is_written_to_as_if_it_were_new() -
             assert [one.id for one in await store.list()] == ["b"], "the registry of tags was made anew"
             assert [hit.item.id for hit in await store.search(vector=[1.0, 0.0])] == ["b"]
             assert (await store.verify()).ok
+
+
+async def test_health_asks_the_server_and_not_its_memory_of_it() -> None:
+    with services.redis() as dying:
+        async with opened(dying.url, timeout=1) as store:
+            health = await store.health()
+            assert health.status == "healthy"
+            assert health.details["used_memory"] > 0
+            dying.kill()  # type: ignore[attr-defined]
+            assert (await store.health()).status == "unhealthy"
+
+
+async def test_in_a_storm_of_cancellations_no_answer_reaches_another_caller() -> None:
+    chance = random.Random(11)
+    async with opened(server("redis").url, pool=3) as store:
+        await store.put_many([item(f"{i:03}", f"{i:03}") for i in range(100)])
+        crossed: list[Any] = []
+
+        async def call() -> None:
+            id = f"{chance.randrange(100):03}"
+            what = chance.randrange(4)
+            if what == 0:
+                stored = await store.put(item(id, id))
+                if stored.id != id:
+                    crossed.append(stored)
+            elif what == 1:
+                found = await store.get_many([id, "nobody", id])
+                if [one and one.content for one in found] != [id, None, id]:
+                    crossed.append(found)
+            elif what == 2:
+                hits = [hit.item.id for hit in await store.search(id, limit=1)]
+                if hits != [id]:
+                    crossed.append(hits)
+            else:
+                one = await store.get(id)
+                if one is None or one.content != id:
+                    crossed.append(one)
+
+        for _ in range(40):
+            tasks = [asyncio.ensure_future(call()) for _ in range(50)]
+            for task in tasks:
+                if chance.random() < 0.3:
+                    asyncio.get_running_loop().call_later(chance.random() / 50, task.cancel)
+            await asyncio.wait(tasks)
+            assert not [error for task in tasks if not task.cancelled() and (error := task.exception())]
+        assert crossed == []
+        node = store.servers.first
+        await asyncio.sleep(0.1)
+        assert not node._busy
+        assert not node._queue
+        assert len(node._idle) <= 3
+        assert (await store.verify()).ok
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("flavour", ["redis", "redis_cluster"])
+async def test_an_item_expires_by_the_real_clock(flavour: str) -> None:
+    async with opened(server(flavour).url) as store:
+        await store.put(item("a", "marmot"), ttl=0.3)
+        assert await store.exists("a")
+        await asyncio.sleep(0.35)
+        assert await store.get("a") is None
+        assert await store.count() == 0
+        assert len(await store.search("marmot")) == 0
+        assert await store.sweep() == 1
 
 
 async def test_scripts_that_a_server_forgot_are_sent_again() -> None:

@@ -10,7 +10,7 @@ from servers import server
 
 from memory.testing.services import free_port
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "redis.py"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "on_redis.py"
 
 
 def run(address: str) -> subprocess.CompletedProcess[str]:

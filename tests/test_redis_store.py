@@ -330,26 +330,28 @@ async def test_pages_go_from_tag_to_tag_in_every_order() -> None:
 
 async def test_a_feed_of_a_cluster_is_one_sequence_that_loses_nothing() -> None:
     url, prefix = server("redis_cluster").url, unique()
-    async with RedisStore(url, prefix=prefix, sweep_interval=None, feed=True) as one:
-        async with RedisStore(url, prefix=prefix, sweep_interval=None, feed=True) as other:
-            await one.put(item("first", namespace=("n0",)))
-            seen: list[str] = []
-            token: str | None = None
+    async with (
+        RedisStore(url, prefix=prefix, sweep_interval=None, feed=True) as one,
+        RedisStore(url, prefix=prefix, sweep_interval=None, feed=True) as other,
+    ):
+        await one.put(item("first", namespace=("n0",)))
+        seen: list[str] = []
+        token: str | None = None
 
-            async def follow() -> None:
-                nonlocal token
-                async for change in other.watch(timeout=1):
-                    seen.append(change.key[1])
-                    token = change.token
+        async def follow() -> None:
+            nonlocal token
+            async for change in other.watch(timeout=1):
+                seen.append(change.key[1])
+                token = change.token
 
-            async with asyncio.TaskGroup() as group:
-                group.create_task(follow())
-                await asyncio.sleep(0.2)
-                for i in range(120):
-                    await (one if i % 2 else other).put(item(f"{i}", namespace=(f"n{i % 13}",)))
-            assert sorted(seen) == sorted(str(i) for i in range(120)), "each once"
-            for number in range(13):
-                mine = [int(id) for id in seen if int(id) % 13 == number]
-                assert mine == sorted(mine), "those of a tag in their order"
-            assert token is not None
-            assert [change async for change in one.watch(resume=token, timeout=0)] == []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follow())
+            await asyncio.sleep(0.2)
+            for i in range(120):
+                await (one if i % 2 else other).put(item(f"{i}", namespace=(f"n{i % 13}",)))
+        assert sorted(seen) == sorted(str(i) for i in range(120)), "each once"
+        for number in range(13):
+            mine = [int(id) for id in seen if int(id) % 13 == number]
+            assert mine == sorted(mine), "those of a tag in their order"
+        assert token is not None
+        assert [change async for change in one.watch(resume=token, timeout=0)] == []

@@ -135,27 +135,29 @@ async def test_health_tells_who_looks_for_vectors() -> None:
 async def test_a_cache_changes_no_answer(kind: type[RedisStore]) -> None:
     url, prefix = server("redis").url, unique()
     chance = np.random.default_rng(7)
-    async with kind(url, prefix=prefix, sweep_interval=None) as store:
-        async with RedisStore(url, prefix=prefix, sweep_interval=None) as other:
-            await fill(store, 200)
-            for turn in range(30):
-                id = f"{turn * 3:03}"
-                namespace = (f"t{turn * 3 % 3}", f"x{turn * 3 % 2}")
-                if turn % 3 == 0:
-                    await other.delete(id, namespace=namespace)
-                elif turn % 3 == 1:
-                    await other.update(id, namespace=namespace, embedding=chance.normal(size=8))
-                else:
-                    await other.put(MemoryItem(id=f"n{turn}", content="x", embedding=chance.normal(size=8)))
-                question = QUESTIONS[turn % len(QUESTIONS)]
-                query = chance.normal(size=8)
-                everything = [item async for batch in other.stream() for item in batch]
-                kept = {(item.namespace, item.id): item for item in everything}
-                page = await store.search(vector=query, limit=10, **question)
-                assert {(hit.item.namespace, hit.item.id) for hit in page} <= kept.keys()
-                wanted = [item for item in everything if _asked(item, question)]
-                scores = sorted((-_cosine(query, item.embedding) for item in wanted))[:10]
-                assert [hit.score for hit in page] == pytest.approx([-score for score in scores], abs=1e-6)
+    async with (
+        kind(url, prefix=prefix, sweep_interval=None) as store,
+        RedisStore(url, prefix=prefix, sweep_interval=None) as other,
+    ):
+        await fill(store, 200)
+        for turn in range(30):
+            id = f"{turn * 3:03}"
+            namespace = (f"t{turn * 3 % 3}", f"x{turn * 3 % 2}")
+            if turn % 3 == 0:
+                await other.delete(id, namespace=namespace)
+            elif turn % 3 == 1:
+                await other.update(id, namespace=namespace, embedding=chance.normal(size=8))
+            else:
+                await other.put(MemoryItem(id=f"n{turn}", content="x", embedding=chance.normal(size=8)))
+            question = QUESTIONS[turn % len(QUESTIONS)]
+            query = chance.normal(size=8)
+            everything = [item async for batch in other.stream() for item in batch]
+            kept = {(item.namespace, item.id): item for item in everything}
+            page = await store.search(vector=query, limit=10, **question)
+            assert {(hit.item.namespace, hit.item.id) for hit in page} <= kept.keys()
+            wanted = [item for item in everything if _asked(item, question)]
+            scores = sorted(-_cosine(query, item.embedding) for item in wanted)[:10]
+            assert [hit.score for hit in page] == pytest.approx([-score for score in scores], abs=1e-6)
 
 
 def _asked(item: MemoryItem, question: dict[str, Any]) -> bool:

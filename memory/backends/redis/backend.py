@@ -22,7 +22,7 @@ from memory.backends.redis import (
 from memory.backends.redis.address import Address, from_client, from_url
 from memory.backends.redis.engine import Engine
 from memory.backends.redis.entries import Fields
-from memory.backends.redis.facts import Facts, read_facts
+from memory.backends.redis.facts import Facts, read_facts, used_memory
 from memory.backends.redis.faults import LostError
 from memory.backends.redis.keys import Names, check_prefix, tag_of
 from memory.backends.redis.servers import Servers
@@ -243,7 +243,7 @@ class RedisStore(MemoryStore):
         return await self._reading(repairing.repair, self)
 
     async def _health(self) -> dict[str, Any]:
-        return self._facts.told()
+        return self._facts.told() | await self._reading(used_memory, self.servers)
 
     # --- for the parts -------------------------------------------------------------------------
 

@@ -78,6 +78,21 @@ async def read_facts(servers: Servers) -> Facts:
     return facts
 
 
+async def used_memory(servers: Servers) -> dict[str, Any]:
+    """Bytes that the servers use, of how many they may; asking is also how one learns whether they are there."""
+    used = most = 0
+    for node in servers.nodes:
+        info = await node.call("INFO", "memory")
+        if is_driver_error(info):
+            if isinstance(info, exceptions.NoPermissionError):
+                await servers.ask(node, "PING")
+                return {}
+            raise translate(info, node.place)
+        fields = _fields(info)
+        used, most = used + int(fields.get(b"used_memory", 0)), most + int(fields.get(b"maxmemory", 0))
+    return {"used_memory": used, "maxmemory": most or None}
+
+
 def _durability(told: dict[bytes, bytes]) -> Durability:
     """Nothing of ours is lost when this process dies: the server has it. ``power`` needs each write on its disk before
     it is acknowledged; anything less may lose the last writes with the server itself."""
@@ -89,8 +104,13 @@ def _durability(told: dict[bytes, bytes]) -> Durability:
 
 
 def _version(info: bytes) -> str:
-    fields = dict(line.partition(b":")[::2] for line in info.split(b"\r\n"))
+    fields = _fields(info)
     for name, product in ((b"valkey_version", "Valkey"), (b"redis_version", "Redis")):
         if name in fields:
             return f"{product} {fields[name].decode()}"
     return "unknown"
+
+
+def _fields(info: bytes) -> dict[bytes, bytes]:
+    """The lines of an answer to INFO."""
+    return {name: value for name, _, value in (line.partition(b":") for line in info.split(b"\r\n"))}

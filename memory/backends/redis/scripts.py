@@ -15,7 +15,7 @@ class Script(NamedTuple):
 
 
 def _load(name: str, flags: str) -> Script:
-    here = files(__package__)
+    here = files("memory.backends.redis")
     shared = here.joinpath("shared.lua").read_text(encoding="utf-8")
     own = here.joinpath(f"{name}.lua").read_text(encoding="utf-8").replace("--@shared\n", shared)
     text = f"#!lua{flags}\n{own}".encode()

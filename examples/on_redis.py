@@ -1,4 +1,4 @@
-"""An agent's memory in Redis, with what can go wrong handled: python examples/redis.py [redis://host:6379]
+"""An agent's memory in Redis, with what can go wrong handled: python examples/on_redis.py [redis://host:6379]
 
 Without an address it uses MEMORY_REDIS_URL. Any Redis 7 or Valkey will do; rediss:// is TLS, redis+cluster:// a cluster.
 """
@@ -9,12 +9,9 @@ import asyncio
 import os
 import sys
 
-# A script's own folder is looked in first, and this script has the name of the driver.
-sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120
-
-from memory import MemoryItem  # noqa: E402
-from memory.backends.redis import RedisStore  # noqa: E402
-from memory.errors import (  # noqa: E402
+from memory import MemoryItem
+from memory.backends.redis import RedisStore
+from memory.errors import (
     BackendUnavailable,
     DeadlineExceeded,
     MemoryStoreError,
