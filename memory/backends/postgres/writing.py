@@ -36,12 +36,18 @@ def terms_text(terms: dict[str, int] | None, length: int) -> tuple[str | None, s
 
 
 class Prepared(msgspec.Struct, gc=False):
-    """A write with all that can be made of it beforehand: the arguments of the function."""
+    """A write with all that can be made of it beforehand: the arguments of the function, by type."""
 
     op: Write
     key: bytes
-    values: tuple[Any, ...]
-    size: int
+    ints: tuple[int | None, ...]
+    """In the order of applying.INTS, but for the first."""
+    texts: tuple[str | None, ...]
+    bytes: tuple[bytes | None, ...]
+    importance: float | None = None
+    direction: bytes | None = None
+    """The vector divided by its length, where pgvector can take it."""
+    size: int = 300
 
     @property
     def dedups(self) -> bool:
@@ -53,35 +59,46 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     """A write made ready: some microseconds. ``vectors``: the store has pgvector's type."""
     scope = op.scope
     key = encode_key(op.key)
-    head = (key, op.token, op.now, op.expect, op.floor, scope.user_id, scope.agent_id, scope.session_id)
+    within = (scope.user_id, scope.agent_id, scope.session_id)
+    if type(op) is Put:
+        return _put(op, key, within, vectors)
     if type(op) is Touch:
-        rest: tuple[Any, ...] = (op.expires, op.set_expiry, op.accesses, *_EMPTY)
-        return Prepared(op, key, (applying.TOUCH, *head, *rest), 200)
-    if type(op) is Remove:
-        what = applying.SWEEP if op.expired else applying.REMOVE
-        return Prepared(op, key, (what, *head, None, False, 0, *_EMPTY), 200)
-    assert type(op) is Put
-    item, keep = op.item, op.keep
-    kept = (None, None, None) if keep is None else (keep.updated, keep.accessed, keep.count)
-    embedding = op.embedding
-    dimension = None if embedding is None else len(embedding) // 4
+        ints = (applying.TOUCH, op.now, op.expect, op.floor, op.expires, int(op.set_expiry), op.accesses, *_NO_INTS)
+    else:
+        what = applying.SWEEP if type(op) is Remove and op.expired else applying.REMOVE
+        ints = (what, op.now, op.expect, op.floor, None, 0, 0, *_NO_INTS)
+    return Prepared(op, key, ints, (*within, *_NO_TEXTS), (key, op.token, None, None, None, None))
+
+
+_NO_INTS = (None,) * (len(applying.INTS) - 8)
+_NO_TEXTS = (None,) * (len(applying.TEXTS) - 3)
+
+
+def _put(op: Put, key: bytes, within: tuple[str | None, ...], vectors: bool) -> Prepared:
+    item, keep, embedding = op.item, op.keep, op.embedding
     direction = None
     if vectors and embedding is not None and len(embedding) <= 4 * MAX_VECTOR:
         from memory.search.vectors import unit
 
         direction = unit(embedding).tobytes()
-    values = (
-        *(applying.PUT, *head, op.expires, False, 0, path_bytes(op.key[0]), op.created, *kept),
-        *(item.kind, item.user_id, item.agent_id, item.session_id, item.importance, op.embedder, checksum(op.body)),
-        *(op.digest, op.dedup, op.length, *terms_text(op.terms, op.length)),
-        *(document(item), op.body, embedding is not None, dimension, embedding),
+    return Prepared(
+        op,
+        key,
+        (
+            *(applying.PUT, op.now, op.expect, op.floor, op.expires, 0, 0, op.created),
+            *((None, None, None) if keep is None else (keep.updated, keep.accessed, keep.count)),
+            *(checksum(op.body), int(op.dedup), op.length),
+            *((0, None) if embedding is None else (1, len(embedding) // 4)),
+        ),
+        (
+            *(*within, item.kind, item.user_id, item.agent_id, item.session_id, op.embedder),
+            *(*terms_text(op.terms, op.length), document(item)),
+        ),
+        (key, op.token, path_bytes(op.key[0]), op.digest, op.body, embedding),
+        item.importance,
         direction,
+        400 + 3 * len(op.body) + 2 * len(embedding or b""),
     )
-    return Prepared(op, key, values, 400 + 3 * len(op.body) + len(embedding or b""))
-
-
-_EMPTY = (None,) * 13 + (False, 0) + (None,) * 4 + (False,) + (None,) * 3
-"""What writes that are no Put leave out: path ... digest, dedup, length, terms ... body, vectors, dimension, raw, v."""
 
 
 def arguments(
@@ -89,18 +106,24 @@ def arguments(
 ) -> list[Any]:
     """The arguments of the call. In the order of keys, so that batches never wait for each other in a circle; where
     writes dedup, in their own order, as it decides which is the first."""
-    numbered = list(enumerate(batch))
+    ordered = list(enumerate(batch))
     locks = None
     if any(one.dedups for one in batch):
         digests = {one.op.digest for one in batch if type(one.op) is Put and one.op.dedup}
         locks = sorted(int.from_bytes(digest[:8], "big", signed=True) ^ salt for digest in digests)
-    elif len(numbered) > 1:
-        numbered.sort(key=lambda pair: pair[1].key)
-    columns = list(zip(*[one.values for _, one in numbered], strict=True))
-    last = columns.pop()
-    given = [atomic, locks, patience, [number for number, _ in numbered], *map(list, columns)]
-    if vectors in ("one", "many"):
-        given.append(last[0] if vectors == "one" else list(last))
+    elif len(ordered) > 1:
+        ordered.sort(key=lambda pair: pair[1].key)
+    given = [
+        *(atomic, locks, patience),
+        [value for number, one in ordered for value in (number, *one.ints)],
+        [value for _, one in ordered for value in one.texts],
+        [value for _, one in ordered for value in one.bytes],
+        [one.importance for _, one in ordered],
+    ]
+    if vectors == "one":
+        given.append(batch[0].direction)
+    elif vectors == "many":
+        given.append([one.direction for _, one in ordered])
     return given
 
 
