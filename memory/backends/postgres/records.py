@@ -19,6 +19,10 @@ JOINED = " LEFT JOIN $vectors x ON x.key = r.key AND x.space = (SELECT space FRO
 """Where the vector comes from."""
 
 
+SEPARATOR = b"\0\0"
+"""Between path and id in a key."""
+
+
 def encode_key(key: Key) -> bytes:
     """(namespace, id) as bytes in the order of keys: path, two NULs, id.
 

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from memory.backends.postgres import applying
-from memory.backends.postgres.records import checksum, document, encode_key
-from memory.model import path_bytes
-from memory.ops import Put, Remove, Result, Row, Status, Touch, Write
+from memory.backends.postgres.records import SEPARATOR, checksum, document, encode_key
+from memory.ops import WHOLE, Put, Remove, Result, Row, Status, Touch, Write
 
 MAX_VECTOR = 2_000
 """The longest vector that pgvector can index; longer ones are compared here."""
@@ -36,18 +35,21 @@ def terms_text(terms: dict[str, int] | None, length: int) -> tuple[str | None, s
 
 
 class Prepared(msgspec.Struct, gc=False):
-    """A write with all that can be made of it beforehand: the arguments of the function, by type."""
+    """A write with all that can be made of it beforehand: what the function is told of it."""
 
     op: Write
     key: bytes
-    ints: tuple[int | None, ...]
-    """In the order of applying.INTS, but for the first."""
-    texts: tuple[str | None, ...]
-    bytes: tuple[bytes | None, ...]
-    importance: float | None = None
+    told: dict[str, Any]
+    """In the words of applying.FIELDS."""
+    blob: bytes
+    """Key, token, digest, body and vector, one after the other."""
     direction: bytes | None = None
     """The vector divided by its length, where pgvector can take it."""
-    size: int = 300
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it sends."""
+        return 500 + 2 * len(self.blob)
 
     @property
     def dedups(self) -> bool:
@@ -59,46 +61,40 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     """A write made ready: some microseconds. ``vectors``: the store has pgvector's type."""
     scope = op.scope
     key = encode_key(op.key)
-    within = (scope.user_id, scope.agent_id, scope.session_id)
+    told: dict[str, Any] = {"now": op.now, "expect": op.expect, "floor": op.floor, "key_size": len(key)}
+    if scope is not WHOLE:
+        told |= {"in_user": scope.user_id, "in_agent": scope.agent_id, "in_session": scope.session_id}
     if type(op) is Put:
-        return _put(op, key, within, vectors)
+        return _put(op, key, told, vectors)
     if type(op) is Touch:
-        ints = (applying.TOUCH, op.now, op.expect, op.floor, op.expires, int(op.set_expiry), op.accesses, *_NO_INTS)
+        told |= {"what": applying.TOUCH, "expires": op.expires, "sets_expiry": op.set_expiry, "accesses": op.accesses}
     else:
-        what = applying.SWEEP if type(op) is Remove and op.expired else applying.REMOVE
-        ints = (what, op.now, op.expect, op.floor, None, 0, 0, *_NO_INTS)
-    return Prepared(op, key, ints, (*within, *_NO_TEXTS), (key, op.token, None, None, None, None))
+        told["what"] = applying.SWEEP if type(op) is Remove and op.expired else applying.REMOVE
+    return Prepared(op, key, told, key + op.token)
 
 
-_NO_INTS = (None,) * (len(applying.INTS) - 8)
-_NO_TEXTS = (None,) * (len(applying.TEXTS) - 3)
-
-
-def _put(op: Put, key: bytes, within: tuple[str | None, ...], vectors: bool) -> Prepared:
+def _put(op: Put, key: bytes, told: dict[str, Any], vectors: bool) -> Prepared:
     item, keep, embedding = op.item, op.keep, op.embedding
+    terms, counts = terms_text(op.terms, op.length)
+    told |= {
+        "what": applying.PUT, "expires": op.expires, "created": op.created, "kind": item.kind,
+        "user_id": item.user_id, "agent_id": item.agent_id, "session_id": item.session_id,
+        "importance": item.importance, "embedder": op.embedder, "crc": checksum(op.body), "dedup": op.dedup,
+        "length": op.length, "terms": terms, "counts": counts, "doc": document(item),
+        "path_size": key.index(SEPARATOR), "body_size": len(op.body), "vectors": embedding is not None,
+    }  # fmt: skip
+    if keep is not None:
+        told |= {"kept_updated": keep.updated, "kept_accessed": keep.accessed, "kept_count": keep.count}
+    blob = b"".join((key, op.token, op.digest, op.body))
+    if embedding is None:
+        return Prepared(op, key, told, blob)
+    told |= {"dimension": len(embedding) // 4, "raw_size": len(embedding)}
     direction = None
-    if vectors and embedding is not None and len(embedding) <= 4 * MAX_VECTOR:
+    if vectors and len(embedding) <= 4 * MAX_VECTOR:
         from memory.search.vectors import unit
 
         direction = unit(embedding).tobytes()
-    return Prepared(
-        op,
-        key,
-        (
-            *(applying.PUT, op.now, op.expect, op.floor, op.expires, 0, 0, op.created),
-            *((None, None, None) if keep is None else (keep.updated, keep.accessed, keep.count)),
-            *(checksum(op.body), int(op.dedup), op.length),
-            *((0, None) if embedding is None else (1, len(embedding) // 4)),
-        ),
-        (
-            *(*within, item.kind, item.user_id, item.agent_id, item.session_id, op.embedder),
-            *(*terms_text(op.terms, op.length), document(item)),
-        ),
-        (key, op.token, path_bytes(op.key[0]), op.digest, op.body, embedding),
-        item.importance,
-        direction,
-        400 + 3 * len(op.body) + 2 * len(embedding or b""),
-    )
+    return Prepared(op, key, told, blob + embedding, direction)
 
 
 def arguments(
@@ -108,18 +104,17 @@ def arguments(
     writes dedup, in their own order, as it decides which is the first."""
     ordered = list(enumerate(batch))
     locks = None
-    if any(one.dedups for one in batch):
+    if any([one.dedups for one in batch]):
         digests = {one.op.digest for one in batch if type(one.op) is Put and one.op.dedup}
         locks = sorted(int.from_bytes(digest[:8], "big", signed=True) ^ salt for digest in digests)
     elif len(ordered) > 1:
         ordered.sort(key=lambda pair: pair[1].key)
-    given = [
-        *(atomic, locks, patience),
-        [value for number, one in ordered for value in (number, *one.ints)],
-        [value for _, one in ordered for value in one.texts],
-        [value for _, one in ordered for value in one.bytes],
-        [one.importance for _, one in ordered],
-    ]
+    at = 0
+    for number, one in ordered:
+        one.told["n"], one.told["at"] = number, at
+        at += len(one.blob)
+    told = msgspec.json.encode([one.told for _, one in ordered]).decode()
+    given = [atomic, locks, patience, told, b"".join([one.blob for _, one in ordered])]
     if vectors == "one":
         given.append(batch[0].direction)
     elif vectors == "many":
