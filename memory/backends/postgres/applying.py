@@ -13,17 +13,17 @@ DONE, DUPLICATE, EXISTS, MISSING, CONFLICT, UNKNOWN, MISMATCH, REPEATED = range(
 NOT_APPLIED = "MS001"
 """The error code of an atomic batch of which a write could not be applied."""
 
-ARGUMENTS = (
-    ("n", "int4"), ("what", "int2"), ("key", "bytea"), ("token", "bytea"), ("now", "int8"), ("expect", "int8"),
-    ("floor", "int8"), ("in_user", "text"), ("in_agent", "text"), ("in_session", "text"), ("expires", "int8"),
-    ("sets_expiry", "bool"), ("accesses", "int8"), ("path", "bytea"), ("created", "int8"), ("kept_updated", "int8"),
-    ("kept_accessed", "int8"), ("kept_count", "int8"), ("kind", "text"), ("user_id", "text"), ("agent_id", "text"),
-    ("session_id", "text"), ("importance", "float8"), ("embedder", "text"), ("crc", "int8"), ("digest", "bytea"),
-    ("dedup", "bool"), ("length", "int4"), ("terms", "text"), ("counts", "text"), ("doc", "text"), ("body", "bytea"),
-    ("vectors", "bool"), ("dimension", "int4"), ("raw", "bytea"),
-)  # fmt: skip
-"""Name and type of what a write brings; each is an array with one element for each write. ``v`` comes last, where
-there is pgvector."""
+FIELDS = (
+    *("n int4", "what int4", "now int8", "expect int8", "floor int8", "in_user text", "in_agent text"),
+    *("in_session text", "expires int8", "sets_expiry bool", "accesses int8", "created int8", "kept_updated int8"),
+    *("kept_accessed int8", "kept_count int8", "kind text", "user_id text", "agent_id text", "session_id text"),
+    *("importance float8", "embedder text", "crc int8", "dedup bool", "length int4", "terms text", "counts text"),
+    *("doc text", "vectors bool", "dimension int4"),
+    # Where its key (with the path in front), token, digest, body and vector lie in the bytes that come along.
+    *("at int4", "key_size int4", "path_size int4", "body_size int4", "raw_size int4"),
+)
+"""What a write brings, as the JSON of a batch names it; what is absent is NULL. As an array for each of these, or for each
+type, asyncpg took longer to send a write than the server to apply it."""
 
 RESULTS = (
     "o_n int4, o_said int2, o_version int8, o_created int8, o_updated int8, o_accessed int8, o_count int8, "
@@ -33,38 +33,40 @@ RESULTS = (
 
 def function(vector: str | None) -> str:
     """The template of the function. ``vector``: pgvector's type, None where there is none."""
-    arguments = list(ARGUMENTS) + ([("v", vector)] if vector else [])
-    declared = ", ".join(f"a_{name} {kind}[]" for name, kind in arguments)
-    unnested = ", ".join(f"a_{name}" for name, _ in arguments)
-    names = ", ".join(name for name, _ in arguments)
     return (
-        _FUNCTION.replace("@declared", declared)
-        .replace("@unnested", unnested)
-        .replace("@names", names)
+        _FUNCTION.replace("@v_argument", f", a_v {vector}[]" if vector else "")
+        .replace("@fields", ", ".join(FIELDS))
         .replace("@results", RESULTS)
         .replace("@v_column", ", v" if vector else "")
-        .replace("@v_value", ", op.v" if vector else "")
+        .replace("@v_value", ", a_v[row_number]" if vector else "")
         .replace("@v_set", ", v = excluded.v" if vector else "")
     )
 
 
 def call(vectors: str | None) -> str:
-    """The template of the statement that calls it: atomic, the locks of dedup, how long to wait for a lock, arrays.
+    """The template of the statement that calls it: atomic, the locks of dedup, how long to wait for a lock, the batch.
 
     ``vectors`` says how vectors of pgvector's type come: none, one, many; None where there is no such type.
     """
-    given = [f"${i}" for i in range(1, len(ARGUMENTS) + 4)]
-    last = f"${len(ARGUMENTS) + 4}"
-    given += {None: [], "none": ["NULL"], "one": [f"ARRAY[{last}::$vector]"], "many": [last]}[vectors]
-    return f"SELECT * FROM $apply({', '.join(given)})"  # noqa: S608 - our own names
+    last = {None: "", "none": ", NULL", "one": ", ARRAY[$6::$vector]", "many": ", $6"}[vectors]
+    return f"SELECT * FROM $apply($1, $2, $3, $4, $5{last})"  # noqa: S608 - our own names
 
 
 _FUNCTION = """
-CREATE FUNCTION $apply(a_atomic boolean, a_locks int8[], a_patience text, @declared)
+CREATE FUNCTION $apply(
+  a_atomic boolean, a_locks int8[], a_patience text, a_batch text, a_bytes bytea@v_argument
+)
 RETURNS TABLE (@results)
 LANGUAGE plpgsql AS $$
 DECLARE
   op record;
+  op_key bytea;
+  op_token bytea;
+  op_digest bytea;
+  op_body bytea;
+  op_raw bytea;
+  at int4;
+  row_number int4 := 0;
   old record;
   twin record;
   there boolean;
@@ -89,17 +91,20 @@ BEGIN
   PERFORM pg_advisory_xact_lock_shared($lock_of_space);
   SELECT s.feed, s.feed_base, s.space, s.dimension, s.embedder, s.aside
     INTO feeds, base, own_space, own_dimension, own_embedder, aside_space FROM $state s;
-  FOR op IN SELECT * FROM unnest(@unnested) AS t(@names) LOOP
+  FOR op IN SELECT * FROM jsonb_to_recordset(a_batch::jsonb) AS given(@fields) LOOP
+    row_number := row_number + 1;
+    op_key := substr(a_bytes, op.at + 1, op.key_size);
+    op_token := substr(a_bytes, op.at + op.key_size + 1, 16);
     o_n := op.n; o_body := NULL; o_key := NULL;
     LOOP
       SELECT r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.user_id, r.agent_id, r.session_id,
              r.token, r.owed, r.body IS NOT NULL AS alive
-        INTO old FROM $records r WHERE r.key = op.key FOR UPDATE;
+        INTO old FROM $records r WHERE r.key = op_key FOR UPDATE;
       there := FOUND;
       o_version := old.version; o_created := old.created; o_updated := old.updated; o_accessed := old.accessed;
       o_count := old.count; o_expires := old.expires; o_owed := old.owed;
       live := there AND old.alive AND (old.expires IS NULL OR old.expires > op.now OR op.what = 3);
-      IF there AND old.token = op.token THEN
+      IF there AND old.token = op_token THEN
         -- Applied before; its answer was lost.
         o_said := 7;
         EXIT;
@@ -134,25 +139,28 @@ BEGIN
           o_expires := op.expires;
         END IF;
         UPDATE $records SET version = o_version, accessed = o_accessed, count = o_count, expires = o_expires,
-               token = op.token WHERE key = op.key;
+               token = op_token WHERE key = op_key;
         o_said := 0;
         EXIT;
       ELSIF op.what <> 0 THEN
         o_version := nextval('$versions');
-        UPDATE $records SET version = o_version, updated = op.now, expires = NULL, token = op.token, kind = NULL,
+        UPDATE $records SET version = o_version, updated = op.now, expires = NULL, token = op_token, kind = NULL,
                user_id = NULL, agent_id = NULL, session_id = NULL, importance = NULL, owed = NULL, crc = NULL,
                digest = NULL, length = NULL, terms = NULL, counts = NULL, doc = NULL, body = NULL
-         WHERE key = op.key;
+         WHERE key = op_key;
         IF own_dimension IS NOT NULL THEN
-          DELETE FROM $vectors WHERE key = op.key;
+          DELETE FROM $vectors WHERE key = op_key;
         END IF;
         o_said := 0;
         EXIT;
       END IF;
+      at := op.at + op.key_size + 16;
+      op_digest := substr(a_bytes, at + 1, 16);
+      op_body := substr(a_bytes, at + 17, op.body_size);
       IF op.dedup THEN
         SELECT r.key, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed, r.body
           INTO twin FROM $records r
-         WHERE r.digest = op.digest AND r.body IS NOT NULL AND (r.expires IS NULL OR r.expires > op.now)
+         WHERE r.digest = op_digest AND r.body IS NOT NULL AND (r.expires IS NULL OR r.expires > op.now)
          ORDER BY r.key LIMIT 1;
         IF FOUND THEN
           o_key := twin.key; o_version := twin.version; o_created := twin.created; o_updated := twin.updated;
@@ -189,24 +197,25 @@ BEGIN
         UPDATE $records SET version = o_version, created = o_created, updated = o_updated, accessed = o_accessed,
                count = o_count, expires = o_expires, kind = op.kind, user_id = op.user_id, agent_id = op.agent_id,
                session_id = op.session_id, importance = op.importance, owed = o_owed, crc = op.crc,
-               token = op.token, digest = op.digest, length = op.length, terms = string_to_array(op.terms, ' '),
-               counts = op.counts::int4[], doc = op.doc::jsonb, body = op.body
-         WHERE key = op.key;
+               token = op_token, digest = op_digest, length = op.length, terms = string_to_array(op.terms, ' '),
+               counts = op.counts::int4[], doc = op.doc::jsonb, body = op_body
+         WHERE key = op_key;
       ELSE
         INSERT INTO $records VALUES (
-          op.key, op.path, o_version, o_created, o_updated, o_accessed, o_count, o_expires, op.kind, op.user_id,
-          op.agent_id, op.session_id, op.importance, o_owed, op.crc, op.token, op.digest, op.length,
-          string_to_array(op.terms, ' '), op.counts::int4[], op.doc::jsonb, op.body
+          op_key, substr(op_key, 1, op.path_size), o_version, o_created, o_updated, o_accessed, o_count, o_expires, op.kind, op.user_id,
+          op.agent_id, op.session_id, op.importance, o_owed, op.crc, op_token, op_digest, op.length,
+          string_to_array(op.terms, ' '), op.counts::int4[], op.doc::jsonb, op_body
         ) ON CONFLICT DO NOTHING;
         -- Somebody else made this record just now: look at it.
         CONTINUE WHEN NOT FOUND;
       END IF;
       IF there AND own_dimension IS NOT NULL AND (aside_space IS NOT NULL OR NOT op.vectors) THEN
-        DELETE FROM $vectors WHERE key = op.key AND (NOT op.vectors OR space <> own_space);
+        DELETE FROM $vectors WHERE key = op_key AND (NOT op.vectors OR space <> own_space);
       END IF;
       IF op.vectors THEN
+        op_raw := substr(a_bytes, at + 17 + op.body_size, op.raw_size);
         INSERT INTO $vectors (key, space, version, raw@v_column)
-        VALUES (op.key, own_space, o_version, op.raw@v_value)
+        VALUES (op_key, own_space, o_version, op_raw@v_value)
         ON CONFLICT (key, space) DO UPDATE SET version = excluded.version, raw = excluded.raw@v_set;
       END IF;
       o_said := 0;
@@ -217,7 +226,7 @@ BEGIN
         event_key := (pg_current_xact_id()::text::int8 + base) << 20;
       END IF;
       INSERT INTO $feed VALUES (
-        event_key + op.n, op.key, o_version, op.now, op.what IN (1, 3),
+        event_key + op.n, op_key, o_version, op.now, op.what IN (1, 3),
         CASE op.what WHEN 0 THEN ARRAY[op.user_id, op.agent_id, op.session_id]
                      WHEN 2 THEN ARRAY[old.user_id, old.agent_id, old.session_id] END,
         CASE WHEN live THEN ARRAY[old.user_id, old.agent_id, old.session_id] END

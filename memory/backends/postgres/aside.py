@@ -36,7 +36,7 @@ SELECT count(*) FROM put
 """
 _OWED = "UPDATE $records SET owed = NULL WHERE key = ANY($1::bytea[]) AND owed IS NOT NULL"
 _LACKING = f"""
-SELECT {ROW}{VECTOR} FROM $records r{JOINED}
+SELECT {ROW}{VECTOR} FROM $state s CROSS JOIN $records r{JOINED}
  WHERE r.body IS NOT NULL AND r.key > $1
    AND NOT EXISTS (SELECT FROM $vectors y WHERE y.key = r.key AND y.space = $2::int4
                       AND (y.space = s.space OR y.version = r.version))

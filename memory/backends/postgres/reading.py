@@ -41,7 +41,11 @@ class Reader:
         self._store = store
         self._caller = caller
         self._group: Group[Read, list[Row | None]] = Group(
-            self._together, size=lambda op: len(op.keys), most=GROUP_KEYS, at_once=min(READS_AT_ONCE, at_once)
+            self._together,
+            size=lambda op: len(op.keys),
+            most=GROUP_KEYS,
+            at_once=min(READS_AT_ONCE, at_once),
+            inline=True,
         )
 
     async def read(self, op: Read) -> list[Row | None]:

@@ -14,9 +14,13 @@ from memory.ops import Row, Scope
 
 ROW = "r.body, r.key, r.crc, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed"
 """What is read of a record, in this order; its vector may follow: VECTOR."""
-VECTOR = ", x.raw, s.embedder"
-JOINED = " CROSS JOIN $state s LEFT JOIN $vectors x ON x.key = r.key AND x.space = s.space"
+VECTOR = ", x.raw, (SELECT embedder FROM $state) AS embedder"
+JOINED = " LEFT JOIN $vectors x ON x.key = r.key AND x.space = (SELECT space FROM $state)"
 """Where the vector comes from."""
+
+
+SEPARATOR = b"\0\0"
+"""Between path and id in a key."""
 
 
 def encode_key(key: Key) -> bytes:

@@ -39,7 +39,7 @@ class Writer:
         self._patience = None if patience is None else str(patience)
         self._salt = lock_of(caller.names, "digest")
         self._group: Group[list[Prepared], list[Result]] = Group(
-            self._together, size=_size, most=GROUP_BYTES, at_once=min(WRITES_AT_ONCE, at_once)
+            self._together, size=_size, most=GROUP_BYTES, at_once=min(WRITES_AT_ONCE, at_once), inline=False
         )
         self.vectors = 0
         """Vectors written, ever."""
@@ -111,8 +111,7 @@ class Writer:
                 results[number] = result
                 if result.status is Status.DUPLICATE and self._store._space is not None:
                     twins[number] = row[10]
-        if form := sum([one.values[-2] is not None for one in batch]):
-            self.vectors += form
+        self.vectors += sum([one.direction is not None for one in batch])
         for number in unfit:
             results[number] = Result(Status.FAILED, error=await self._unfit(batch[number].op))
         for number, key in twins.items():
@@ -150,6 +149,6 @@ def _size(batch: list[Prepared]) -> int:
 
 def _form(batch: list[Prepared]) -> str:
     """How a batch brings its vectors: asyncpg asks the server about an array of them on each connection anew."""
-    if all(one.values[-1] is None for one in batch):
+    if all(one.direction is None for one in batch):
         return "none"
     return "one" if len(batch) == 1 else "many"

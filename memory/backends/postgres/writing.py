@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from memory.backends.postgres import applying
-from memory.backends.postgres.records import checksum, document, encode_key
-from memory.model import path_bytes
-from memory.ops import Put, Remove, Result, Row, Status, Touch, Write
+from memory.backends.postgres.records import SEPARATOR, checksum, document, encode_key
+from memory.ops import WHOLE, Put, Remove, Result, Row, Status, Touch, Write
 
 MAX_VECTOR = 2_000
 """The longest vector that pgvector can index; longer ones are compared here."""
@@ -36,12 +35,21 @@ def terms_text(terms: dict[str, int] | None, length: int) -> tuple[str | None, s
 
 
 class Prepared(msgspec.Struct, gc=False):
-    """A write with all that can be made of it beforehand: the arguments of the function."""
+    """A write with all that can be made of it beforehand: what the function is told of it."""
 
     op: Write
     key: bytes
-    values: tuple[Any, ...]
-    size: int
+    told: dict[str, Any]
+    """In the words of applying.FIELDS."""
+    blob: bytes
+    """Key, token, digest, body and vector, one after the other."""
+    direction: bytes | None = None
+    """The vector divided by its length, where pgvector can take it."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it sends."""
+        return 500 + 2 * len(self.blob)
 
     @property
     def dedups(self) -> bool:
@@ -53,35 +61,40 @@ def prepared(op: Write, vectors: bool) -> Prepared:
     """A write made ready: some microseconds. ``vectors``: the store has pgvector's type."""
     scope = op.scope
     key = encode_key(op.key)
-    head = (key, op.token, op.now, op.expect, op.floor, scope.user_id, scope.agent_id, scope.session_id)
+    told: dict[str, Any] = {"now": op.now, "expect": op.expect, "floor": op.floor, "key_size": len(key)}
+    if scope is not WHOLE:
+        told |= {"in_user": scope.user_id, "in_agent": scope.agent_id, "in_session": scope.session_id}
+    if type(op) is Put:
+        return _put(op, key, told, vectors)
     if type(op) is Touch:
-        rest: tuple[Any, ...] = (op.expires, op.set_expiry, op.accesses, *_EMPTY)
-        return Prepared(op, key, (applying.TOUCH, *head, *rest), 200)
-    if type(op) is Remove:
-        what = applying.SWEEP if op.expired else applying.REMOVE
-        return Prepared(op, key, (what, *head, None, False, 0, *_EMPTY), 200)
-    assert type(op) is Put
-    item, keep = op.item, op.keep
-    kept = (None, None, None) if keep is None else (keep.updated, keep.accessed, keep.count)
-    embedding = op.embedding
-    dimension = None if embedding is None else len(embedding) // 4
+        told |= {"what": applying.TOUCH, "expires": op.expires, "sets_expiry": op.set_expiry, "accesses": op.accesses}
+    else:
+        told["what"] = applying.SWEEP if type(op) is Remove and op.expired else applying.REMOVE
+    return Prepared(op, key, told, key + op.token)
+
+
+def _put(op: Put, key: bytes, told: dict[str, Any], vectors: bool) -> Prepared:
+    item, keep, embedding = op.item, op.keep, op.embedding
+    terms, counts = terms_text(op.terms, op.length)
+    told |= {
+        "what": applying.PUT, "expires": op.expires, "created": op.created, "kind": item.kind,
+        "user_id": item.user_id, "agent_id": item.agent_id, "session_id": item.session_id,
+        "importance": item.importance, "embedder": op.embedder, "crc": checksum(op.body), "dedup": op.dedup,
+        "length": op.length, "terms": terms, "counts": counts, "doc": document(item),
+        "path_size": key.index(SEPARATOR), "body_size": len(op.body), "vectors": embedding is not None,
+    }  # fmt: skip
+    if keep is not None:
+        told |= {"kept_updated": keep.updated, "kept_accessed": keep.accessed, "kept_count": keep.count}
+    blob = b"".join((key, op.token, op.digest, op.body))
+    if embedding is None:
+        return Prepared(op, key, told, blob)
+    told |= {"dimension": len(embedding) // 4, "raw_size": len(embedding)}
     direction = None
-    if vectors and embedding is not None and len(embedding) <= 4 * MAX_VECTOR:
+    if vectors and len(embedding) <= 4 * MAX_VECTOR:
         from memory.search.vectors import unit
 
         direction = unit(embedding).tobytes()
-    values = (
-        *(applying.PUT, *head, op.expires, False, 0, path_bytes(op.key[0]), op.created, *kept),
-        *(item.kind, item.user_id, item.agent_id, item.session_id, item.importance, op.embedder, checksum(op.body)),
-        *(op.digest, op.dedup, op.length, *terms_text(op.terms, op.length)),
-        *(document(item), op.body, embedding is not None, dimension, embedding),
-        direction,
-    )
-    return Prepared(op, key, values, 400 + 3 * len(op.body) + len(embedding or b""))
-
-
-_EMPTY = (None,) * 13 + (False, 0) + (None,) * 4 + (False,) + (None,) * 3
-"""What writes that are no Put leave out: path ... digest, dedup, length, terms ... body, vectors, dimension, raw, v."""
+    return Prepared(op, key, told, blob + embedding, direction)
 
 
 def arguments(
@@ -89,18 +102,23 @@ def arguments(
 ) -> list[Any]:
     """The arguments of the call. In the order of keys, so that batches never wait for each other in a circle; where
     writes dedup, in their own order, as it decides which is the first."""
-    numbered = list(enumerate(batch))
+    ordered = list(enumerate(batch))
     locks = None
-    if any(one.dedups for one in batch):
+    if any([one.dedups for one in batch]):
         digests = {one.op.digest for one in batch if type(one.op) is Put and one.op.dedup}
         locks = sorted(int.from_bytes(digest[:8], "big", signed=True) ^ salt for digest in digests)
-    elif len(numbered) > 1:
-        numbered.sort(key=lambda pair: pair[1].key)
-    columns = list(zip(*[one.values for _, one in numbered], strict=True))
-    last = columns.pop()
-    given = [atomic, locks, patience, [number for number, _ in numbered], *map(list, columns)]
-    if vectors in ("one", "many"):
-        given.append(last[0] if vectors == "one" else list(last))
+    elif len(ordered) > 1:
+        ordered.sort(key=lambda pair: pair[1].key)
+    at = 0
+    for number, one in ordered:
+        one.told["n"], one.told["at"] = number, at
+        at += len(one.blob)
+    told = msgspec.json.encode([one.told for _, one in ordered]).decode()
+    given = [atomic, locks, patience, told, b"".join([one.blob for _, one in ordered])]
+    if vectors == "one":
+        given.append(batch[0].direction)
+    elif vectors == "many":
+        given.append([one.direction for _, one in ordered])
     return given
 
 
