@@ -1,0 +1,56 @@
+"""The stores at both ends: opened where they are named, told by their address without its password."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memory.errors import BackendUnavailable, InvalidSetting
+from memory.telemetry.redaction import hide_secrets
+
+if TYPE_CHECKING:
+    from memory.store import MemoryStore
+
+
+def address_of(store: MemoryStore) -> str:
+    """Where a store lives, without passwords: the URL it was given, its file, or just its name."""
+    url = getattr(store, "url", None)
+    if isinstance(url, str):
+        return hide_secrets(url)
+    path = getattr(store, "path", None)
+    return f"{store.name}://" if path is None else f"{store.name}:///{Path(path).absolute()}"
+
+
+def check_apart(source: MemoryStore, target: MemoryStore) -> None:
+    """Raises InvalidSetting when both are the same store."""
+    same = address_of(source) == address_of(target) and source.capabilities.persistent
+    if source is target or same:
+        raise InvalidSetting("source and target are the same store; a migration needs two", setting="target")
+
+
+@asynccontextmanager
+async def opened(place: MemoryStore | str, *, reads: bool = False) -> AsyncIterator[MemoryStore]:
+    """An open store: one that is named is made, one that is not open is opened, and what was opened here is closed.
+
+    ``reads``: it has to be there; no file is made. Raises InvalidSetting, BackendUnavailable.
+    """
+    store = await asyncio.to_thread(_made, place) if isinstance(place, str) else place
+    if reads:
+        file: Any = getattr(store, "path", None)
+        if file is not None and not await asyncio.to_thread(Path(file).exists):
+            raise BackendUnavailable(f"there is no memory at {file} to migrate from", backend=store.name)
+    if store._loop is not None:
+        store._enter()
+        yield store
+        return
+    async with store:
+        yield store
+
+
+def _made(spec: str) -> MemoryStore:
+    from memory.registry import create_store
+
+    return create_store(spec)

@@ -1,0 +1,145 @@
+"""Where a migration reads. A store is one kind of source; a reader of a legacy layout may be another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from memory.codec import decode
+from memory.filters import parse, predicate
+from memory.migration.records import Pair
+from memory.model import Key
+from memory.ops import Count, FeedRead, Position, Read, Scan
+
+if TYPE_CHECKING:
+    from memory.filters import Where
+    from memory.ops import Row, Scope
+    from memory.store import MemoryStore, View
+    from memory.store.bound import Namespace
+
+EVENTS = 500
+
+
+class Changed(NamedTuple):
+    """What a feed tells: keys that were written or deleted, the last event's number, and whether more may follow."""
+
+    keys: list[Key]
+    after: int
+    more: bool
+
+
+class Source(Protocol):
+    """What a migration needs to read from: live rows in key order, and by key."""
+
+    def now(self) -> int:
+        """The time by which items are live, in microseconds since the epoch."""
+
+    async def count(self) -> int:
+        """How many live items there are in scope."""
+
+    async def page(self, after: Position | None, limit: int) -> list[Pair]:
+        """The next live items in key order (``memory.model.key_order``); fewer than ``limit``: these were the last."""
+
+    async def read(self, keys: Sequence[Key]) -> list[Pair | None]:
+        """The live items under these keys; None where there is none in scope."""
+
+    async def feed_head(self) -> int | None:
+        """Where the feed of changes stands; None: there is none."""
+
+    async def changed(self, after: int) -> Changed | None:
+        """What changed after a place in the feed; None: the feed does not reach back so far."""
+
+
+class StoreSource:
+    """A store, or part of one."""
+
+    def __init__(
+        self,
+        store: MemoryStore | View,
+        *,
+        namespace: Namespace | None = None,
+        under: Namespace | None = None,
+        where: Where = None,
+    ) -> None:
+        self._bound = store
+        self.scope: Scope | None = store._narrow(namespace, under)
+        self.where = parse(where)
+        self._accept = None if self.where is None else predicate(self.where)
+
+    @property
+    def _store(self) -> MemoryStore:
+        return self._bound._enter()
+
+    def now(self) -> int:
+        """The store's clock."""
+        return self._bound._store._clock()
+
+    async def count(self) -> int:
+        """How many live items there are in scope."""
+        store = self._store
+        if self.scope is None:
+            return 0
+        total = await store._do_count(Count(now=self.now(), scope=self.scope, where=self.where))
+        if total is not None:
+            return int(total)
+        counted, after = 0, None
+        while pairs := await self.page(after, EVENTS):
+            counted, after = counted + len(pairs), Position(*pairs[-1][1].key)
+        return counted
+
+    async def page(self, after: Position | None, limit: int) -> list[Pair]:
+        """The next live items in key order."""
+        if self.scope is None:
+            return []
+        scan = Scan(now=self.now(), scope=self.scope, where=self.where, after=after, limit=limit)
+        return await self._store._filled(scan)
+
+    async def read(self, keys: Sequence[Key]) -> list[Pair | None]:
+        """The live items under these keys; None where there is none in scope."""
+        store, scope = self._store, self.scope
+        if scope is None or not keys:
+            return [None] * len(keys)
+        rows: list[Row | None] = await store._do_read(Read(keys=tuple(keys), now=self.now(), scope=scope))
+        if any(row is not None and row.embedding is not None for row in rows):
+            await store._vectors_ready()
+        pairs: list[Pair | None] = []
+        async for part in store._slices(rows):
+            for row in part:
+                item = None if row is None else decode(row)
+                wanted = item is not None and (self._accept is None or self._accept(item))
+                pairs.append((row, item) if row is not None and item is not None and wanted else None)
+        return pairs
+
+    async def feed_head(self) -> int | None:
+        """Where the store's feed stands; None: it keeps none."""
+        store = self._store
+        if not store.feed:
+            return None
+        return int((await store._do_feed(FeedRead(after=None, limit=1, now=self.now()))).head)
+
+    async def changed(self, after: int) -> Changed | None:
+        """What changed after a place in the store's feed, by anybody, in the namespaces of the scope."""
+        told = await self._store._do_feed(FeedRead(after=after, limit=EVENTS, now=self.now()))
+        if after < told.oldest - 1 or after > told.head:
+            return None
+        scope = self.scope
+        keys = [event.key for event in told.events if scope is not None and scope.covers_namespace(event.key[0])]
+        last = told.events[-1].seq if told.events else after
+        return Changed(list(dict.fromkeys(keys)), last, len(told.events) == EVENTS)
+
+
+async def pages(source: Source, after: Position | None, size: int) -> AsyncIterator[list[Pair]]:
+    """All items after a position, a page at a time; each page is read while the one before is worked on."""
+    reading = asyncio.ensure_future(source.page(after, size))
+    try:
+        while pairs := await reading:
+            if len(pairs) < size:
+                yield pairs
+                return
+            reading = asyncio.ensure_future(source.page(Position(*pairs[-1][1].key), size))
+            await asyncio.sleep(0)  # so that it has begun before the page is worked on
+            yield pairs
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
