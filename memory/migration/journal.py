@@ -19,6 +19,7 @@ from memory.errors import AlreadyExists, CorruptData, InvalidSetting, StorageFul
 from memory.migration.report import Finding, Plan
 from memory.model import Key
 from memory.ops import Position, Row
+from memory.store.slicing import is_due, pause
 from memory.store.transfer import sync_directory, to_the_end
 
 FORMAT = 1
@@ -149,6 +150,8 @@ async def lines(path: Path, start: int = 0) -> AsyncIterator[list[tuple[int, Lin
                 for line in raw[step : step + 100]:
                     piece.append((place, _line(line)))
                     place += len(line)
+                if is_due():
+                    await pause()
                 yield piece
     finally:
         await to_the_end(file.close)
@@ -200,7 +203,8 @@ def _open(path: Path) -> tuple[IO[bytes], int]:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab", buffering=0)
+        # It holds whole records, those that were replaced: nobody else's to read.
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab", buffering=0)
     except OSError as error:
         raise InvalidSetting(
             f"the journal {path} cannot be opened: {error.strerror or error}", setting="state"

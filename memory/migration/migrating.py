@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from memory.migration.journal import Done, End, Header, Journal, Moving, Round
 from memory.migration.moving import Entry, Mover, Throttle, resolve
 from memory.migration.options import Options, default_state
 from memory.migration.output import write_report
-from memory.migration.places import address_of, check_apart, opened
+from memory.migration.places import addresses_apart, opened
 from memory.migration.planning import plan
 from memory.migration.putting import Putting
 from memory.migration.report import MigrationReport, Plan
@@ -26,6 +27,7 @@ from memory.migration.sources import StoreSource, pages
 from memory.migration.state import State, load
 from memory.ops import Position
 from memory.store import View
+from memory.store.transfer import to_the_end
 from memory.sync import Home
 from memory.telemetry import get_logger
 
@@ -95,14 +97,19 @@ async def migrate(
             opened(source._store if isinstance(source, View) else source, reads=True)
         )
         into = await stack.enter_async_context(opened(target))
-        check_apart(whole, into)
+        ends = await asyncio.to_thread(addresses_apart, whole, into)
         bound = source if isinstance(source, View) else whole
-        run = Run(StoreSource(bound, namespace=namespace, under=under, where=where), bound, into, options, progress)
+        reader = StoreSource(bound, namespace=namespace, under=under, where=where)
+        run = Run(reader, bound, into, ends, options, progress)
         path = default_state(run.source, run.target, run.question) if state is None else Path(state)
+        path = await asyncio.to_thread(path.absolute)
         if not dry_run:
             return await run.go(path, output)
-        with tempfile.TemporaryDirectory(prefix="memory-migration-") as folder:
-            return await run.rehearse(path, Path(folder) / "plan.jsonl", output)
+        folder = Path(await to_the_end(partial(tempfile.mkdtemp, prefix="memory-migration-")))
+        try:
+            return await run.rehearse(path, folder / "plan.jsonl", output)
+        finally:
+            await to_the_end(shutil.rmtree, folder)
 
 
 def migrate_sync(source: MemoryStore | View | str, target: MemoryStore | str, **options: Any) -> MigrationReport:
@@ -115,14 +122,20 @@ class Run:
     """One call of ``migrate``."""
 
     def __init__(
-        self, reader: StoreSource, bound: MemoryStore | View, into: MemoryStore, options: Options, progress: Told | None
+        self,
+        reader: StoreSource,
+        bound: MemoryStore | View,
+        into: MemoryStore,
+        addresses: tuple[str, str],
+        options: Options,
+        progress: Told | None,
     ) -> None:
         self.reader, self.into, self.options = reader, into, options
         self.question = options.question()
         if isinstance(bound, View):
             scope = bound._scope
             self.question["view"] = [list(scope.path), scope.below, scope.user_id, scope.agent_id, scope.session_id]
-        self.source, self.target = address_of(bound._store), address_of(into)
+        self.source, self.target = addresses
         self.tell = progress or (lambda phase, done, total: None)
         self.putting = Putting(into, options.vectors)
 

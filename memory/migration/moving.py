@@ -148,7 +148,9 @@ class Mover:
         if not planned:
             return [], []
         await self.throttle.spend(len(planned))
-        places = [(self.journal.hold(one.intent), one.intent) for one in planned]
+        places: list[tuple[int, Intent]] = []
+        async for part in self.target._slices(planned):
+            places += [(self.journal.hold(one.intent), one.intent) for one in part]
         await self.journal.sync()  # what is about to be written is known from now on, come what may
         for place, intent in places:
             self.state.take(place, intent)
@@ -175,7 +177,10 @@ class Mover:
             taken = {one.entry.key for one, _ in landed}
             again = [one for one in again if one.entry.key not in taken]
         if not unsure:  # else the intents stay open, and the next run asks the target what became of them
-            self.note(Done(versions=sorted(versions)))
+            self.journal.hold(Done(versions=versions))
+            async for settled in self.target._slices(versions):
+                self.state.took_effect(settled)
+            self.state.settled()
         if failed:
             raise failed[0]
         await self.state.index.settle()
@@ -185,11 +190,12 @@ class Mover:
         """Of writes that found the key taken, those that find there the very record they were to write: an earlier attempt
         of theirs, whose process died, reached the target late."""
         rows = await self.held([one.entry.key for one in again])
-        return [
-            (one, row.version)
-            for one, row in zip(again, rows, strict=True)
-            if row is not None and one.intent.after is not None and fingerprint(row, self.vectors) == one.intent.after
-        ]
+        landed: list[tuple[Planned, int]] = []
+        async for part in self.target._slices(list(zip(again, rows, strict=True))):
+            for one, row in part:
+                if row is not None and one.intent.after == fingerprint(row, self.vectors):
+                    landed.append((one, row.version))
+        return landed
 
     async def _planned(self, entries: Sequence[Entry], left: list[Left], comparing: bool) -> list[Planned]:
         planned: list[Planned] = []

@@ -24,11 +24,12 @@ def address_of(store: MemoryStore) -> str:
     return f"{store.name}://" if path is None else f"{store.name}:///{Path(path).absolute()}"
 
 
-def check_apart(source: MemoryStore, target: MemoryStore) -> None:
-    """Raises InvalidSetting when both are the same store."""
-    same = address_of(source) == address_of(target) and source.capabilities.persistent
-    if source is target or same:
+def addresses_apart(source: MemoryStore, target: MemoryStore) -> tuple[str, str]:
+    """The addresses of both. Raises InvalidSetting when they are the same store."""
+    one, other = address_of(source), address_of(target)
+    if source is target or (one == other and source.capabilities.persistent):
         raise InvalidSetting("source and target are the same store; a migration needs two", setting="target")
+    return one, other
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,7 +62,8 @@ class State(msgspec.Struct, kw_only=True):
             self.pending[line.n] = (place, line)
             self.next = line.n + 1
         elif isinstance(line, Done):
-            self._settle(line)
+            self.took_effect(line.versions)
+            self.settled(line.at)
         elif isinstance(line, Finding):
             self.found[line.kind] += 1
             if self.found[line.kind] <= SHOWN:
@@ -92,14 +93,18 @@ class State(msgspec.Struct, kw_only=True):
             del self.found[kind]
         self.findings = [one for one in self.findings if one.kind not in kinds]
 
-    def _settle(self, line: Done) -> None:
-        for n, version in line.versions:
-            place, intent = self.pending[n]
+    def took_effect(self, versions: Sequence[tuple[int, int]]) -> None:
+        """Take in a part of a Done before it is told whole: work for 500 items at once would hold the loop."""
+        for n, version in versions:
+            place, intent = self.pending.pop(n)
             self.done[intent.what] += 1
             self.index.add(intent.key, Written(version, intent.source), place)
+
+    def settled(self, at: Position | None = None) -> None:
+        """What is still pending did not take effect."""
         self.pending = {}
-        if line.at is not None:
-            self.position = line.at
+        if at is not None:
+            self.position = at
 
 
 async def load(path: Path) -> tuple[State, int]:

@@ -57,9 +57,10 @@ async def rollback(
     if target is None and "***" in header.target:
         raise InvalidSetting(f"name the target, {header.target}, with its password", setting="target")
     async with opened(header.target if target is None else target) as into:
-        if address_of(into) != header.target:
+        address = await asyncio.to_thread(address_of, into)
+        if address != header.target:
             raise InvalidSetting(
-                f"the journal {path} belongs to a migration into {header.target}, not {address_of(into)}",
+                f"the journal {path} belongs to a migration into {header.target}, not {address}",
                 setting="target",
             )
         async with Journal(path) as file:
@@ -92,21 +93,22 @@ async def _undo(into: MemoryStore, intents: Sequence[Intent], versions: Sequence
     todo: list[tuple[Intent, Write]] = []
     if any(intent.before is not None and intent.before.embedding is not None for intent in intents):
         await into._vectors_ready()
-    for intent, version, held in zip(intents, versions, rows, strict=True):
-        before = intent.before
-        if before is not None and before.expires is not None and before.expires <= now:
-            before = None
-        if _is_as_before(before, held):
-            report.already += 1
-        elif (REMOVED if held is None else held.version) != version:
-            _leave(report, intent, "deleted since" if held is None else "changed since")
-        elif before is None:
-            assert held is not None  # it would be as before
-            todo.append((intent, Remove(key=intent.key, token=new_token(), now=now, expect=held.version)))
-        else:
-            put = into._privileged(into, decode(before), before.embedder)
-            expect = ABSENT if held is None else held.version
-            todo.append((intent, msgspec.structs.replace(put, body=before.body, expect=expect)))
+    async for part in into._slices(list(zip(intents, versions, rows, strict=True))):
+        for intent, version, held in part:
+            before = intent.before
+            if before is not None and before.expires is not None and before.expires <= now:
+                before = None
+            if _is_as_before(before, held):
+                report.already += 1
+            elif (REMOVED if held is None else held.version) != version:
+                _leave(report, intent, "deleted since" if held is None else "changed since")
+            elif before is None:
+                assert held is not None  # it would be as before
+                todo.append((intent, Remove(key=intent.key, token=new_token(), now=now, expect=held.version)))
+            else:
+                put = into._privileged(into, decode(before), before.embedder)
+                expect = ABSENT if held is None else held.version
+                todo.append((intent, msgspec.structs.replace(put, body=before.body, expect=expect)))
     if not todo:
         return
     failed: list[MemoryStoreError] = []
@@ -142,7 +144,7 @@ def _journal_of(path: Path) -> Path:
     try:
         with path.open("rb") as file:
             if file.read(16).startswith(b'{"t":'):
-                return path
+                return path.absolute()
             file.seek(0)
             named = msgspec.json.decode(file.read(), type=_Report).state
     except OSError as error:

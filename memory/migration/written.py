@@ -56,6 +56,8 @@ class Index:
 
     def find(self, key: Key) -> Written | None:
         """The last write of a key; None when there was none."""
+        if not self._digests:
+            return None
         digest = key_digest(key)
         found = self._recent.get(digest)
         if found is not None or self._sorted is None:
