@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from memory.migration.records import Vectors, fingerprint
-from memory.migration.written import REMOVED, Written
+from memory.migration.written import Written
 
 if TYPE_CHECKING:
     from memory.migration.report import OnConflict
@@ -42,6 +42,7 @@ DIFFERS = "the target holds another item under this key"
 CHANGED = "changed in the target since it was moved"
 DELETED = "deleted in the target since it was moved"
 UNLIKE = "unlike the source's, though neither was written since it was moved"
+STILL = "gone at the source and taken back, yet still in the target"
 LEFT = "gone at the source, and changed in the target since it was moved"
 
 
@@ -61,11 +62,13 @@ def decide(
     """
     ours = written is not None and held is not None and written.version == held.version
     if wanted is None:
-        if held is None or written is None or written.version == REMOVED:
+        if held is None or written is None:
             return Decision(Do.NOTHING)
+        if written.removed:
+            return Decision(Do.CONFLICT, STILL) if held.version == -written.version else Decision(Do.NOTHING)
         return Decision(Do.REMOVE) if ours else Decision(Do.CONFLICT, LEFT)
     if held is None:
-        if written is None or written.version == REMOVED:
+        if written is None or written.removed:
             return Decision(Do.CREATE)
         if comparing or policy in ("refuse", "skip"):
             return Decision(Do.CONFLICT, DELETED)

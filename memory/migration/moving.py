@@ -12,7 +12,6 @@ from memory.migration.deciding import CHANGED, Decision, Do, decide
 from memory.migration.journal import Done, Intent, Journal, Line, What
 from memory.migration.records import Pair, Vectors, expected, fingerprint
 from memory.migration.report import Finding, OnConflict
-from memory.migration.written import REMOVED
 from memory.model import MemoryItem
 from memory.ops import Put, Read, Remove
 from memory.store.embedding import add_vectors
@@ -167,7 +166,7 @@ class Mover:
             elif isinstance(outcome, MemoryStoreError):
                 failed.append(outcome)
             elif outcome is not False:
-                versions.append((one.intent.n, outcome.version if isinstance(outcome, MemoryItem) else REMOVED))
+                versions.append((one.intent.n, outcome.version if isinstance(outcome, MemoryItem) else -one.op.expect))
                 acted.append(one.entry.key)
         unsure = any(isinstance(error, UnknownOutcome) for error in failed)
         if again and not unsure:
@@ -264,8 +263,8 @@ async def resolve(target: MemoryStore, journal: Journal, state: State, vectors: 
     for intent, row in zip(intents, rows, strict=True):
         before = None if intent.before is None else intent.before.version
         if intent.what == "remove":
-            if row is None:
-                versions.append((intent.n, REMOVED))
+            if row is None and before is not None:
+                versions.append((intent.n, -before))
         elif row is not None and row.version != before and fingerprint(row, vectors) == intent.after:
             versions.append((intent.n, row.version))
     line = Done(versions=versions)

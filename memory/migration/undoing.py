@@ -18,7 +18,6 @@ from memory.migration.places import address_of, opened
 from memory.migration.records import Vectors, fingerprint
 from memory.migration.report import SHOWN, Finding, RollbackReport
 from memory.migration.state import load
-from memory.migration.written import REMOVED
 from memory.ops import ABSENT, Read, Remove
 from memory.store.settle import apply_all, new_token
 from memory.store.transfer import to_the_end
@@ -100,7 +99,7 @@ async def _undo(into: MemoryStore, intents: Sequence[Intent], versions: Sequence
                 before = None
             if _is_as_before(before, held):
                 report.already += 1
-            elif (REMOVED if held is None else held.version) != version:
+            elif version > 0 if held is None else held.version != version:
                 _leave(report, intent, "deleted since" if held is None else "changed since")
             elif before is None:
                 assert held is not None  # it would be as before

@@ -13,15 +13,21 @@ if TYPE_CHECKING:
 
 RECENT = 20_000
 """So many additions are looked up in a dict before they join the sorted ones."""
-REMOVED = 0
-"""The version of an item that the migration removed again."""
 
 
 class Written(NamedTuple):
-    """The last write of a key: the version the target issued (REMOVED: none), and the source's version it was made from."""
+    """The last write of a key: the version the target issued, and the source's version it was made from.
+
+    Where the item was removed again ``version`` is the one that was removed, below 0.
+    """
 
     version: int
     source: int
+
+    @property
+    def removed(self) -> bool:
+        """Whether the migration removed it again."""
+        return self.version < 0
 
 
 class Index:
