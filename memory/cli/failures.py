@@ -53,6 +53,7 @@ _WORDS = {
     "name the embedder: reembed(...), or open the store with embedder=": "name the embedder with --to, or set MEMORY_EMBEDDER",
     "open the store with embedder= (MEMORY_EMBEDDER), or give vector=": "set MEMORY_EMBEDDER",
     "; error.results holds each one's outcome": "",
+    "needs a target that is opened with an embedder": "needs an embedder: set MEMORY_EMBEDDER",
     'vectors="reembed"': "--reembed",
     'vectors="drop"': "--drop-vectors",
     "batch_size must be": "--batch-size must be",

@@ -82,6 +82,7 @@ async def migrate(
     1 when there are differences.
     """
     from memory import migration
+    from memory.manager import MemoryManager
 
     if reembed and drop_vectors:
         raise UsageProblem("--reembed or --drop-vectors, not both")
@@ -90,7 +91,7 @@ async def migrate(
     place = file_of(reads.store)
     if place is not None and not place.exists():
         raise UsageProblem(f"there is no memory at {place} to migrate from")
-    writes = _manager(target, **({"embedder": reads.settings.embedder} if reembed and reads.settings else {}))
+    writes = _manager(target) if not reembed else MemoryManager(target)
     filter = parse_where(where)
     async with reads, writes:
         try:
@@ -151,8 +152,9 @@ async def rollback(
 
     if not yes:
         confirm(f"Undo what the migration of {file} wrote?")
-    with progress("Undoing", None, at.json) as tell:
-        report = await migration.rollback(file, target, progress=tell)
+    async with _manager(target or await migration.target_of(file)) as memory:
+        with progress("Undoing", None, at.json) as tell:
+            report = await migration.rollback(file, memory.store, progress=tell)
     if at.json:
         print_json(report.plain())
     else:

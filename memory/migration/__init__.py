@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from memory.migration.migrating import migrate, migrate_sync
 from memory.migration.report import Finding, MigrationReport, Plan, RollbackReport
-from memory.migration.undoing import rollback, rollback_sync
+from memory.migration.undoing import rollback, rollback_sync, target_of
 
 __all__ = [
     "Finding",
@@ -21,4 +21,5 @@ __all__ = [
     "migrate_sync",
     "rollback",
     "rollback_sync",
+    "target_of",
 ]

@@ -53,9 +53,7 @@ async def rollback(
     """
     path = await to_the_end(_journal_of, Path(journal))
     header = (await read_at(path, [0], Header))[0]
-    if target is None and "***" in header.target:
-        raise InvalidSetting(f"name the target, {header.target}, with its password", setting="target")
-    async with opened(header.target if target is None else target) as into:
+    async with opened(_openable(header) if target is None else target) as into:
         address = await asyncio.to_thread(address_of, into)
         if address != header.target:
             raise InvalidSetting(
@@ -76,6 +74,18 @@ async def rollback(
                     progress(min(len(places), start + BATCH))
             await file.sync(Undone())
     return report
+
+
+async def target_of(journal: str | os.PathLike[str]) -> str:
+    """The address of the target that a journal, or the report that names it, tells. Raises InvalidSetting."""
+    path = await to_the_end(_journal_of, Path(journal))
+    return _openable((await read_at(path, [0], Header))[0])
+
+
+def _openable(header: Header) -> str:
+    if "***" in header.target:
+        raise InvalidSetting(f"name the target, {header.target}, with its password", setting="target")
+    return header.target
 
 
 def rollback_sync(
