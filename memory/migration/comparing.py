@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from memory.errors import ResumeExpired
@@ -63,18 +64,19 @@ class Comparison:
         """Compare every item of both sides, in key order, in one pass."""
         await self.mover.journal.sync()
         self.mover.note(Comparing())
-        async for entries in merged(self.source, target, self.size):
-            doubtful: list[Key] = []
-            async for part in self.mover.target._slices(entries):
-                for entry in part:
-                    do, _ = self.mover.decide(entry, comparing=True)
-                    self.compared += entry.pair is not None
-                    self.others += do is Do.NOTHING and entry.held is not None
-                    if do not in (Do.SAME, Do.NOTHING, Do.KEEP):
-                        doubtful.append(entry.key)
-            for start in range(0, len(doubtful), self.size):
-                await self._examine(doubtful[start : start + self.size])
-            self.progress(self.compared)
+        async with aclosing(merged(self.source, target, self.size)) as stream:
+            async for entries in stream:
+                doubtful: list[Key] = []
+                async for part in self.mover.target._slices(entries):
+                    for entry in part:
+                        do, _ = self.mover.decide(entry, comparing=True)
+                        self.compared += entry.pair is not None
+                        self.others += do is Do.NOTHING and entry.held is not None
+                        if do not in (Do.SAME, Do.NOTHING, Do.KEEP):
+                            doubtful.append(entry.key)
+                for start in range(0, len(doubtful), self.size):
+                    await self._examine(doubtful[start : start + self.size])
+                self.progress(self.compared)
 
     async def sample(self, count: int) -> None:
         """Compare so many items of the source, picked at random, each as likely as any other."""
@@ -82,13 +84,14 @@ class Comparison:
         self.mover.note(Comparing())
         picked: list[Key] = []
         seen = 0
-        async for pairs in pages(self.source, None, self.size):
-            for _, item in pairs:
-                seen += 1
-                if len(picked) < count:
-                    picked.append(item.key)
-                elif (place := random.randrange(seen)) < count:
-                    picked[place] = item.key
+        async with aclosing(pages(self.source, None, self.size)) as stream:
+            async for pairs in stream:
+                for _, item in pairs:
+                    seen += 1
+                    if len(picked) < count:
+                        picked.append(item.key)
+                    elif (place := random.randrange(seen)) < count:
+                        picked[place] = item.key
         for start in range(0, len(picked), self.size):
             keys = picked[start : start + self.size]
             await self._examine(keys)
@@ -151,7 +154,7 @@ class _Side:
         return dict(taken)
 
 
-async def merged(source: Source, target: Source, size: int) -> AsyncIterator[list[Entry]]:
+async def merged(source: Source, target: Source, size: int) -> AsyncGenerator[list[Entry], None]:
     """What both sides hold, in key order, at most two pages of each in memory."""
     one, other = pages(source, None, size), pages(target, None, size)
     sides = (_Side(one), _Side(other))
@@ -173,4 +176,4 @@ async def merged(source: Source, target: Source, size: int) -> AsyncIterator[lis
             yield entries
     finally:
         for stream in (one, other):
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()

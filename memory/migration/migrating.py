@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from memory.errors import InvalidSetting
 from memory.migration.comparing import Comparison
 from memory.migration.journal import Done, End, Header, Journal, Moving, Round
-from memory.migration.moving import Entry, Mover, Throttle, resolve
+from memory.migration.moving import Batch, Entry, Mover, Throttle, resolve
 from memory.migration.options import Options, default_state
 from memory.migration.output import write_report
 from memory.migration.places import addresses_apart, opened
 from memory.migration.planning import plan
 from memory.migration.putting import Putting
 from memory.migration.report import MigrationReport, Plan
-from memory.migration.sources import StoreSource, pages
+from memory.migration.sources import StoreSource, abandoned, pages
 from memory.migration.state import State, load
 from memory.ops import Position
 from memory.store import View
@@ -33,8 +33,9 @@ from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
     from memory.filters import Where
-    from memory.migration.records import Vectors
+    from memory.migration.records import Pair, Vectors
     from memory.migration.report import OnConflict
+    from memory.model import Key
     from memory.store import MemoryStore
     from memory.store.bound import Namespace
 
@@ -248,23 +249,46 @@ class Run:
         state, journal = mover.state, mover.journal
         if state.position is None:
             mover.note(Moving())
-        # Where nothing of the plan was in the target, what is written is not looked up first: it is only written if absent.
-        empty = told.create + told.refused == told.items
+        mover.fresh = state.index.empty
         done = 0
-        async for pairs in pages(self.reader, state.position, self.options.size):
-            keys = [item.key for _, item in pairs]
-            known = [key for key in keys if not empty or state.index.find(key) is not None]
-            held = dict(zip(known, await mover.held(known), strict=True))
-            _, left = await mover.settle(
-                [Entry(key, pair, held.get(key)) for key, pair in zip(keys, pairs, strict=True)]
-            )
+
+        async def write(batch: Batch, last: Key, count: int) -> None:
+            nonlocal done
+            _, left = await mover.write(batch)
             for one in left:
                 mover.find(one.kind, one.entry.key, one.why)
-            mover.note(Done(at=Position(*keys[-1])))
+            mover.note(Done(at=Position(*last)))
             if left:
                 await journal.sync()
-            done += len(pairs)
+            done += count
             self.tell("moving", done, told.items)
+
+        # Where nothing of the plan was in the target, what is written is not looked up first: it is only written if absent.
+        empty = told.create + told.refused == told.items
+        writing: asyncio.Task[None] | None = None
+        try:
+            async with aclosing(pages(self.reader, state.position, self.options.size)) as stream:
+                async for pairs in stream:
+                    entries = await self._entries(mover, pairs, empty)
+                    batch = await mover.prepare(entries)  # while the batch before is written
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.create_task(write(batch, entries[-1].key, len(entries)))
+            if writing is not None:
+                await writing
+        finally:
+            mover.fresh = False
+            if writing is not None:
+                await abandoned(writing)
+
+    async def _entries(self, mover: Mover, pairs: list[Pair], empty: bool) -> list[Entry]:
+        """What both sides hold under the keys of a page."""
+        keys = [item.key for _, item in pairs]
+        known = keys
+        if empty:
+            known = [] if mover.fresh else [key for key in keys if mover.state.index.find(key) is not None]
+        held = dict(zip(known, await mover.held(known), strict=True))
+        return [Entry(key, pair, held.get(key)) for key, pair in zip(keys, pairs, strict=True)]
 
     async def _compare(self, mover: Mover, comparison: Comparison) -> None:
         """Follow the source, and compare."""

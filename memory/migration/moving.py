@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
+
 from memory.errors import AlreadyExists, MemoryStoreError, UnknownOutcome, VersionConflict
 from memory.migration.deciding import CHANGED, Decision, Do, decide
 from memory.migration.journal import Done, Intent, Journal, Line, What
@@ -58,6 +60,14 @@ class Planned(NamedTuple):
     intent: Intent
 
 
+class Batch(NamedTuple):
+    """Writes made ready, and what is not to be written though it differs."""
+
+    planned: list[Planned]
+    left: list[Left]
+    comparing: bool
+
+
 class Throttle:
     """At most so many items a second."""
 
@@ -89,6 +99,8 @@ class Mover:
     ) -> None:
         self.target, self.journal, self.state = target, journal, state
         self.putting, self.policy, self.throttle = putting, policy, throttle
+        self.fresh = False
+        """Nothing was written before, and every key comes once: what this migration wrote need not be looked up."""
 
     @property
     def vectors(self) -> Vectors:
@@ -109,7 +121,7 @@ class Mover:
 
     def decide(self, entry: Entry, *, comparing: bool = False) -> Decision:
         """What is to be done about an item."""
-        written = self.state.index.find(entry.key)
+        written = None if self.fresh else self.state.index.find(entry.key)
         return decide(self.wanted(entry), entry.held, written, self.policy, self.vectors, comparing=comparing)
 
     def note(self, line: Line) -> None:
@@ -127,113 +139,112 @@ class Mover:
 
         What somebody writes at the target meanwhile is looked at again. Raises what the target raises when it cannot write.
         """
-        acted: list[Key] = []
-        left: list[Left] = []
-        todo = list(entries)
-        for _ in range(TRIES):
-            done, again = await self._write(todo, left, comparing)
-            acted += done
-            if not again:
-                return acted, left
-            rows = await self.held([entry.key for entry in again])
-            todo = [entry._replace(held=row) for entry, row in zip(again, rows, strict=True)]
-        return acted, left + [Left(entry, "conflict", CHANGED) for entry in todo]
+        return await self.write(await self.prepare(entries, comparing=comparing))
 
-    async def _write(
-        self, entries: Sequence[Entry], left: list[Left], comparing: bool
-    ) -> tuple[list[Key], list[Entry]]:
-        """One attempt: the keys that were written, and the entries that somebody else was writing."""
-        planned = await self._planned(entries, left, comparing)
-        if not planned:
-            return [], []
-        await self.throttle.spend(len(planned))
-        places: list[tuple[int, Intent]] = []
-        async for part in self.target._slices(planned):
-            places += [(self.journal.hold(one.intent), one.intent) for one in part]
-        await self.journal.sync()  # what is about to be written is known from now on, come what may
-        for place, intent in places:
-            self.state.take(place, intent)
-        outcomes = await apply_all(self.target, [one.op for one in planned])
-        versions: list[tuple[int, int]] = []
-        acted: list[Key] = []
-        again: list[Planned] = []
-        failed: list[MemoryStoreError] = []
-        for one, outcome in zip(planned, outcomes, strict=True):
-            if isinstance(outcome, UnknownOutcome):
-                outcome = await asked_again(outcome)
-            if isinstance(outcome, AlreadyExists | VersionConflict):
-                again.append(one)
-            elif isinstance(outcome, MemoryStoreError):
-                failed.append(outcome)
-            elif outcome is not False:
-                versions.append((one.intent.n, outcome.version if isinstance(outcome, MemoryItem) else -one.op.expect))
-                acted.append(one.entry.key)
-        unsure = any(isinstance(error, UnknownOutcome) for error in failed)
-        if again and not unsure:
-            landed = await self._landed(again)
-            versions += [(one.intent.n, version) for one, version in landed]
-            acted += [one.entry.key for one, _ in landed]
-            taken = {one.entry.key for one, _ in landed}
-            again = [one for one in again if one.entry.key not in taken]
-        if not unsure:  # else the intents stay open, and the next run asks the target what became of them
-            self.journal.hold(Done(versions=versions))
-            async for settled in self.target._slices(versions):
-                self.state.took_effect(settled)
-            self.state.settled()
-        if failed:
-            raise failed[0]
-        await self.state.index.settle()
-        return acted, [one.entry for one in again]
-
-    async def _landed(self, again: list[Planned]) -> list[tuple[Planned, int]]:
-        """Of writes that found the key taken, those that find there the very record they were to write: an earlier attempt
-        of theirs, whose process died, reached the target late."""
-        rows = await self.held([one.entry.key for one in again])
-        landed: list[tuple[Planned, int]] = []
-        async for part in self.target._slices(list(zip(again, rows, strict=True))):
-            for one, row in part:
-                if row is not None and one.intent.after == fingerprint(row, self.vectors):
-                    landed.append((one, row.version))
-        return landed
-
-    async def _planned(self, entries: Sequence[Entry], left: list[Left], comparing: bool) -> list[Planned]:
-        planned: list[Planned] = []
-        now, n = self.target._clock(), self.state.next
+    async def prepare(self, entries: Sequence[Entry], *, comparing: bool = False) -> Batch:
+        """Decide, and make the writes with their terms and vectors. Another batch may be written meanwhile."""
+        batch = Batch([], [], comparing)
+        now = self.target._clock()
         async for part in self.target._slices(entries):
             for entry in part:
                 decision = self.decide(entry, comparing=comparing)
                 what = _WRITES.get(decision.do)
                 if decision.do is Do.CONFLICT:
-                    left.append(Left(entry, "conflict", decision.why))
+                    batch.left.append(Left(entry, "conflict", decision.why))
                 if what is None:
                     continue
-                op: Write
-                if entry.pair is None:
-                    assert entry.held is not None  # else there is nothing to remove
-                    op = Remove(key=entry.key, token=new_token(), now=now, expect=entry.held.version)
-                    intent = Intent(n=n, key=entry.key, what=what, before=entry.held)
-                else:
-                    try:
-                        op = await self.putting.put(entry.pair, entry.held)
-                    except MemoryStoreError as error:
-                        left.append(Left(entry, "refused", error.message))
-                        continue
-                    wanted = self.wanted(entry)
-                    assert wanted is not None  # the source has it
-                    intent = Intent(
-                        n=n,
-                        key=entry.key,
-                        what=what,
-                        source=entry.pair[0].version,
-                        after=fingerprint(wanted, self.vectors),
-                        before=entry.held,
-                    )
-                planned.append(Planned(entry, op, intent))
-                n += 1
-        puts = [one.op for one in planned if isinstance(one.op, Put)]
+                try:
+                    batch.planned.append(await self._planned(entry, what, now))
+                except MemoryStoreError as error:
+                    batch.left.append(Left(entry, "refused", error.message))
+        puts = [one.op for one in batch.planned if isinstance(one.op, Put)]
+        await self.target._add_terms(puts)
         if self.vectors == "reembed" and puts:
             await add_vectors(self.target, puts, True)
-        return planned
+        return batch
+
+    async def write(self, batch: Batch) -> tuple[list[Key], list[Left]]:
+        """Write a batch; as ``settle``."""
+        acted: list[Key] = []
+        left = list(batch.left)
+        todo: list[Entry] = []
+        for _ in range(TRIES):
+            if not batch.planned:
+                return acted, left
+            done, again = await self._write(batch.planned)
+            acted += done
+            if not again:
+                return acted, left
+            rows = await self.held([entry.key for entry in again])
+            todo = [entry._replace(held=row) for entry, row in zip(again, rows, strict=True)]
+            batch = await self.prepare(todo, comparing=batch.comparing)
+            left += batch.left
+        return acted, left + [Left(one.entry, "conflict", CHANGED) for one in batch.planned]
+
+    async def _write(self, planned: list[Planned]) -> tuple[list[Key], list[Entry]]:
+        """One attempt: the keys that were written, and the entries that somebody else was writing."""
+        await self.throttle.spend(len(planned))
+        intents: list[tuple[int, Intent]] = []
+        async for part in self.target._slices(planned):
+            for one in part:
+                intent = msgspec.structs.replace(one.intent, n=self.state.next + len(intents))
+                intents.append((self.journal.hold(intent), intent))
+        await self.journal.sync()  # what is about to be written is known from now on, come what may
+        for place, intent in intents:
+            self.state.take(place, intent)
+        outcomes = await apply_all(self.target, [one.op for one in planned])
+        versions: list[tuple[int, int]] = []
+        acted: list[Key] = []
+        again: list[tuple[Planned, int]] = []
+        failed: list[MemoryStoreError] = []
+        for one, (_, intent), outcome in zip(planned, intents, outcomes, strict=True):
+            if isinstance(outcome, UnknownOutcome):
+                outcome = await asked_again(outcome)
+            if isinstance(outcome, AlreadyExists | VersionConflict):
+                again.append((one, intent.n))
+            elif isinstance(outcome, MemoryStoreError):
+                failed.append(outcome)
+            elif outcome is not False:
+                versions.append((intent.n, outcome.version if isinstance(outcome, MemoryItem) else -one.op.expect))
+                acted.append(one.entry.key)
+        for error in failed:
+            if isinstance(error, UnknownOutcome):
+                raise error  # the intents stay open, and the next run asks the target what became of them
+        landed = await self._landed(again)
+        versions += landed.values()
+        acted += landed
+        self.journal.hold(Done(versions=versions))
+        async for settled in self.target._slices(versions):
+            self.state.took_effect(settled)
+        self.state.settled()
+        if failed:
+            raise failed[0]
+        await self.state.index.settle()
+        return acted, [one.entry for one, _ in again if one.entry.key not in landed]
+
+    async def _landed(self, again: list[tuple[Planned, int]]) -> dict[Key, tuple[int, int]]:
+        """Of writes that found the key taken, those that find there the very record they were to write: an earlier attempt
+        of theirs, whose process died, reached the target late. Key -> (number of the intent, version)."""
+        rows = await self.held([one.entry.key for one, _ in again])
+        landed: dict[Key, tuple[int, int]] = {}
+        async for part in self.target._slices(list(zip(again, rows, strict=True))):
+            for (one, n), row in part:
+                if row is not None and one.intent.after == fingerprint(row, self.vectors):
+                    landed[one.entry.key] = (n, row.version)
+        return landed
+
+    async def _planned(self, entry: Entry, what: What, now: int) -> Planned:
+        """One write and its intent, which gets its number when it is written."""
+        wanted, held = self.wanted(entry), entry.held
+        if entry.pair is None or wanted is None:
+            assert held is not None  # else there is nothing to remove
+            remove = Remove(key=entry.key, token=new_token(), now=now, expect=held.version)
+            return Planned(entry, remove, Intent(n=0, key=entry.key, what=what, before=held))
+        op = await self.putting.put(entry.pair, held)
+        after = fingerprint(wanted, self.vectors)
+        return Planned(
+            entry, op, Intent(n=0, key=entry.key, what=what, source=wanted.version, after=after, before=held)
+        )
 
 
 async def asked_again(unknown: UnknownOutcome) -> Any:

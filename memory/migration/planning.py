@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from memory.errors import MemoryStoreError
@@ -34,18 +35,19 @@ async def plan(
     """Goes through the source once, looking every item up in the target; findings go to the journal. Writes nothing else."""
     told = Plan()
     started = time.perf_counter()
-    async for pairs in pages(source, None, size):
-        rows = await mover.held([item.key for _, item in pairs])
-        found: list[Finding] = []
-        entries = [Entry(pair[1].key, pair, row) for pair, row in zip(pairs, rows, strict=True)]
-        async for part in mover.target._slices(entries):
-            for entry in part:
-                found += await _count(told, mover, entry)
-        for one in found:
-            mover.note(one)
-        if found:
-            await mover.journal.sync()
-        progress(told.items)
+    async with aclosing(pages(source, None, size)) as stream:
+        async for pairs in stream:
+            rows = await mover.held([item.key for _, item in pairs])
+            found: list[Finding] = []
+            entries = [Entry(pair[1].key, pair, row) for pair, row in zip(pairs, rows, strict=True)]
+            async for part in mover.target._slices(entries):
+                for entry in part:
+                    found += await _count(told, mover, entry)
+            for one in found:
+                mover.note(one)
+            if found:
+                await mover.journal.sync()
+            progress(told.items)
     told.read_seconds = time.perf_counter() - started
     told.estimate = MOVING_COSTS * told.read_seconds
     if throttle is not None:

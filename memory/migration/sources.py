@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from memory.codec import decode
 from memory.filters import parse, predicate
@@ -129,7 +129,7 @@ class StoreSource:
         return Changed(list(dict.fromkeys(keys)), last, len(told.events) == EVENTS)
 
 
-async def pages(source: Source, after: Position | None, size: int) -> AsyncIterator[list[Pair]]:
+async def pages(source: Source, after: Position | None, size: int) -> AsyncGenerator[list[Pair], None]:
     """All items after a position, a page at a time; each page is read while the one before is worked on."""
     reading = asyncio.ensure_future(source.page(after, size))
     try:
@@ -141,5 +141,12 @@ async def pages(source: Source, after: Position | None, size: int) -> AsyncItera
             await asyncio.sleep(0)  # so that it has begun before the page is worked on
             yield pairs
     finally:
-        reading.cancel()
-        await asyncio.wait([reading])
+        await abandoned(reading)
+
+
+async def abandoned(task: asyncio.Future[Any]) -> None:
+    """Cancel a task that nobody waits for any more, and see its end; an error of its own is not the first any more."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

@@ -60,6 +60,11 @@ class Index:
         if len(self._recent) >= RECENT:
             self._sorted, self._recent = await asyncio.to_thread(self._sort), {}
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was written yet."""
+        return not self._digests
+
     def find(self, key: Key) -> Written | None:
         """The last write of a key; None when there was none."""
         if not self._digests:
