@@ -20,6 +20,7 @@ from memory.migration.journal import Done, Intent, Journal, lines
 from memory.migration.state import State, load
 from memory.migration.written import Index, Written
 from memory.ops import Position
+from memory.testing.heartbeat import assert_calm
 
 DRIVER = Path(__file__).parent / "kill_migrations.py"
 
@@ -263,3 +264,26 @@ def test_a_fresh_state_is_nobody_elses() -> None:
     one.index.add((("a",), "b"), Written(1, 1), 0)
     assert State().pending == {}
     assert State().index.find((("a",), "b")) is None
+
+
+# --- the loop ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", MAKERS)
+async def test_neither_moving_nor_comparing_nor_undoing_holds_the_loop(target: str, tmp_path: Path) -> None:
+    source, into = made(f"in_memory-{target}", tmp_path)
+    number = 0
+    async with source, into:
+        items = [msgspec.structs.replace(one, embedding=[0.5] * 256, text="word " * 200) for one in plain(1_200)]
+        await source.put_many(items)
+        await into.put_many([msgspec.structs.replace(one, content="was") for one in items[:600]])
+
+        async def work() -> None:
+            nonlocal number
+            number += 1
+            state = tmp_path / f"{number}.jsonl"
+            report = await migrate(source, into, state=state, batch_size=1_000, on_conflict="replace")
+            assert (report.ok, report.written) == (True, 1_200)
+            assert (await rollback(state, into)).ok
+
+        await assert_calm(work)
