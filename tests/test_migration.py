@@ -27,6 +27,7 @@ from migrations import (
 )
 
 from memory import ManualClock, MemoryItem
+from memory.backends.in_memory import InMemoryStore
 from memory.errors import BackendUnavailable, InvalidFilter, InvalidItem, InvalidSetting, StorageFull, UnknownOutcome
 from memory.migration import MigrationReport, migrate, migrate_sync, rollback
 from memory.migration import report as reports
@@ -632,3 +633,29 @@ async def test_without_a_name_the_journal_lies_in_the_working_directory(
         Path(str(one.state)).name for one in (first, part)
     )
     assert Path(str(first.state)).stat().st_mode & 0o77 == 0, "it may hold records, so it is nobody else's to read"
+
+
+async def test_a_file_of_any_name_is_found_again_by_its_address(tmp_path: Path, state: Path) -> None:
+    source, _ = made("in_memory-in_memory", tmp_path)
+    target = MAKERS["sqlite"](tmp_path / "odd # name? 100% é")
+    async with source:
+        await source.put_many(plain(3))
+        assert (await migrate(source, target, state=state)).created == 3
+    undone = await rollback(state)
+    assert undone.deleted == 3
+    assert "%23" in undone.target
+
+
+async def test_passwords_of_addresses_are_neither_kept_nor_guessed(tmp_path: Path, state: Path) -> None:
+    class Elsewhere(InMemoryStore):
+        location = "redis://me:hunter2@host/0"
+
+    source, _ = made("in_memory-in_memory", tmp_path)
+    async with source, Elsewhere() as target:
+        await source.put_many(plain(3))
+        report = await migrate(source, target, state=state, output=tmp_path / "r.json")
+        assert report.target == "redis://me:***@host/0"
+        assert b"hunter2" not in state.read_bytes() + (tmp_path / "r.json").read_bytes()
+        with pytest.raises(InvalidSetting, match="with its password"):
+            await rollback(state)
+        assert (await rollback(state, target)).deleted == 3

@@ -98,7 +98,7 @@ async def migrate(
             opened(source._store if isinstance(source, View) else source, reads=True)
         )
         into = await stack.enter_async_context(opened(target))
-        ends = await asyncio.to_thread(addresses_apart, whole, into)
+        ends = addresses_apart(whole, into)
         bound = source if isinstance(source, View) else whole
         reader = StoreSource(bound, namespace=namespace, under=under, where=where)
         run = Run(reader, bound, into, ends, options, progress)
@@ -250,7 +250,7 @@ class Run:
         if state.position is None:
             mover.note(Moving())
         mover.fresh = state.index.empty
-        done = 0
+        done = sum(state.done.values())  # by earlier runs; what was there already they did not count
 
         async def write(batch: Batch, last: Key, count: int) -> None:
             nonlocal done
@@ -298,7 +298,7 @@ class Run:
         if feed is not None:
             feed = await comparison.replay(feed, covered=covered)
         if how == "full":
-            await comparison.full(StoreSource(self.into, namespace=self.options.namespace, under=self.options.under))
+            await comparison.full(self.reader.counterpart(self.into))
         elif self.options.sample_size is not None:
             await comparison.sample(self.options.sample_size)
         if feed is not None:

@@ -16,18 +16,14 @@ if TYPE_CHECKING:
 
 
 def address_of(store: MemoryStore) -> str:
-    """Where a store lives, without passwords: the URL it was given, its file, or just its name."""
-    url = getattr(store, "url", None)
-    if isinstance(url, str):
-        return hide_secrets(url)
-    path = getattr(store, "path", None)
-    return f"{store.name}://" if path is None else f"{store.name}:///{Path(path).absolute()}"
+    """Where an open store lives, without passwords; of one that lives nowhere else just its name."""
+    return hide_secrets(store.location or f"{store.name}://")
 
 
 def addresses_apart(source: MemoryStore, target: MemoryStore) -> tuple[str, str]:
     """The addresses of both. Raises InvalidSetting when they are the same store."""
     one, other = address_of(source), address_of(target)
-    if source is target or (one == other and source.capabilities.persistent):
+    if source is target or (one == other and source.location is not None):
         raise InvalidSetting("source and target are the same store; a migration needs two", setting="target")
     return one, other
 

@@ -10,11 +10,11 @@ from memory.codec import decode
 from memory.filters import parse, predicate
 from memory.migration.records import Pair
 from memory.model import Key
-from memory.ops import Count, FeedRead, Position, Read, Scan
+from memory.ops import Count, FeedRead, Position, Read, Scan, Scope
 
 if TYPE_CHECKING:
     from memory.filters import Where
-    from memory.ops import Row, Scope
+    from memory.ops import Row
     from memory.store import MemoryStore, View
     from memory.store.bound import Namespace
 
@@ -66,6 +66,13 @@ class StoreSource:
         self.scope: Scope | None = store._narrow(namespace, under)
         self.where = parse(where)
         self._accept = None if self.where is None else predicate(self.where)
+
+    def counterpart(self, target: MemoryStore) -> StoreSource:
+        """The same namespaces of another store, whoever owns what lies there and whether or not it satisfies the filter:
+        an item is looked for by its key, and may have changed in all else."""
+        there = StoreSource(target)
+        there.scope = None if self.scope is None else Scope(self.scope.path, self.scope.below)
+        return there
 
     @property
     def _store(self) -> MemoryStore:

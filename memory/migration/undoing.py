@@ -54,7 +54,7 @@ async def rollback(
     path = await to_the_end(_journal_of, Path(journal))
     header = (await read_at(path, [0], Header))[0]
     async with opened(_openable(header) if target is None else target) as into:
-        address = await asyncio.to_thread(address_of, into)
+        address = address_of(into)
         if address != header.target:
             raise InvalidSetting(
                 f"the journal {path} belongs to a migration into {header.target}, not {address}",
