@@ -36,6 +36,11 @@ def test_a_redis_with_tls_knows_its_user() -> None:
         assert client.acl_whoami() == "agent"
 
 
+def test_a_firestore_answers() -> None:
+    host, _, port = servers.server("firestore").url.partition(":")
+    assert services.process.listening(int(port), host)
+
+
 def test_what_is_killed_starts_again_and_has_its_data() -> None:
     with services.redis(durable=True) as server:
         with redis.Redis.from_url(server.url) as client:

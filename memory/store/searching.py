@@ -104,10 +104,11 @@ class Searches(Bound):
             if vector is not None:
                 await store._vectors_ready()
                 asked = vector_bytes(check_embedding(vector))
+            given = asked  # the vector made of the query, below, is no part of the question
             scope = self._narrow(namespace, under)
 
             def digest() -> str:
-                told = "" if asked is None else hashlib.blake2b(asked, digest_size=12).hexdigest()
+                told = "" if given is None else hashlib.blake2b(given, digest_size=12).hexdigest()
                 how = (chosen, neighbours, min_score, min_text, min_vector, order, exact)
                 return cursors.question("search", scope or self._scope, filter, query, told, *how)
 

@@ -256,7 +256,7 @@ class _Search:
             parts.append(span)
         condition = all_of(parts)
         rows: list[Row] = []
-        start, size = 0, max(wanted + 8, 16)
+        start, size = 0, wanted
         while start < len(ords) and len(rows) < wanted:
             end = start + size
             if end < len(ords):

