@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import servers
 from blockbuster import BlockBuster, blockbuster_ctx
+from migrations import PAIRS
 
 from memory import MemoryManager
 
@@ -49,3 +50,15 @@ async def bare(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[Mem
     """An open manager without an embedder, for callers who bring vectors of their own; once on each engine."""
     async with MemoryManager(request.param, embedder="none") as manager:
         yield manager
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest) -> str:
+    """Every ordered pair of backends that are migrated between: "source-target"."""
+    return str(request.param)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Where the journal of a migration lies."""
+    return tmp_path / "journal.jsonl"

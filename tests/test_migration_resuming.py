@@ -25,11 +25,6 @@ from memory.testing.heartbeat import assert_calm
 DRIVER = Path(__file__).parent / "kill_migrations.py"
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "journal.jsonl"
-
-
 def killed(kills: int, seed: int, state: Path, *arguments: str) -> dict[str, int]:
     """Run a command whose processes are killed, and once more to its end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}

@@ -8,22 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from migrations import PAIRS, around_write, every_kind, fill, made, plain, records, rows, versions
+from migrations import around_write, every_kind, fill, made, plain, records, rows, versions
 
 from memory import ManualClock, MemoryItem
 from memory.errors import BackendUnavailable, InvalidSetting
 from memory.migration import migrate, rollback
 from memory.ops import Result, Status
-
-
-@pytest.fixture(params=PAIRS)
-def pair(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "journal.jsonl"
 
 
 async def test_a_rollback_restores_the_target_to_the_byte(pair: str, tmp_path: Path, state: Path) -> None:
