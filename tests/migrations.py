@@ -9,29 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from flavours import FLAVOURS, flavour
 
 from memory import MemoryItem, MemoryStore
-from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.layers import Layer
 from memory.model import Key
 from memory.ops import Position, Row, Scan, Write
 from memory.store.settle import apply_all
 
-Maker = Callable[..., MemoryStore]
-
-
-def in_memory(place: Path, **options: Any) -> MemoryStore:
-    return InMemoryStore(**options)
-
-
-def sqlite(place: Path, **options: Any) -> MemoryStore:
-    return SqliteStore(place.with_suffix(".db"), **{"synchronous": "off", "sweep_interval": None, **options})
-
-
-MAKERS: dict[str, Maker] = {"in_memory": in_memory, "sqlite": sqlite}
-"""How a store of each backend is made, at a place that no other store of the run has. A further backend: one line."""
-PAIRS = [f"{source}-{target}" for source, target in product(MAKERS, MAKERS)]
+LOCAL = ("in_memory", "sqlite")
+EVERY_PAIR = [f"{source}-{target}" for source, target in product(FLAVOURS, FLAVOURS)]
+"""Every two flavours (tests/flavours.py), either way: "source-target"."""
+PAIRS = [pair for pair in EVERY_PAIR if set(pair.split("-")) <= set(LOCAL) or "sqlite" in pair.split("-")]
+"""For tests that run over many: those without a server, and sqlite with each server."""
 
 
 def made(
@@ -39,7 +30,18 @@ def made(
 ) -> tuple[MemoryStore, MemoryStore]:
     """A source and a target, not open yet."""
     one, _, other = pair.partition("-")
-    return MAKERS[one](place / "source", **(source or {})), MAKERS[other](place / "target", **target)
+    return at(one, place / "source", **(source or {})), at(other, place / "target", **target)
+
+
+def at(name: str, place: Path, **options: Any) -> MemoryStore:
+    """A store of a flavour, not open yet, at a place of its own."""
+    place.mkdir(parents=True, exist_ok=True)
+    return flavour(name)(place, sweep_interval=None, **options)
+
+
+def file(path: Path, **options: Any) -> MemoryStore:
+    """A file that a command may be given too."""
+    return SqliteStore(path, synchronous="off", sweep_interval=None, **options)
 
 
 def stamped(item: MemoryItem, **fields: Any) -> MemoryItem:

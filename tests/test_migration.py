@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from migrations import (
-    MAKERS,
+    EVERY_PAIR,
     every_kind,
+    file,
     fill,
     made,
     plain,
@@ -31,6 +32,17 @@ KEY = ("default",)
 
 
 # --- everything arrives ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", EVERY_PAIR)
+async def test_a_thousand_items_move_between_every_two_backends(pair: str, tmp_path: Path, state: Path) -> None:
+    source, target = made(pair, tmp_path)
+    async with source, target:
+        items = [*every_kind(), *plain(940)]
+        await fill(source, items)
+        report = await migrate(source, target, state=state, batch_size=200)
+        assert (report.ok, report.created, report.compared, report.differences) == (True, 1_000, 1_000, 0)
+        assert await records(target) == await records(source)
 
 
 async def test_items_of_every_kind_arrive_as_they_were(pair: str, tmp_path: Path, state: Path) -> None:
@@ -194,11 +206,11 @@ async def test_stores_can_be_named_and_are_opened_and_closed(tmp_path: Path, sta
     with pytest.raises(BackendUnavailable, match="no memory at"):
         await migrate(source, target, state=state)
     assert list(tmp_path.iterdir()) == []
-    store = MAKERS["sqlite"](tmp_path / "source")
+    store = file(tmp_path / "source.db")
     async with store:
         await store.put_many(plain(5))
     assert (await migrate(source, target, state=state)).created == 5
-    closed = MAKERS["sqlite"](tmp_path / "target")
+    closed = file(tmp_path / "target.db")
     assert (await migrate(source, closed, state=state)).plan.unchanged == 5
     async with closed:
         assert await closed.count() == 5
@@ -207,7 +219,7 @@ async def test_stores_can_be_named_and_are_opened_and_closed(tmp_path: Path, sta
 def test_the_twins_do_the_same(tmp_path: Path, state: Path) -> None:
     from memory.migration import rollback_sync
 
-    with MAKERS["sqlite"](tmp_path / "source") as store:
+    with file(tmp_path / "source.db") as store:
         store.put_many_sync(plain(5))
     target = f"sqlite:///{tmp_path}/target.db"
     assert migrate_sync(f"sqlite:///{tmp_path}/source.db", target, state=state).created == 5
@@ -226,7 +238,7 @@ async def test_without_a_name_the_journal_lies_in_the_working_directory(
         part = await migrate(source, target, where={"metadata.n": 1})
     assert (first.state, first.created) == (again.state, 3)
     assert part.state != first.state
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == sorted(
         Path(str(one.state)).name for one in (first, part)
     )
     assert Path(str(first.state)).stat().st_mode & 0o77 == 0, "it may hold records, so it is nobody else's to read"
@@ -234,7 +246,7 @@ async def test_without_a_name_the_journal_lies_in_the_working_directory(
 
 async def test_a_file_of_any_name_is_found_again_by_its_address(tmp_path: Path, state: Path) -> None:
     source, _ = made("in_memory-in_memory", tmp_path)
-    target = MAKERS["sqlite"](tmp_path / "odd # name? 100% é")
+    target = file(tmp_path / "odd # name? 100% é.db")
     async with source:
         await source.put_many(plain(3))
         assert (await migrate(source, target, state=state)).created == 3

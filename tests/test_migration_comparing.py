@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from migrations import MAKERS, around_write, every_kind, fill, made, plain, records
+from migrations import LOCAL, around_write, every_kind, fill, made, plain, records
 
 from memory import MemoryItem
 from memory.codec import BODY_FIELDS, encode
@@ -97,7 +97,7 @@ def broken(change: Callable[[Put], Put | None]) -> Any:
     return around_write(write)
 
 
-@pytest.mark.parametrize("target", MAKERS)
+@pytest.mark.parametrize("target", LOCAL)
 @pytest.mark.parametrize("field", MUTANTS)
 async def test_a_field_that_arrives_changed_is_told_by_name(field: str, target: str, tmp_path: Path) -> None:
     source, into = made(f"in_memory-{target}", tmp_path, layers=[broken(MUTANTS[field])])
@@ -123,7 +123,7 @@ async def test_another_maker_of_a_vector_is_a_difference(tmp_path: Path) -> None
         assert [one.fields for one in report.findings if one.kind == "difference"] == [("embedder",)]
 
 
-@pytest.mark.parametrize("target", MAKERS)
+@pytest.mark.parametrize("target", LOCAL)
 async def test_an_item_that_was_acknowledged_and_is_not_there_is_told(target: str, tmp_path: Path) -> None:
     source, into = made(f"in_memory-{target}", tmp_path, layers=[broken(lambda op: None)])
     async with source, into:
@@ -135,7 +135,7 @@ async def test_an_item_that_was_acknowledged_and_is_not_there_is_told(target: st
         assert "deleted in the target" in report.findings[0].why
 
 
-@pytest.mark.parametrize("target", MAKERS)
+@pytest.mark.parametrize("target", LOCAL)
 async def test_a_deletion_that_does_not_reach_the_target_is_told(target: str, tmp_path: Path) -> None:
     """What the source deleted on the way is taken back; a target that acknowledges this and keeps the item is found out."""
 
@@ -156,7 +156,7 @@ async def test_a_deletion_that_does_not_reach_the_target_is_told(target: str, tm
         assert report.findings[0].key[1] == "i00003"
 
 
-@pytest.mark.parametrize("target", MAKERS)
+@pytest.mark.parametrize("target", LOCAL)
 async def test_an_item_under_another_key_is_a_loss_and_a_stranger(target: str, tmp_path: Path) -> None:
     def moved(op: Put) -> Put:
         item = replace(op.item, id="elsewhere")

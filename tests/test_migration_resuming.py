@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from migrations import MAKERS, around_write, every_kind, fill, made, plain, records
+from migrations import LOCAL, around_write, every_kind, file, fill, made, plain, records
 
 from memory import MemoryItem
 from memory.errors import AlreadyExists, BackendUnavailable, CorruptData, InvalidSetting, StorageFull
@@ -37,7 +37,7 @@ def killed(kills: int, seed: int, state: Path, *arguments: str) -> dict[str, int
 
 async def proof(count: int, kills: int, batch: int, tmp_path: Path, state: Path) -> None:
     """Move, being killed on the way; nothing lost, nothing twice, undone to the byte, being killed on the way."""
-    source, target = made("sqlite-sqlite", tmp_path)
+    source, target = file(tmp_path / "source.db"), file(tmp_path / "target.db")
     items = [*every_kind(), *(msgspec.structs.replace(one, embedding=[1.0, 2.0, 3.0]) for one in plain(count - 60))]
     async with source:
         await fill(source, items)
@@ -78,7 +78,7 @@ async def test_ten_thousand_items_and_sixty_kills(tmp_path: Path, state: Path) -
 # --- every moment, one by one ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", MAKERS)
+@pytest.mark.parametrize("target", LOCAL)
 async def test_cut_off_at_any_line_the_journal_still_resumes_and_undoes_everything(target: str, tmp_path: Path) -> None:
     """The target has all that was written; of the journal only a beginning is left, at each line and within it.
 
@@ -264,7 +264,7 @@ def test_a_fresh_state_is_nobody_elses() -> None:
 # --- the loop ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", MAKERS)
+@pytest.mark.parametrize("target", LOCAL)
 async def test_neither_moving_nor_comparing_nor_undoing_holds_the_loop(target: str, tmp_path: Path) -> None:
     source, into = made(f"in_memory-{target}", tmp_path)
     number = 0
