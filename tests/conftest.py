@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import servers
 from blockbuster import BlockBuster, blockbuster_ctx
+from flavours import flavour
 from migrations import PAIRS
 
 from memory import MemoryManager
@@ -54,7 +55,9 @@ async def bare(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[Mem
 
 @pytest.fixture(params=PAIRS)
 def pair(request: pytest.FixtureRequest) -> str:
-    """Every ordered pair of backends that are migrated between: "source-target"."""
+    """A pair of backends that are migrated between, "source-target"; their servers run, their drivers are loaded."""
+    for name in request.param.split("-"):
+        flavour(name)
     return str(request.param)
 
 

@@ -34,7 +34,7 @@ KEY = ("default",)
 # --- everything arrives ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pair", EVERY_PAIR)
+@pytest.mark.parametrize("pair", EVERY_PAIR, indirect=True)
 async def test_a_thousand_items_move_between_every_two_backends(pair: str, tmp_path: Path, state: Path) -> None:
     source, target = made(pair, tmp_path)
     async with source, target:
