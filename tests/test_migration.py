@@ -267,4 +267,7 @@ async def test_passwords_of_addresses_are_neither_kept_nor_guessed(tmp_path: Pat
         assert b"hunter2" not in state.read_bytes() + (tmp_path / "r.json").read_bytes()
         with pytest.raises(InvalidSetting, match="with its password"):
             await rollback(state)
+        await migrate(source, await InMemoryStore().open(), state=tmp_path / "here.jsonl")
+        with pytest.raises(InvalidSetting, match="name the target"):
+            await rollback(tmp_path / "here.jsonl")
         assert (await rollback(state, target)).deleted == 3

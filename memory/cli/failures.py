@@ -54,6 +54,7 @@ _WORDS = {
     "open the store with embedder= (MEMORY_EMBEDDER), or give vector=": "set MEMORY_EMBEDDER",
     "; error.results holds each one's outcome": "",
     "needs a target that is opened with an embedder": "needs an embedder: set MEMORY_EMBEDDER",
+    "name the target": "name the target by --target",
     'vectors="reembed"': "--reembed",
     'vectors="drop"': "--drop-vectors",
     "batch_size must be": "--batch-size must be",

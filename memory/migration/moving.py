@@ -98,7 +98,8 @@ class Mover:
         throttle: Throttle,
     ) -> None:
         self.target, self.journal, self.state = target, journal, state
-        self.putting, self.policy, self.throttle = putting, policy, throttle
+        self.putting, self.throttle = putting, throttle
+        self.policy: OnConflict = policy
         self.fresh = False
         """Nothing was written before, and every key comes once: what this migration wrote need not be looked up."""
 

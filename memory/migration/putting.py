@@ -21,7 +21,8 @@ class Putting:
     """Makes the writes of one migration. A target with limits of its own refuses in ``MemoryStore._privileged``."""
 
     def __init__(self, target: MemoryStore, vectors: Vectors) -> None:
-        self.target, self.vectors = target, vectors
+        self.target = target
+        self.vectors: Vectors = vectors
         self.embedder: str | None = None
         """Who makes vectors anew."""
         if vectors == "reembed":

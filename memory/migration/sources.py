@@ -34,21 +34,27 @@ class Source(Protocol):
 
     def now(self) -> int:
         """The time by which items are live, in microseconds since the epoch."""
+        ...
 
     async def count(self) -> int:
         """How many live items there are in scope."""
+        ...
 
     async def page(self, after: Position | None, limit: int) -> list[Pair]:
         """The next live items in key order (``memory.model.key_order``); fewer than ``limit``: these were the last."""
+        ...
 
     async def read(self, keys: Sequence[Key]) -> list[Pair | None]:
         """The live items under these keys; None where there is none in scope."""
+        ...
 
     async def feed_head(self) -> int | None:
         """Where the feed of changes stands; None: there is none."""
+        ...
 
     async def changed(self, after: int) -> Changed | None:
         """What changed after a place in the feed; None: the feed does not reach back so far."""
+        ...
 
 
 class StoreSource:

@@ -85,6 +85,8 @@ async def target_of(journal: str | os.PathLike[str]) -> str:
 def _openable(header: Header) -> str:
     if "***" in header.target:
         raise InvalidSetting(f"name the target, {header.target}, with its password", setting="target")
+    if header.target.endswith("://"):
+        raise InvalidSetting(f"name the target; the journal knows only that it was {header.target}", setting="target")
     return header.target
 
 
