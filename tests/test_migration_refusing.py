@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from migrations import (
     every_kind,
     fill,
@@ -17,6 +18,7 @@ from migrations import (
 )
 
 from memory import MemoryItem
+from memory.errors import UnsupportedOperation
 from memory.migration import MigrationReport, migrate
 
 # --- what is in the way ----------------------------------------------------------------------------
@@ -143,3 +145,25 @@ async def test_vectors_can_be_left_behind(pair: str, tmp_path: Path, state: Path
         await target.reembed()
         again = await migrate(source, target, state=state, vectors="drop")
         assert (again.ok, again.written) == (True, 0), "vectors made since do not count"
+
+
+async def test_a_plan_that_stopped_is_not_resumed_but_made_anew(tmp_path: Path, state: Path) -> None:
+    """Though the process died after its plan was told and before its end was."""
+    source, target = made("in_memory-sqlite", tmp_path)
+    async with source, target:
+        await source.put_many(plain(5))
+        await target.put(MemoryItem(id="i00002", content="in the way"))
+        assert (await migrate(source, target, state=state)).stopped == "conflicts"
+        raw = state.read_bytes()
+        assert raw.splitlines()[-1].startswith(b'{"t":"end"')
+        state.write_bytes(raw[: raw.rindex(b'{"t":"end"')])
+        await target.delete("i00002")
+        report = await migrate(source, target, state=state)
+        assert (report.ok, report.resumed, report.created) == (True, False, 5)
+
+
+async def test_a_view_is_no_target(tmp_path: Path, state: Path) -> None:
+    source, target = made("in_memory-sqlite", tmp_path)
+    async with source, target:
+        with pytest.raises(UnsupportedOperation, match="whole store"):
+            await migrate(source, target.scoped("team"), state=state)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from memory import MemoryItem
 from memory.migration import migrate
 from memory.migration import report as reports
 from memory.migration.moving import Throttle
+from memory.migration.sources import StoreSource, pages
 
 
 async def test_a_dry_run_writes_nothing_and_tells_the_plan(pair: str, tmp_path: Path, state: Path) -> None:
@@ -130,3 +132,15 @@ async def test_no_more_than_a_batch_is_asked_for_at_once(tmp_path: Path, state: 
         most.clear()
         await migrate(source, target, state=state, batch_size=20)
     assert max(most) == 20
+
+
+async def test_large_items_come_in_short_pages(tmp_path: Path) -> None:
+    source, _ = made("in_memory-in_memory", tmp_path)
+    async with source:
+        await source.put_many([MemoryItem(id=f"{n:03}", content="x" * 200_000) for n in range(100)])
+        await source.put_many([MemoryItem(id=f"{n:04}", content="x") for n in range(1_000, 3_000)])
+        async with aclosing(pages(StoreSource(source), None, 500)) as stream:
+            lengths = [len(page) async for page in stream]
+    assert lengths[0] == 32
+    assert max(lengths[1:4]) <= 20
+    assert (sum(lengths), max(lengths)) == (2_100, 500)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memory.errors import InvalidSetting
+from memory.errors import InvalidSetting, UnsupportedOperation
 from memory.migration.comparing import Comparison
 from memory.migration.journal import Done, End, Header, Journal, Moving, Round
 from memory.migration.moving import Batch, Entry, Mover, Throttle, resolve
@@ -93,6 +93,10 @@ async def migrate(
         sample_size=sample_size,
     )
     options.check()
+    if isinstance(target, View):
+        raise UnsupportedOperation(
+            "a migration goes into a whole store, not into a view; keep to a part by under= or where="
+        )
     async with AsyncExitStack() as stack:
         whole = await stack.enter_async_context(
             opened(source._store if isinstance(source, View) else source, reads=True)
@@ -169,9 +173,7 @@ class Run:
                 state.take(journal.hold(header), header)
             await resolve(self.into, journal, state, self.options.vectors)
             mover = self._mover(journal, state)
-            resumed = (
-                state.plan is not None and state.round is not None and state.round.options == self.options.policy()
-            )
+            resumed = self._goes_on(state)
             if not resumed:
                 await self._begin(mover)
             told = state.plan
@@ -196,6 +198,13 @@ class Run:
             "migrated", backend=self.into.name, ok=report.ok, items=report.written, differences=report.differences
         )
         return report
+
+    def _goes_on(self, state: State) -> bool:
+        """Whether an earlier run was under way that was asked for the same."""
+        round, told = state.round, state.plan
+        return (
+            round is not None and told is not None and told.stopped is None and round.options == self.options.policy()
+        )
 
     @property
     def _validation(self) -> str:

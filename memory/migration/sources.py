@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from memory.store.bound import Namespace
 
 EVENTS = 500
+FIRST = 32
+"""Items in the first page, whose size nobody knows: of the largest they are 8 MB."""
+PAGE_BYTES = 4 * 1024 * 1024
 
 
 class Changed(NamedTuple):
@@ -143,14 +146,20 @@ class StoreSource:
 
 
 async def pages(source: Source, after: Position | None, size: int) -> AsyncGenerator[list[Pair], None]:
-    """All items after a position, a page at a time; each page is read while the one before is worked on."""
-    reading = asyncio.ensure_future(source.page(after, size))
+    """All items after a position, up to ``size`` at a time; each page is read while the one before is worked on.
+
+    Pages of large items are shorter: a page aims at 4 MB at most, by the size of the items in the page before.
+    """
+    limit = min(size, FIRST)
+    reading = asyncio.ensure_future(source.page(after, limit))
     try:
         while pairs := await reading:
-            if len(pairs) < size:
+            if len(pairs) < limit:
                 yield pairs
                 return
-            reading = asyncio.ensure_future(source.page(Position(*pairs[-1][1].key), size))
+            held = sum(len(row.body) + len(row.embedding or b"") for row, _ in pairs)
+            limit = max(1, min(size, limit * 2, len(pairs) * PAGE_BYTES // held))
+            reading = asyncio.ensure_future(source.page(Position(*pairs[-1][1].key), limit))
             await asyncio.sleep(0)  # so that it has begun before the page is worked on
             yield pairs
     finally:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from memory.model import Key
 
 RECENT = 20_000
-"""So many additions are looked up in a dict before they join the sorted ones."""
+"""So many additions, and an eighth of all, are looked up in a dict before they join the sorted ones."""
 
 
 class Written(NamedTuple):
@@ -57,7 +57,7 @@ class Index:
 
     async def settle(self) -> None:
         """Sort what was added, in a thread, once it is much."""
-        if len(self._recent) >= RECENT:
+        if len(self._recent) >= max(RECENT, len(self._digests) // 8):
             self._sorted, self._recent = await asyncio.to_thread(self._sort), {}
 
     @property
