@@ -18,6 +18,7 @@ from benchmarks import (
     embedding,
     floors,
     footprint,
+    migration,
     opening,
     overhead,
     points,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
         stalls,
         footprint,
         embedding,
+        migration,
         retrieval,
     )
 }

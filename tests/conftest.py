@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import servers
 from blockbuster import BlockBuster, blockbuster_ctx
+from flavours import flavour
+from migrations import PAIRS
 
 from memory import MemoryManager
 
@@ -74,3 +76,17 @@ async def bare(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[Mem
     """An open manager without an embedder, for callers who bring vectors of their own; once on each engine."""
     async with MemoryManager(request.param, embedder="none") as manager:
         yield manager
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest) -> str:
+    """A pair of backends that are migrated between, "source-target"; their servers run, their drivers are loaded."""
+    for name in request.param.split("-"):
+        flavour(name)
+    return str(request.param)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Where the journal of a migration lies."""
+    return tmp_path / "journal.jsonl"

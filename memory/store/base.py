@@ -241,6 +241,12 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     def durability(self) -> Durability:
         """What survives after an acknowledged write, as it is configured now."""
 
+    @property
+    def location(self) -> str | None:
+        """Where the data are: the address that opens them, without its passwords (as ``***``); the same for every open
+        store that holds the same data. None: only here."""
+        return None
+
     @abstractmethod
     async def _open(self) -> None:
         """Acquire everything; set ``self._seen`` to the highest version issued so far and ``self._space`` to the space of
