@@ -20,7 +20,8 @@ START_SECONDS = 0.5
 # The number of an event is its transaction's and its place therein. A transaction that is still under way may yet commit
 # events below others', so only what lies below the oldest such transaction is read.
 _FEED = """
-SELECT f.seq, f.key, f.version, f.at, f.removed, f.owner, f.was, s.feed_floor, s.head
+SELECT f.seq, f.key, f.version, f.at, f.removed, f.owner, f.was, s.feed_floor, s.head,
+       EXISTS (SELECT FROM $feed later WHERE later.seq >= s.head) AS held
   FROM (SELECT feed_floor, (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + feed_base) << 20 AS head
           FROM $state) s
   LEFT JOIN LATERAL (SELECT * FROM $feed f WHERE f.seq > $1 AND f.seq < s.head ORDER BY f.seq LIMIT $2) f ON true
@@ -61,10 +62,16 @@ async def read_feed(caller: Caller, op: FeedRead) -> Events:
     """Events after a number, in one snapshot."""
     if op.after is None:
         return await _start(caller)
-    found = await caller.fetch(_FEED, (op.after, op.limit))
-    floor, head = found[0][7], found[0][8]
-    events = [_event(row) for row in found if row[0] is not None]
-    return Events(events, head - 1, floor)
+    pause, end = 0.002, asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        found = await caller.fetch(_FEED, (op.after, op.limit))
+        floor, head, held = found[0][7:]
+        events = [_event(row) for row in found if row[0] is not None]
+        if events or not held or asyncio.get_running_loop().time() > end:
+            return Events(events, head - 1, floor)
+        # Something is committed, behind a transaction that is still under way: mostly for some milliseconds.
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.05)
 
 
 async def _start(caller: Caller) -> Events:
