@@ -57,6 +57,11 @@ class Address:
         self.url = made.set(drivername="postgresql")
         self.shown = made._replace(drivername="postgresql", password=None, query=_NO_QUERY).render_as_string()
 
+    def location(self, schema: str, prefix: str) -> str:
+        """The address of a store, ``***`` for the password."""
+        named = {"schema": schema, "prefix": prefix} if prefix else {"schema": schema}
+        return self.url.update_query_dict(named).render_as_string(hide_password=True)
+
     def connect_arguments(self) -> dict[str, Any]:
         """What asyncpg.connect takes. ``ssl`` is asyncpg's sslmode: libpq's rules."""
         query = {("sslmode" if name == "ssl" else name): value for name, value in self.url.query.items()}

@@ -60,7 +60,7 @@ class Connecting:
     async def _dial(self) -> Any:
         return await asyncpg.connect(
             **self.address.connect_arguments(),
-            timeout=self.timeout,
+            timeout=self.timeout,  # pyright: ignore[reportArgumentType] - whole seconds only, says the driver; it takes any
             statement_cache_size=0 if self.pgbouncer else 512,
             max_cached_statement_lifetime=0,
             server_settings=self.settings(),

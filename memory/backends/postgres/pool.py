@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
-
 from memory.backends.postgres.faults import CONNECTION_ERRORS, translate
 from memory.errors import Closed, Overloaded
 
@@ -147,7 +145,7 @@ def _abandon(alive: set[Any]) -> None:
             transport._sock, connection._aborted = None, True
 
 
-async def ready_for_vectors(connection: asyncpg.Connection[Any], schema: str) -> None:
+async def ready_for_vectors(connection: Any, schema: str) -> None:
     """Let a connection read and write pgvector's type as the bytes of float32, little-endian."""
     await connection.set_type_codec("vector", schema=schema, encoder=_to_wire, decoder=_from_wire, format="binary")
 

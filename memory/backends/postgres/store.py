@@ -111,6 +111,11 @@ class PostgresStore(MemoryStore):
             return "process"
         return "replicated" if self._opened.replicated else "power"
 
+    @property
+    def location(self) -> str:
+        """The address, schema and prefix among its options."""
+        return self.address.location(self.names.schema, self.names.prefix)
+
     # --- lifecycle -----------------------------------------------------------------------------
 
     async def _open(self) -> None:

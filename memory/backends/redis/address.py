@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
@@ -42,6 +42,19 @@ class Address:
     def place(self) -> str:
         """For messages: host and port, or the path of a socket."""
         return str(self._options.get("path") or self.at(self.host, self.port))
+
+    @property
+    def url(self) -> str | None:
+        """The address with ``***`` for the password; None for a socket of this machine."""
+        options = self._options
+        if "path" in options:
+            return None
+        scheme = ("rediss" if issubclass(self._kind, SSLConnection) else "redis") + ("+cluster" if self.cluster else "")
+        secret = ":***" if options.get("password") else ""
+        user = f"{quote(options.get('username') or '', safe='')}{secret}"
+        database = f"/{options['db']}" if options.get("db") else ""
+        tls = urlencode({name: options[name] for name in _TLS if name in options})
+        return f"{scheme}://{user}{'@' if user else ''}{self.place}{database}{'?' if tls else ''}{tls}"
 
     @staticmethod
     def at(host: str, port: int) -> str:

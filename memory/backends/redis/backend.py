@@ -125,6 +125,12 @@ class RedisStore(MemoryStore):
         return self._facts.engine
 
     @property
+    def location(self) -> str | None:
+        """The address, the prefix among its options."""
+        url = self._address.url
+        return None if url is None else f"{url}{'&' if '?' in url else '?'}prefix={self.names.prefix.decode()}"
+
+    @property
     def servers(self) -> Servers:
         """Where requests go. Raises Closed."""
         if self._servers is None:

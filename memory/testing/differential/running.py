@@ -120,7 +120,8 @@ class Store:
         for name in ("expected", "actual"):
             if key is not None and facts.get(name):
                 facts[name] = self.rank(key, facts[name]) if name == "actual" or facts[name] > 1 else facts[name]
-        each = {"results": [self.plain(one) for one in error.results]} if hasattr(error, "results") else {}
+        results = getattr(error, "results", None)
+        each = {} if results is None else {"results": [self.plain(one) for one in results]}
         return {"error": type(error).__name__, **self.plain(facts), **each}
 
     # --- writing ---------------------------------------------------------------------------------
