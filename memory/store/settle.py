@@ -154,7 +154,7 @@ def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
         raise UnknownOutcome(
             f"the write of {op.key[1]!r} may or may not have happened; await error.retry() to finish it safely, "
             "or read the item",
-            retry=lambda: apply(store, _replace(op, floor=floor)),
+            retry=lambda: _at_home(store, _replace(op, floor=floor)),
             key=op.key,
         )
     if result.row is not None and result.row.version > store._seen:
@@ -171,6 +171,14 @@ async def apply(store: MemoryStore, op: Write) -> Any:
     floor = store._seen if op.floor is None else op.floor
     results = await store._do_write((op,), False)
     return _resolve(store, op, floor, results[0])
+
+
+async def _at_home(store: MemoryStore, op: Write) -> Any:
+    """`apply` on the loop the store lives on: who repeats a write by ``error.retry()`` may be on another."""
+    home = store._loop
+    if home is None or home is asyncio.get_running_loop():
+        return await apply(store, op)
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(apply(store, op), home))
 
 
 async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = False) -> list[Any]:
