@@ -152,6 +152,8 @@ class PostgresStore(MemoryStore):
     def _in_session(self) -> Session:
         if self._session is None:
             raise Closed(f"this {self.name} store is closed")
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            self._refuse()  # a driver's connection that two loops use crashes the interpreter
         return self._session
 
     def _calling(self) -> Caller:

@@ -114,7 +114,7 @@ def arguments(
         one.told["n"], one.told["at"] = number, at
         at += len(one.blob)
     told = msgspec.json.encode([one.told for _, one in ordered]).decode()
-    given = [atomic, locks, patience, told, b"".join([one.blob for _, one in ordered])]
+    given: list[Any] = [atomic, locks, patience, told, b"".join([one.blob for _, one in ordered])]
     if vectors == "one":
         given.append(batch[0].direction)
     elif vectors == "many":
