@@ -343,6 +343,7 @@ async def _nothing_is_left(run: _Storm, tasks: set[asyncio.Task[Any]], threads: 
     """Tasks, threads and connections that the storm has used are gone or given back, within seconds."""
     until = time.monotonic() + PATIENCE_SECONDS
     left: list[str] = []
+    details: dict[str, Any] = {}
     while time.monotonic() < until:
         left = [f"the task {task.get_name()}: {task.get_coro()}" for task in asyncio.all_tasks() - tasks]
         details = (await run.store.health()).details
