@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis as driver
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import RedisCluster as AsyncRedisCluster
 from servers import server
 
 from memory.backends.redis import RedisStore
@@ -369,6 +370,21 @@ async def test_a_users_own_client_is_used_for_its_address_and_never_closed() -> 
         assert await store.count() == 50
     assert await client.ping()
     await client.aclose()
+
+
+async def test_a_users_own_client_of_a_cluster_will_do_too() -> None:
+    client = AsyncRedisCluster.from_url(server("redis_cluster").url.replace("redis+cluster://", "redis://"))
+    async with RedisStore(client=client, prefix=unique(), sweep_interval=None) as store:
+        await store.put_many([item(f"{i}", namespace=(f"n{i}",)) for i in range(20)])
+        assert await store.count() == 20
+        assert (await store.health()).details["nodes"] == 3
+    await client.aclose()
+
+
+@pytest.mark.parametrize("client", [object(), driver.Redis()])
+def test_a_client_of_another_kind_is_refused(client: Any) -> None:
+    with pytest.raises(InvalidSetting, match="client"):
+        RedisStore(client=client)
 
 
 @pytest.mark.parametrize(

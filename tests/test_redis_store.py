@@ -12,6 +12,7 @@ import redis as driver
 from redis.crc import key_slot
 from servers import server
 
+from memory import MemoryManager
 from memory.backends.redis import RedisStore, spaces
 from memory.backends.redis.keys import encode_key
 from memory.clock import ManualClock
@@ -355,3 +356,21 @@ async def test_a_feed_of_a_cluster_is_one_sequence_that_loses_nothing() -> None:
             assert mine == sorted(mine), "those of a tag in their order"
         assert token is not None
         assert [change async for change in one.watch(resume=token, timeout=0)] == []
+
+
+@pytest.mark.parametrize("told", ["address", "settings"])
+async def test_the_manager_opens_it_by_address_or_by_settings(
+    told: str, empty: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, prefix = server("redis").url, unique()
+    if told == "address":
+        monkeypatch.setenv("MEMORY_BACKEND_TYPE", f"{url}?prefix={prefix}&pool=2&timeout=3")
+    else:
+        monkeypatch.setenv("MEMORY_BACKEND_TYPE", "redis")
+        monkeypatch.setenv("MEMORY_REDIS_URL", url)
+        monkeypatch.setenv("MEMORY_REDIS_PREFIX", prefix)
+    async with MemoryManager() as manager:
+        assert isinstance(manager.store, RedisStore)
+        assert manager.store.names.prefix == prefix.encode()
+        await manager.add("the marmot whistles")
+        assert [hit.item.content for hit in await manager.search("marmot")] == ["the marmot whistles"]

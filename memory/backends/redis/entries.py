@@ -18,6 +18,7 @@ after a NUL; so a term's newest come first, and a search reads no record before 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -42,7 +43,7 @@ def value_digits(value: Any) -> bytes | None:
         said = b"b1" if value else b"b0"
     elif isinstance(value, str):
         said = b"s" + value.encode()
-    elif isinstance(value, int | float):
+    elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         said = b"n%d" % int(value) if value == int(value) else b"f" + repr(value).encode()
     else:
         return None

@@ -14,10 +14,12 @@ class Script(NamedTuple):
     digest: bytes
 
 
+_HERE = files("memory.backends.redis")
+_SHARED = _HERE.joinpath("shared.lua").read_text(encoding="utf-8")
+
+
 def _load(name: str, flags: str) -> Script:
-    here = files("memory.backends.redis")
-    shared = here.joinpath("shared.lua").read_text(encoding="utf-8")
-    own = here.joinpath(f"{name}.lua").read_text(encoding="utf-8").replace("--@shared\n", shared)
+    own = _HERE.joinpath(f"{name}.lua").read_text(encoding="utf-8").replace("--@shared\n", _SHARED)
     text = f"#!lua{flags}\n{own}".encode()
     return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
 

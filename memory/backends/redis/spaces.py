@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Told = tuple[bytes, bytes, bytes]
 """Number, dimension and embedder of a space, as they are stored."""
 PAUSE = 0.01
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds after which a change that goes on is taken for one whose process has died."""
 STEP = 200
 

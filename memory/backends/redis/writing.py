@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COST = 1_000
 """Index entries that one call writes at most, unless a single record needs more: about three milliseconds."""
 CALL_BYTES = 512 * 1024
-TURNS = 100
+TURNS = 1_000
 """How often a write is sent anew because something it needs was not ready."""
 
 
