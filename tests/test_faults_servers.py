@@ -48,7 +48,7 @@ def test_every_call_ends_by_its_deadline_while_the_server_is_silent(server: str)
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_writes_whose_replies_are_lost_have_one_effect(server: str) -> None:
-    outcome = proved(server=server, proofs=("losses",), steps=60)
+    outcome = proved(server=server, proofs=("losses",), steps=40)
     assert outcome.ok, outcome.table()
     assert outcome.counts["losses: replies lost"] > 10
     assert outcome.counts["losses: finished by retry"] > 5

@@ -114,8 +114,7 @@ class ForgetsScope(Slow):
         return await super()._match(replace(op, terms=("weather",)))
 
 
-async def raged(kind: type[InMemoryStore], monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    monkeypatch.setattr("memory.testing.storm.PATIENCE_SECONDS", 0.5)
+async def raged(kind: type[InMemoryStore]) -> Outcome:
     async with kind() as store:
         return await storm(store, operations=800, callers=16)
 
@@ -132,13 +131,14 @@ async def raged(kind: type[InMemoryStore], monkeypatch: pytest.MonkeyPatch) -> O
     ],
 )
 async def test_what_a_storm_brings_to_light(kind: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = await raged(kind, monkeypatch)
+    monkeypatch.setattr("memory.testing.storm.PATIENCE_SECONDS", 0.5)  # for what is left behind to go away
+    outcome = await raged(kind)
     assert not outcome.ok
     assert outcome.counts[what] > 0, outcome.table()
 
 
-async def test_a_slow_store_that_is_right_is_not_accused(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = await raged(Slow, monkeypatch)
+async def test_a_slow_store_that_is_right_is_not_accused() -> None:
+    outcome = await raged(Slow)
     assert outcome.ok, outcome.table()
 
 
