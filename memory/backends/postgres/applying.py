@@ -91,6 +91,14 @@ BEGIN
   PERFORM pg_advisory_xact_lock_shared($lock_of_space);
   SELECT s.feed, s.feed_base, s.space, s.dimension, s.embedder, s.aside
     INTO feeds, base, own_space, own_dimension, own_embedder, aside_space FROM $state s;
+  IF feeds THEN
+    -- Before this transaction has a number, by which the feed is ordered: else one that waits for a row with its number
+    -- drawn already would be told before the writes that it waited for.
+    PERFORM pg_advisory_xact_lock($lock_of_feed, stripe) FROM (
+      SELECT DISTINCT get_byte(sha256(substr(a_bytes, given.at + 1, given.key_size)), 0) AS stripe
+        FROM jsonb_to_recordset(a_batch::jsonb) AS given(at int4, key_size int4) ORDER BY stripe
+    ) stripes;
+  END IF;
   FOR op IN SELECT * FROM jsonb_to_recordset(a_batch::jsonb) AS given(@fields) LOOP
     row_number := row_number + 1;
     op_key := substr(a_bytes, op.at + 1, op.key_size);

@@ -12,10 +12,10 @@ from memory.errors import BackendUnavailable, CorruptData, DeadlineExceeded, Mem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CONNECTION_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, TimeoutError, ValueError)
+CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+"""What a statement may raise. InternalClientError: the connection broke where the driver did not expect it."""
+CONNECTION_ERRORS = (*CALL_ERRORS, TimeoutError, ValueError)
 """What connecting may raise. ValueError: an address that asyncpg cannot read."""
-CALL_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError)
-"""What a statement may raise."""
 TRANSIENT = ("40001", "40P01")
 """Nothing was applied, and the same again will do: a serialisation failure, a deadlock."""
 _FOR_ALL = ("53", "57", "25", "42", "28", "0A", "58", "XX", "F0", "55")
@@ -49,7 +49,7 @@ def is_lost(error: BaseException) -> bool:
     """Whether the connection broke, so that what was under way may or may not have been done."""
     if isinstance(error, asyncpg.PostgresError):
         return state_of(error).startswith("08") or state_of(error) in ("57P01", "57P02")
-    return isinstance(error, OSError | EOFError)
+    return isinstance(error, OSError | EOFError | asyncpg.InternalClientError)
 
 
 def is_for_all(error: BaseException) -> bool:

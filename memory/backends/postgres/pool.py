@@ -140,8 +140,9 @@ def _abandon(alive: set[Any]) -> None:
     """Close the sockets of connections whose loop ended before its store was closed: nobody else can any more."""
     for connection in alive:
         transport = getattr(connection, "_transport", None)
-        if transport is not None and transport._loop.is_closed() and transport._sock is not None:
-            transport._sock.close()
+        loop, socket = (getattr(transport, name, None) for name in ("_loop", "_sock"))
+        if loop is not None and loop.is_closed() and socket is not None:
+            socket.close()
             transport._sock, connection._aborted = None, True
 
 

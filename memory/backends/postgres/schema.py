@@ -101,7 +101,9 @@ async def _make(connection: Any, names: Names, analyser: str) -> None:
     column = VECTOR_COLUMN.replace("$vector", typed) if typed else ""
     script = TABLES.replace("$vector_column", column) + INDEXES + (VECTOR_STORAGE if typed else "")
     script += applying.function(typed)
-    await connection.execute(names.fill(script, lock_of_space=str(lock_of(names, "space"))))
+    await connection.execute(
+        names.fill(script, lock_of_space=str(lock_of(names, "space")), lock_of_feed=str(lock_of(names, "feed") >> 32))
+    )
     await connection.execute(names.fill("INSERT INTO $state (layout, analyser) VALUES ($1, $2)"), LAYOUT, analyser)
 
 

@@ -128,5 +128,6 @@ async def facts(caller: Caller, vector: str | None) -> dict[str, Any]:
         "vectors": row["vectors"],
         "vectors_owed": row["owed"],
         "connections": caller.pool.used + caller.pool.idle,
+        "connections_in_use": caller.pool.used,
         "waiting": caller.pool.waiting,
     }

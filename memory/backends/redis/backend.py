@@ -249,7 +249,9 @@ class RedisStore(MemoryStore):
         return await self._reading(repairing.repair, self)
 
     async def _health(self) -> dict[str, Any]:
-        return self._facts.told() | await self._reading(used_memory, self.servers)
+        told = self._facts.told() | await self._reading(used_memory, self.servers)
+        await asyncio.sleep(0)  # the connection that brought the answer is given back
+        return told | {"connections_in_use": self.servers.in_use}
 
     # --- for the parts -------------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ class Node:
         self._closed = False
         self.connects = 0
 
+    @property
+    def in_use(self) -> int:
+        """Connections on which answers are awaited just now."""
+        return len(self._busy)
+
     # --- callers -------------------------------------------------------------------------------
 
     async def call(self, *parts: Part, asking: bool = False) -> Any:

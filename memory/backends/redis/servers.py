@@ -43,6 +43,11 @@ class Servers:
         return list(dict.fromkeys(node for node in self._slots if node is not None)) if self.cluster else [self.first]
 
     @property
+    def in_use(self) -> int:
+        """Connections on which answers are awaited just now."""
+        return sum(node.in_use for node in self.nodes)
+
+    @property
     def place(self) -> str:
         """For messages."""
         return self._address.place
