@@ -81,10 +81,7 @@ class Caller:
             except Unsure as unsure:
                 cause = unsure.__cause__
                 if cause is None or isinstance(cause, TimeoutError):
-                    raise DeadlineExceeded(
-                        f"{self.shown} did not answer within {self.timeout:g} s; nothing was written",
-                        address=self.shown,
-                    ) from None
+                    raise self._late() from None
                 if not again:
                     raise translate(cause, self.shown) from cause
             except CALL_ERRORS as error:
@@ -102,11 +99,7 @@ class Caller:
                 connection = self.pool.at_once()
                 if connection is None:
                     connection = await self.pool.acquire()
-                if self.pinned:
-                    async with connection.transaction():
-                        answer = await call(connection)
-                else:
-                    answer = await call(connection)
+                answer = await (self._in_transaction(connection, call) if self.pinned else call(connection))
         except TimeoutError as error:
             if connection is None:
                 raise DeadlineExceeded(
@@ -131,20 +124,49 @@ class Caller:
         self.pool.release(connection)
         return answer
 
+    async def _in_transaction(self, connection: Any, call: Callable[[Any], Awaitable[T]]) -> T:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            answer = await call(connection)
+        except CALL_ERRORS as error:
+            if not is_lost(error):
+                await transaction.rollback()
+            raise
+        await transaction.commit()
+        return answer
+
     @asynccontextmanager
     async def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AsyncIterator[Any]:
-        """A connection within one transaction, for what takes several statements; no deadline but its statements'."""
-        connection = await self.pool.acquire()
+        """A connection within one transaction, for what takes several statements. They have no deadline, as some take
+        minutes, but those that the caller gives one (asyncpg's ``timeout``)."""
+        connection: Any = None
         clean = False
         try:
-            async with connection.transaction(isolation=isolation, readonly=readonly):
+            async with asyncio.timeout(self.timeout):
+                connection = await self.pool.acquire()
+                transaction = connection.transaction(isolation=isolation, readonly=readonly)
+                await transaction.start()
+            try:
                 yield connection
+            except BaseException as error:
+                # Never where the server may be silent, and a ROLLBACK would wait for it: closing undoes as well.
+                if isinstance(error, (MemoryStoreError, *CALL_ERRORS)) and not is_lost(error):
+                    async with asyncio.timeout(self.timeout):
+                        await transaction.rollback()
+                    clean = True
+                raise
+            await transaction.commit()
             clean = True
-        except MemoryStoreError:
-            clean = True
-            raise
+        except TimeoutError:
+            raise self._late() from None
         except CALL_ERRORS as error:
-            clean = not is_lost(error)
             raise translate(error, self.shown) from error
         finally:
-            self.pool.release(connection, broken=not clean)
+            if connection is not None:
+                self.pool.release(connection, broken=not clean)
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"{self.shown} did not answer within {self.timeout:g} s; nothing was written", address=self.shown
+        )

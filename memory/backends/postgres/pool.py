@@ -139,7 +139,7 @@ class Pool:
 def _abandon(alive: set[Any]) -> None:
     """Close the sockets of connections whose loop ended before its store was closed: nobody else can any more."""
     for connection in alive:
-        transport = getattr(connection, "_transport", None)
+        transport: Any = getattr(connection, "_transport", None)
         loop, socket = (getattr(transport, name, None) for name in ("_loop", "_sock"))
         if loop is not None and loop.is_closed() and socket is not None:
             socket.close()

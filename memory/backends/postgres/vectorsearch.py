@@ -94,8 +94,9 @@ class VectorSearch:
         keys: list[bytes] = []
         scores = [np.empty(0, dtype=np.float32)]
         async with self.caller.transaction(readonly=True) as connection:
-            cursor = await connection.cursor(self.caller.fill(template), *values)
-            while found := await cursor.fetch(STEP):
+            patience = self.caller.timeout
+            cursor = await connection.cursor(self.caller.fill(template), *values, timeout=patience)
+            while found := await cursor.fetch(STEP, timeout=patience):
                 async for part in self.store._slices(found):
                     rows = matrix([raw for _, raw in part], self.space.dimension).astype(np.float64)
                     lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
