@@ -58,6 +58,11 @@ _set("put: ÷ by hand", "redis", 1.3)
 _set("bulk: ÷ by hand", "redis", 0.85, least=True)
 _set("64 callers, get: ÷ uncoalesced", "redis", 3, least=True)
 _set("64 callers, put: ÷ uncoalesced", "redis", 3, least=True)
+_set("get: ÷ by hand", "postgres", 1.2)
+_set("put: ÷ by hand", "postgres", 1.25)
+_set("bulk: ÷ by hand", "postgres", 0.8, least=True)
+_set("64 callers, get: ÷ uncoalesced", "postgres", 4, least=True)
+_set("64 callers, put: ÷ uncoalesced", "postgres", 3, least=True)
 _set("largest difference of a recall", "all", 0.01)
 
 
