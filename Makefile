@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # More for pytest or for the benchmarks: make test ARGS="-k filters -x"
 ARGS ?=
+# How many processes share the tests; 0: this one runs them (for a debugger, ARGS=--pdb).
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 EMBEDDER ?=
 
 CORE := $(VENV)/.ready-core
@@ -14,7 +17,7 @@ TEST := $(VENV)/.ready-test
 SEMANTIC := $(VENV)/.ready-semantic
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-semantic docs coverage lint format typecheck bench clean
+.PHONY: help demo test test-semantic docs coverage untraced lint format typecheck bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -23,8 +26,8 @@ help:  ## this list
 demo: $(if $(filter minilm,$(EMBEDDER)),$(SEMANTIC),$(CORE))  ## remember a conversation, recall it in a new process (about 5 s; the first time sets up); EMBEDDER=minilm finds by meaning too
 	@EMBEDDER=$(EMBEDDER) $(BIN)/python examples/demo.py
 
-test: $(TEST)  ## set up and run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(TEST)  ## set up and run the tests (WORKERS=0: in one process)
+	@$(PYTEST) $(ARGS)
 
 test-semantic: $(SEMANTIC)  ## the tests with a real model (the first time installs 1.4 GB)
 	@$(BIN)/python -m pytest -m semantic $(ARGS)
@@ -32,12 +35,16 @@ test-semantic: $(SEMANTIC)  ## the tests with a real model (the first time insta
 docs: $(TEST)  ## run the code blocks of the README and of docs/
 	@$(BIN)/python -m pytest -m docs $(ARGS)
 
-# Left out here and run by `make test`: what bounds the time that the loop is held, and what counts the modules that an
-# interpreter loads. The tracing of coverage multiplies the one and adds to the other.
+# What coverage leaves out: what bounds the time that the loop is held, and what counts the modules that an interpreter
+# loads. Its tracing multiplies the one and adds to the other. The mutants test the tests, and no line of the package.
+UNTRACED := holds_the_loop or stalls or test_imports or disturbance
+QUICK := not full and not semantic and not mutants
+
 coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered \
-	    -m "not full and not semantic and not mutants" \
-	    -k "not holds_the_loop and not stalls and not test_imports and not disturbance" $(ARGS)
+	@$(PYTEST) --cov --cov-report=term-missing:skip-covered -m "$(QUICK)" -k "not ($(UNTRACED))" $(ARGS)
+
+untraced: $(TEST)  ## the tests that coverage leaves out, but for the mutants
+	@$(BIN)/python -m pytest -m "$(QUICK)" -k "$(UNTRACED)" $(ARGS)
 
 lint: $(TEST)  ## style, likely bugs, the direction of imports
 	@$(BIN)/ruff check .

@@ -3,9 +3,10 @@
 A backend is said in one of four ways, wherever one can be said (``MEMORY_BACKEND_TYPE``, ``MemoryManager``,
 ``create_store``, ``memory --backend``):
 
-- a name: ``sqlite`` (the default), ``in_memory``, or one that an installed package offers in the entry-point group
+- a name: ``sqlite`` (the default), ``in_memory``, ``redis``, ``postgres``, or one that an installed package offers in the entry-point group
   ``memory.backends``;
-- a URL: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``memory://``. Its query gives options of the
+- a URL: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``memory://``,
+  ``redis://host:6379``, ``rediss://`` (TLS), ``redis+cluster://``, ``postgresql://user@host/database``. Its query gives options of the
   store: ``sqlite:///agent.db?synchronous=normal&feed=true``. Special characters are percent-encoded;
 - ``package.module:Class``, a subclass of MemoryStore;
 - in Python, the class itself.
@@ -47,14 +48,18 @@ class Backend(NamedTuple):
 BACKENDS: dict[str, Backend] = {
     "sqlite": Backend("memory.backends.sqlite:SqliteStore", None, ("sqlite",)),
     "in_memory": Backend("memory.backends.in_memory:InMemoryStore", None, ("memory",)),
+    "redis": Backend(
+        "memory.backends.redis:RedisStore", "redis", ("redis", "rediss", "redis+cluster", "rediss+cluster")
+    ),
+    "postgres": Backend(
+        "memory.backends.postgres:PostgresStore", "postgres", ("postgresql", "postgresql+asyncpg", "postgres")
+    ),
     "firestore_v2": Backend("memory.backends.firestore_v2:FirestoreV2Store", "firestore", ("firestore",)),
 }
 """The built-in backends: one line each."""
 
 LATER: dict[str, str] = {
     "firestore_v1": "the adapter to Firestore's first layout",
-    **dict.fromkeys(("redis", "rediss"), "Redis"),
-    **dict.fromkeys(("postgres", "postgresql"), "Postgres"),
     **dict.fromkeys(("faiss", "vector"), "FAISS"),
     **dict.fromkeys(("file", "composite"), "this kind of store"),
 }

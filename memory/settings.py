@@ -59,12 +59,25 @@ class Settings(BaseSettings):
 
     backend_type: str = Field(
         "sqlite",
-        description="The backend: a name (sqlite, in_memory), a URL (sqlite:///file.db) or package.module:Class",
+        description="The backend: a name (sqlite, in_memory, redis, postgres), a URL (sqlite:///file.db, redis://host, postgresql://host/db) or package.module:Class",
     )
     path: Path = Field(Path("memory.db"), description="The file of a backend that lives in one")
     sqlite_synchronous: Literal["off", "normal", "full", "extra"] = Field(
         "full", description="What SQLite waits for: full survives power loss, normal the death of the process"
     )
+    redis_url: str = Field(
+        "redis://localhost:6379",
+        description="The address of Redis: redis://user:password@host:port, rediss:// for TLS, redis+cluster:// for a cluster",
+    )
+    redis_prefix: str = Field("memory", description="What the name of every key in Redis begins with")
+    postgres_dsn: str | None = Field(
+        None, description="Where the Postgres server is: postgresql://user:password@host:5432/database"
+    )
+    postgres_schema: str = Field("memory", description="The schema that holds the tables")
+    postgres_prefix: str = Field("", description="What the names of tables begin with")
+    postgres_pool: int = Field(10, gt=0, description="The greatest number of connections of a store")
+    postgres_timeout: float = Field(30.0, gt=0, description="Seconds that an operation may take")
+    postgres_pgbouncer: bool = Field(False, description="PgBouncer in transaction mode is in between")
     feed: bool = Field(False, description="Keep a change feed, which watch needs")
     feed_retention: float = Field(7 * 86_400.0, gt=0, description="Seconds that the change feed reaches back")
     language: str = Field("english", description="The language whose word forms text search treats as one")
@@ -164,12 +177,12 @@ class Settings(BaseSettings):
     def store_options(self, backend: str, known: Iterable[str]) -> dict[str, Any]:
         """The settings that are options of a backend and differ from the default.
 
-        ``<backend>_<option>`` is the option of that backend alone: ``sqlite_synchronous``.
+        ``<backend>_<option>`` is the option of that backend alone: ``sqlite_synchronous``; ``<backend>_dsn`` is its url.
         """
         fields = type(self).model_fields
         options: dict[str, Any] = {}
         for option in known:
-            for name in (option, f"{backend}_{option}"):
+            for name in (option, f"{backend}_{option}", f"{backend}_dsn" if option == "url" else ""):
                 if name in fields and getattr(self, name) != fields[name].default:
                     options[option] = getattr(self, name)
         return options

@@ -1,14 +1,38 @@
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
+import re
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
 import servers
 from blockbuster import BlockBuster, blockbuster_ctx
+from flavours import flavour
+from migrations import PAIRS
 
 from memory import MemoryManager
+
+MEASURES = re.compile("holds?_the_loop|stalls|disturbance|heartbeat|calm")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Where several processes share the tests, one that measures how long a loop is held has the machine for itself."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return (yield)
+    alone = getattr(getattr(item, "cls", None), "calm", False) or MEASURES.search(item.name) is not None
+    with Path(tempfile.gettempdir(), f"memory-tests-{run}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
+
+
+def pytest_sessionfinish() -> None:
+    """Each process of the run may be the last."""
+    Path(tempfile.gettempdir(), f"memory-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID')}").unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +48,9 @@ def nothing_blocks_a_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx("memory", excluded_modules=["memory.testing"]) as guard:
         # Coverage notes a new file under a lock of its own, which another thread may hold for a moment.
         guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data"})
+        # asyncpg looks for a file of passwords and for certificates in the user's home when it connects.
+        for function in guard.functions.values():
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
         yield guard
 
 
@@ -49,3 +76,17 @@ async def bare(request: pytest.FixtureRequest, empty: Path) -> AsyncIterator[Mem
     """An open manager without an embedder, for callers who bring vectors of their own; once on each engine."""
     async with MemoryManager(request.param, embedder="none") as manager:
         yield manager
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest) -> str:
+    """A pair of backends that are migrated between, "source-target"; their servers run, their drivers are loaded."""
+    for name in request.param.split("-"):
+        flavour(name)
+    return str(request.param)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Where the journal of a migration lies."""
+    return tmp_path / "journal.jsonl"

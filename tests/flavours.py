@@ -1,20 +1,41 @@
 """The flavours of stores that hold the same promise: one line adds one to every test that runs over all of them.
 
-A flavour is what ``memory.testing.making.maker`` takes. A server is started when a test first asks for it.
+A server is started when a test first asks for it. Tests take ``FLAVOURS`` (all of them), ``ATTACKED`` and
+``SEARCHED`` (tests of tenants) or ``SERVERS`` (those behind a server that a test may kill, pause and put a proxy before), and make stores with
+``flavour(name)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from servers import server
 
 from memory.testing.making import MakeAt, maker
+
+
+def on(name: str, **fixed: Any) -> Callable[[], MakeAt]:
+    """Stores on a server of this run, by its address."""
+    return lambda: maker(server(name).url, **fixed)
+
 
 FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "in_memory": lambda: maker("in_memory"),
     "sqlite": lambda: maker("sqlite"),
+    "redis": on("redis"),
+    "redis_stack": on("redis_stack"),
+    "redis_cluster": on("redis_cluster"),
+    "postgres": on("postgres"),
+    "postgres_plain": on("postgres_plain"),
+    "pgbouncer": on("pgbouncer", pgbouncer=True),
 }
-SERVERS: dict[str, str] = {}
-"""Of the flavours those behind a server that a test may kill, pause and put a proxy before -> its name in services."""
+ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
+"""Those on which each operation is attacked with what belongs to another tenant."""
+SEARCHED = ["redis_stack", "postgres_plain"]
+"""Those that differ from the ones above in how they search: only what reads is attacked."""
+SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
+"""Names in memory.testing.services; each is started anew, with its data synced to disk, for the test that kills it."""
 
 
 def flavour(name: str) -> MakeAt:

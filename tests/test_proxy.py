@@ -232,7 +232,7 @@ def test_faults_change_while_many_connections_are_in_use(proxy: Proxy) -> None:
 
 
 def test_a_server_that_is_not_there_ends_the_connection() -> None:
-    with Proxy(free_port()) as proxy, connected(proxy) as wire, pytest.raises(ConnectionResetError):
+    with Proxy(free_port()) as proxy, pytest.raises(ConnectionResetError), connected(proxy) as wire:
         wire.recv(1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flavours import ATTACKED, SEARCHED, flavour
 from tenant_attacks import ATTACKS, SECRET, WHOLE_STORE, Loot
 
 from memory.clock import ManualClock
@@ -19,9 +20,9 @@ from memory.filters import F
 from memory.model import MemoryItem
 from memory.store import MemoryStore, View
 from memory.sync import blocking, blocking_iterator
-from memory.testing.__main__ import maker
 from memory.testing.contract.feed import start
 from memory.testing.embedder import WordEmbedder
+from memory.testing.making import MakeAt
 
 
 @dataclass
@@ -88,14 +89,14 @@ def test_every_operation_has_a_twin_that_runs_that_operation(kind: type) -> None
 
 @asynccontextmanager
 async def world(
-    backend: str, place: Path, tenants: Tenants, *, with_b: bool
+    make: MakeAt, place: Path, tenants: Tenants, *, with_b: bool
 ) -> AsyncIterator[tuple[MemoryStore, Any, Loot]]:
     """A store in which A lives, with or without B; the loot is B's in either case."""
     folder = place / ("with" if with_b else "without")
     folder.mkdir()
     clock = ManualClock()
     words = WordEmbedder(dimension=4)
-    store = maker(backend)(folder, clock=clock, feed=True, sweep_interval=None, embedder=words)
+    store = make(folder, clock=clock, feed=True, sweep_interval=None, embedder=words)
     async with store:
         a, b = store.scoped(**tenants.a), store.scoped(**tenants.b)
         await a.put(MemoryItem(id="mine", content="shared word of a"))
@@ -197,15 +198,38 @@ def check_silent(outcome: Any, loot: Loot) -> None:
             assert SECRET not in said, said
 
 
-@pytest.mark.parametrize("tenants", KINDS, ids=lambda tenants: tenants.name)
-@pytest.mark.parametrize("backend", ["in_memory", "sqlite"])
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+def attacks() -> list[Any]:
+    """(flavour, kind of tenants, operation): all of them where nothing leaves the process, a choice on each server.
+
+    How tenants are kept apart is decided by the same code for all kinds of them; by hand (``-m full``) all are tried.
+    """
+    chosen = {"by user", "from below"}
+    found = []
+    for name in (*ATTACKED, *SEARCHED):
+        for tenants in KINDS:
+            for attack in sorted(ATTACKS):
+                embedded = name in ("in_memory", "sqlite")
+                quick = tenants.name in chosen and (name in ATTACKED or attack in READS) and attack not in WHOLE_STORE
+                marks = () if embedded or quick else (pytest.mark.full,)
+                found.append(pytest.param(name, tenants, attack, marks=marks, id=f"{attack}-{name}-{tenants.name}"))
+    return found
+
+
+READS = {"list", "count", "search", "stream", "get_many"}
+
+
+@pytest.fixture
+def make(flavoured: str) -> MakeAt:
+    return flavour(flavoured)
+
+
+@pytest.mark.parametrize(("flavoured", "tenants", "name"), attacks())
 async def test_nothing_of_another_tenant_is_seen_changed_or_told_apart(
-    name: str, backend: str, tenants: Tenants, tmp_path: Path
+    name: str, flavoured: str, make: MakeAt, tenants: Tenants, tmp_path: Path
 ) -> None:
     outcomes: list[list[Any]] = []
     for with_b in (True, False):
-        async with world(backend, tmp_path, tenants, with_b=with_b) as (store, a, loot):
+        async with world(make, tmp_path, tenants, with_b=with_b) as (store, a, loot):
             b = store.scoped(**tenants.b)
             before = [one async for batch in b.stream() for one in batch]
             assert bool(before) == with_b

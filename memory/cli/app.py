@@ -18,7 +18,7 @@ COMPLETE = "_MEMORY_COMPLETE"
 """The variable by which a shell asks for completions; the name follows from the program's."""
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
-for _module in ("items", "finding", "state", "transfer", "upkeep", "about"):  # in the order of the help
+for _module in ("items", "finding", "state", "transfer", "migrating", "upkeep", "about"):  # in the order of the help
     importlib.import_module(f"memory.cli.{_module}")
 
 

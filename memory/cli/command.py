@@ -32,7 +32,10 @@ _WHERE = "Where and whose"
 Backend = Annotated[
     str | None,
     typer.Option(
-        "--backend", "-b", rich_help_panel=_WHERE, help="sqlite, in_memory, a URL or module:Class (MEMORY_BACKEND_TYPE)"
+        "--backend",
+        "-b",
+        rich_help_panel=_WHERE,
+        help="sqlite, in_memory, redis, postgres, a URL or module:Class (MEMORY_BACKEND_TYPE)",
     ),
 ]
 File = Annotated[

@@ -53,6 +53,14 @@ _WORDS = {
     "name the embedder: reembed(...), or open the store with embedder=": "name the embedder with --to, or set MEMORY_EMBEDDER",
     "open the store with embedder= (MEMORY_EMBEDDER), or give vector=": "set MEMORY_EMBEDDER",
     "; error.results holds each one's outcome": "",
+    "needs a target that is opened with an embedder": "needs an embedder: set MEMORY_EMBEDDER",
+    "name the target": "name the target by --target",
+    'vectors="reembed"': "--reembed",
+    'vectors="drop"': "--drop-vectors",
+    "batch_size must be": "--batch-size must be",
+    "sample_size must be": "--sample-size must be",
+    "throttle must be": "--throttle must be",
+    "sample_size or validate=False": "--sample-size or --no-validate",
     "; await error.retry() to finish it safely, or read the item": "; look with `memory get`, then decide",
 }
 
@@ -97,9 +105,7 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, errors.MemoryStoreError):
-        text = error.message
-        for words, typed in _WORDS.items():
-            text = text.replace(words, typed)
+        text = as_typed(error.message)
         if isinstance(error, errors.EmbeddingFailed) and error.__cause__ is not None:
             text = f"{text.removesuffix(_CAUSE)}: {_cause_of(error)}"
     elif isinstance(error, OSError) and error.strerror:
@@ -107,6 +113,13 @@ def message_of(error: BaseException) -> str:
     else:
         text = f"{type(error).__name__}: {error}. This is a fault in the program; please report it"
     return " ".join(text.split())
+
+
+def as_typed(text: str) -> str:
+    """A message with what to say in Python replaced by what to type."""
+    for words, typed in _WORDS.items():
+        text = text.replace(words, typed)
+    return text
 
 
 def _cause_of(error: BaseException) -> str:

@@ -30,8 +30,8 @@ RENAMED = {
 
 _FIRESTORE = "this is an option of the backend firestore_v2 alone; choose that one, or leave it out"
 _REDIS = (
-    "a read needs no cache in front of an embedded engine; Redis comes as a backend, chosen by its address, "
-    "in a later version. Leave it out"
+    "a read needs no cache in front of an embedded engine; Redis as the store itself is chosen by its address "
+    "(redis_url=, or the backend redis://host). Leave it out"
 )
 _VERTEX = "vector search is the store's own: search(vector=...), semantic_search(...). Leave it out"
 _TIERS = "one store holds every tier: MemoryManager(store), with ttl= for what is kept for a short term"

@@ -247,6 +247,12 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     def durability(self) -> Durability:
         """What survives after an acknowledged write, as it is configured now."""
 
+    @property
+    def location(self) -> str | None:
+        """Where the data are: the address that opens them, without its passwords (as ``***``); the same for every open
+        store that holds the same data. None: only here."""
+        return None
+
     @abstractmethod
     async def _open(self) -> None:
         """Acquire everything; set ``self._seen`` to the highest version issued so far and ``self._space`` to the space of
@@ -271,6 +277,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         vector makes the space, in the same transaction.
         ``atomic``: if one cannot be applied none is, and the others are SKIPPED.
         """
+
+    def _floor(self, key: Key) -> int:
+        """A version that every write of this key which begins now will be above: the highest this store has seen. A
+        backend whose keys do not all share one sequence of versions answers for the sequence of this key."""
+        return self._seen
 
     @abstractmethod
     async def _read(self, op: Read) -> list[Row | None]:
@@ -335,7 +346,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
                 _log.warning("sweep failed", backend=self.name, error=error)
 
     async def _health(self) -> dict[str, Any]:
-        """Plain facts for ``health``; raising means unhealthy."""
+        """Plain facts for ``health``; raising means unhealthy. A store with connections tells ``connections_in_use``:
+        how many serve a caller just now (0 when nobody waits for an answer)."""
         return {}
 
     async def _verify(self) -> tuple[int, list[Problem]]:

@@ -154,7 +154,7 @@ def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
         raise UnknownOutcome(
             f"the write of {op.key[1]!r} may or may not have happened; await error.retry() to finish it safely, "
             "or read the item",
-            retry=lambda: _at_home(store, _replace(op, floor=floor)),
+            retry=lambda: _again(store, _replace(op, floor=floor)),
             key=op.key,
         )
     if result.row is not None and result.row.version > store._seen:
@@ -168,17 +168,17 @@ def _resolve(store: MemoryStore, op: Write, floor: int, result: Result) -> Any:
 
 async def apply(store: MemoryStore, op: Write) -> Any:
     """One write: its value, or its error raised."""
-    floor = store._seen if op.floor is None else op.floor
+    floor = store._floor(op.key) if op.floor is None else op.floor
     results = await store._do_write((op,), False)
     return _resolve(store, op, floor, results[0])
 
 
-async def _at_home(store: MemoryStore, op: Write) -> Any:
-    """`apply` on the loop the store lives on: who repeats a write by ``error.retry()`` may be on another."""
-    home = store._loop
-    if home is None or home is asyncio.get_running_loop():
+async def _again(store: MemoryStore, op: Write) -> Any:
+    """A write once more, on the loop the store lives on: who calls a twin catches the error elsewhere."""
+    loop = store._loop
+    if loop is None or loop is asyncio.get_running_loop():
         return await apply(store, op)
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(apply(store, op), home))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(apply(store, op), loop))
 
 
 async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = False) -> list[Any]:
@@ -203,19 +203,19 @@ async def apply_batches(
     ``pipelined_writes`` at a time, in order. The one error of a single batch is raised.
     """
     outcomes: list[Any] = []
-    flying: deque[tuple[Sequence[Write], int, asyncio.Future[list[Result]]]] = deque()
+    flying: deque[tuple[Sequence[Write], list[int], asyncio.Future[list[Result]]]] = deque()
     failed: list[MemoryStoreError] = []
 
     async def land() -> None:
-        batch, floor, writing = flying[0]
+        batch, floors, writing = flying[0]
         try:
             results = await writing
         except MemoryStoreError as error:
             failed.append(error)
             results = [Result(Status.FAILED, error=error) for _ in batch]
         flying.popleft()
-        async for part in store._slices(list(zip(batch, results, strict=True))):
-            for op, result in part:
+        async for part in store._slices(list(zip(batch, floors, results, strict=True))):
+            for op, floor, result in part:
                 try:
                     outcomes.append(_resolve(store, op, floor, result))
                 except MemoryStoreError as error:
@@ -231,7 +231,8 @@ async def apply_batches(
                 continue
             if len(flying) >= store.pipelined_writes:
                 await land()
-            flying.append((batch, store._seen, asyncio.ensure_future(store._do_write(batch, atomic))))
+            floors = [store._floor(op.key) for op in batch]
+            flying.append((batch, floors, asyncio.ensure_future(store._do_write(batch, atomic))))
             sent += 1
             await asyncio.sleep(0)  # so that it has begun before the next one is prepared
         while flying:

@@ -2,6 +2,10 @@
 
 - ``memory.testing.contract``: subclass ``StoreContract``, say how a store is made, and pytest runs every sentence.
 - ``memory.testing.machine``: random programs against a plain model; ``python -m memory.testing machine --help``.
+- ``memory.testing.differential``: one random sequence on several stores, compared step by step.
+- ``memory.testing.storm``: many callers, a third of their calls cancelled.
+- ``memory.testing.faults``: SIGKILL, power loss, full disks, damage, servers that die or fall silent.
+- ``memory.testing.proxy``, ``memory.testing.services``: a network with faults before a real server, started for a test.
 - ``memory.testing.heartbeat``: how long an event loop was held.
 - ``memory.testing.twins``: a store seen through its synchronous twins, so that the same sentences run over them.
 """

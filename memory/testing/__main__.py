@@ -1,8 +1,9 @@
-"""``python -m memory.testing machine | differential``: proofs by hand, with as many programs as asked for."""
+"""``python -m memory.testing machine | differential | storm``: proofs by hand, as long as asked for."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import tempfile
 import time
@@ -33,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
     differential.add_argument(
         "--seconds", type=float, default=60.0, help="to look for the shortest program (default 60)"
     )
+    storm = commands.add_parser("storm", help="many callers, a third of their calls cancelled")
+    storm.add_argument("--backend", default="in_memory", help=f"{BACKEND} (default in_memory)")
+    storm.add_argument("--operations", type=int, default=20_000, help="calls in all (default 20000)")
+    storm.add_argument("--callers", type=int, default=64, help="at the same time (default 64)")
+    storm.add_argument("--cancelled", type=float, default=0.3, help="share of the calls (default 0.3)")
+    storm.add_argument("--seed", type=int, default=1, help="the same seed makes the same choices (default 1)")
     return top
 
 
@@ -53,18 +60,39 @@ def differential(asked: argparse.Namespace, folder: Path) -> str:
     return f"{', '.join(makes)}: {asked.steps} steps agree"
 
 
-PROOFS: dict[str, Callable[[argparse.Namespace, Path], str]] = {"machine": machine, "differential": differential}
+def storm(asked: argparse.Namespace, folder: Path) -> str:
+    """Cancellations on one store. Raises AssertionError with the table."""
+    from memory.testing.storm import storm as raging
+
+    async def run() -> str:
+        make = maker(asked.backend)
+        feed = {"feed": True} if make(folder).capabilities.feed else {}
+        async with make(folder, **feed) as store:
+            options = {"callers": asked.callers, "cancelled": asked.cancelled, "seed": asked.seed}
+            outcome = await raging(store, operations=asked.operations, **options)
+        if not outcome.ok:
+            raise AssertionError(outcome.table())
+        return outcome.table()
+
+    return asyncio.run(run())
+
+
+PROOFS: dict[str, Callable[[argparse.Namespace, Path], str]] = {
+    "machine": machine,
+    "differential": differential,
+    "storm": storm,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a proof by hand; 1 when there is a disagreement."""
+    """Run a proof by hand; 1 when it fails."""
     asked = parser().parse_args(arguments)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="memory-testing-") as folder:
         try:
             said = PROOFS[asked.command](asked, Path(folder))
         except Exception as error:
-            sys.stderr.write(f"{asked.backend}: {asked.command} disagrees: ")
+            sys.stderr.write(f"{asked.backend}: {asked.command} failed: ")
             traceback.print_exception(error)  # with the program
             return 1
     sys.stdout.write(f"{said} ({time.perf_counter() - started:.0f} s)\n")

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from memory.backends.in_memory import InMemoryStore
+from memory.backends.sqlite import SqliteStore
 from memory.clock import ManualClock
 from memory.codec import decode
 from memory.filters import predicate
@@ -28,6 +29,8 @@ from memory.testing.contract import Bench, StoreContract
 replace = msgspec.structs.replace
 SECONDS = 3.0
 """How long a sentence may take on a mutant; one that hangs is caught as well."""
+PATIENCE = 30.0
+"""How long it may take on what is not broken, so that a busy machine accuses nobody."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Mutant:
     trap: str
     caught_by: str
     make: Callable[..., MemoryStore]
+    healthy: type[MemoryStore]
+    """What it was before it was broken."""
     patched: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __str__(self) -> str:
@@ -55,7 +60,7 @@ def caught(by: str, trap: str) -> Callable[[type], type]:
                 else kind(place / "memory.db", synchronous="off", **options)
             )
 
-        MUTANTS.append(Mutant(trap, by, make))
+        MUTANTS.append(Mutant(trap, by, make, InMemoryStore if issubclass(kind, InMemoryStore) else SqliteStore))
         return kind
 
     return register
@@ -70,10 +75,12 @@ def patched(by: str, trap: str, *changes: tuple[Any, str, Any]) -> None:
             stack.enter_context(mock.patch.object(target, name, new))
         return stack
 
-    MUTANTS.append(Mutant(trap, by, lambda place, **options: InMemoryStore(**options), patch))
+    MUTANTS.append(Mutant(trap, by, lambda place, **options: InMemoryStore(**options), InMemoryStore, patch))
 
 
-def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractContextManager[Any]) -> str | None:
+def verdict(
+    make: Callable[..., MemoryStore], sentence: str, patch: AbstractContextManager[Any], seconds: float = SECONDS
+) -> str | None:
     """Run one sentence; None when it holds, else in a few words how it failed."""
 
     class Case(StoreContract):
@@ -81,7 +88,7 @@ def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractCont
             return make(place, **options)
 
     async def run(place: Path) -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             await Bench(Case(), place, ManualClock()).run(sentence)
 
     with tempfile.TemporaryDirectory() as folder, patch:
@@ -90,7 +97,7 @@ def verdict(make: Callable[..., MemoryStore], sentence: str, patch: AbstractCont
         random.seed(1)
         # A loop that never suspends is stopped by the CPU time it takes: asyncio's own timeout would never run.
         signal.signal(signal.SIGVTALRM, _stop)
-        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
         try:
             asyncio.run(run(place))
         except pytest.skip.Exception:

@@ -12,12 +12,16 @@ from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.testing.contract import Nearness, StoreContract, sentences
 from mutants import base, embedding, expiring, finding, nearness, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
-from mutants.catalogue import MUTANTS, Mutant, verdict
+from mutants.catalogue import MUTANTS, PATIENCE, Mutant, verdict
 
 pytestmark = pytest.mark.mutants
 
 
-def healthy(place: Path, **options: Any) -> SqliteStore | InMemoryStore:
+def in_memory(place: Path, **options: Any) -> InMemoryStore:
+    return InMemoryStore(**options)
+
+
+def on_a_file(place: Path, **options: Any) -> SqliteStore:
     return SqliteStore(place / "memory.db", synchronous="off", **options)
 
 
@@ -39,17 +43,18 @@ def test_every_mutant_is_caught(mutant: Mutant, capsys: pytest.CaptureFixture[st
         print(f"\n  {mutant.trap}: caught by {mutant.caught_by} ({how[:100]})", end="")
 
 
-@pytest.mark.parametrize("sentence", sorted({mutant.caught_by for mutant in MUTANTS}))
-@pytest.mark.parametrize(
-    "make", [lambda place, **options: InMemoryStore(**options), healthy], ids=["in_memory", "sqlite"]
-)
-def test_a_healthy_backend_passes_the_sentences_that_catch_mutants(sentence: str, make: Any) -> None:
-    assert verdict(make, sentence, nullcontext()) is None
+SENTENCES = sorted({(mutant.healthy, mutant.caught_by) for mutant in MUTANTS}, key=str)
+
+
+@pytest.mark.parametrize(("kind", "sentence"), SENTENCES, ids=[f"{kind.name}-{name}" for kind, name in SENTENCES])
+def test_what_a_mutant_was_made_of_passes_the_sentence_that_catches_it(kind: Any, sentence: str) -> None:
+    make = on_a_file if kind is SqliteStore else in_memory
+    assert verdict(make, sentence, nullcontext(), PATIENCE) is None
 
 
 def test_the_search_by_hand_that_mutants_change_is_healthy() -> None:
     for sentence in sorted({mutant.caught_by for mutant in MUTANTS if mutant.caught_by in dir(Nearness)}):
-        assert verdict(by_hand, sentence, nullcontext()) is None, sentence
+        assert verdict(by_hand, sentence, nullcontext(), PATIENCE) is None, sentence
 
 
 @pytest.mark.full

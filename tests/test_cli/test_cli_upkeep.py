@@ -187,15 +187,16 @@ def test_config_and_errors_hide_secrets(memory: Memory, monkeypatch: pytest.Monk
         done = memory(*line, "--backend", "memory://?language=english")
         assert "hunter2" not in done.out + done.err
         assert "writer" in done.out
-    done = memory("config", "--backend", "redis://me:hunter2@host/0")
-    assert (done.code, "hunter2" in done.err) == (2, False)
+    for address, code in (("redis://me:hunter2@host/0", 0), ("nothing://me:hunter2@host/0", 2)):
+        done = memory("config", "--backend", address)
+        assert (done.code, "hunter2" in done.out + done.err) == (code, False)
 
 
 def test_backends_tells_what_each_can_do_and_how_to_install_what_is_missing(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
-        registry.BACKENDS, "redis", registry.Backend("memory.backends.redis:RedisStore", "redis", ("redis",))
+        registry.BACKENDS, "absent", registry.Backend("memory.backends.absent:Store", "absent", ("absent",))
     )
     shown = memory("backends").out
     assert "sqlite://" in shown
@@ -203,7 +204,8 @@ def test_backends_tells_what_each_can_do_and_how_to_install_what_is_missing(
     told = {one["name"]: one for one in memory("backends", "--json").json["backends"]}
     assert told["sqlite"]["capabilities"]["persistent"] is True
     assert told["in_memory"]["capabilities"]["persistent"] is False
-    assert told["redis"]["available"] is False
+    assert told["redis"]["capabilities"]["shared"] is True
+    assert told["absent"]["available"] is False
 
 
 # --- at a terminal -----------------------------------------------------------------------------

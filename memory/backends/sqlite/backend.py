@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, TypeVar
+from urllib.parse import quote
 
 import apsw
 
@@ -115,6 +116,11 @@ class SqliteStore(MemoryStore):
         self._keeper: Worker | None = None
         self._writer: Writer | None = None
         self._fields: Mapping[tuple[str, ...], int] = {}
+
+    @property
+    def location(self) -> str:
+        """The file's address."""
+        return f"sqlite:///{quote(self._file)}"
 
     @property
     def durability(self) -> Durability:

@@ -26,6 +26,7 @@ from memory.testing.contract.embedding import Embedding
 from memory.testing.contract.expiry import Expiring, Sweeping
 from memory.testing.contract.feed import Feed
 from memory.testing.contract.filtering import Filtering
+from memory.testing.contract.hostile import Hostile
 from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.limits import Limits, LongTexts, Vectors
 from memory.testing.contract.names import Names, Payloads
@@ -76,6 +77,7 @@ class StoreContract(
     Spaces,
     Switching,
     Views,
+    Hostile,
     Feed,
     Retrying,
     Limits,

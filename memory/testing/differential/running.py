@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from memory.clock import ManualClock
-from memory.errors import MemoryStoreError
+from memory.errors import BatchError, MemoryStoreError
 from memory.model import MemoryItem
 from memory.store import Hit, MemoryStore
 from memory.testing.contract.feed import start
@@ -120,7 +120,7 @@ class Store:
         for name in ("expected", "actual"):
             if key is not None and facts.get(name):
                 facts[name] = self.rank(key, facts[name]) if name == "actual" or facts[name] > 1 else facts[name]
-        each = {"results": [self.plain(one) for one in error.results]} if hasattr(error, "results") else {}
+        each = {"results": [self.plain(one) for one in error.results]} if isinstance(error, BatchError) else {}
         return {"error": type(error).__name__, **self.plain(facts), **each}
 
     # --- writing ---------------------------------------------------------------------------------

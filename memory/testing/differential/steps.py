@@ -187,7 +187,7 @@ def _drawn(kind: st.SearchStrategy[Step], count: int, number: int) -> list[Step]
 
     @seed(number)
     @settings(
-        max_examples=count // TOGETHER + 5,
+        max_examples=count // TOGETHER + 3,
         database=None,
         deadline=None,
         phases=(Phase.generate,),

@@ -1,4 +1,4 @@
-"""``python -m memory.testing.faults kill | powerloss | diskfull | damage``."""
+"""``python -m memory.testing.faults kill | powerloss | diskfull | damage | servers``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from memory.testing.faults import damage, diskfull, kill, powerloss
+from memory.testing.faults import damage, diskfull, kill, powerloss, servers
 from memory.testing.faults.table import Outcome, out
 from memory.testing.faults.target import DEFAULT
 
+SERVERS = "SIGKILL, SIGSTOP and lost replies of a server that is started here, under a store on it"
+
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of all four proofs."""
+    """The arguments of all proofs."""
     top = argparse.ArgumentParser(
         prog="python -m memory.testing.faults",
         description="Prove a store under faults. Each command prints counts and exits with 1 on any violation.",
@@ -48,11 +50,33 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--sample", type=int, help="only so many cases for each file (default: all)")
     four.add_argument("--only", metavar="FILE", help='only this file, e.g. "live memory.db-wal"')
     four.add_argument("--no-control", action="store_true", help="without the store that has to be caught")
+    five = proofs.add_parser("servers", help=SERVERS, description=SERVERS)
+    five.add_argument(
+        "--server", default="redis", help="redis, redis_stack, postgres or postgres_plain (default redis)"
+    )
+    five.add_argument("--only", action="append", choices=servers.PROOFS, help="only this part")
+    five.add_argument("--rounds", type=int, default=50, help="kills (default 50)")
+    five.add_argument("--silent", type=float, default=10.0, help="seconds of SIGSTOP (default 10)")
+    five.add_argument("--steps", type=int, default=300, help="of each caller while replies are lost (default 300)")
+    five.add_argument("--seed", type=int, default=1, help="the same seed makes the same choices (default 1)")
+    five.add_argument("--store", default="", help="module:Class in place of what the server's URL means")
     return top
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """One proof."""
+    if arguments.proof == "servers":
+        return servers.servers(
+            servers.Settings(
+                server=arguments.server,
+                proofs=tuple(arguments.only or servers.PROOFS),
+                rounds=arguments.rounds,
+                silent=arguments.silent,
+                steps=arguments.steps,
+                seed=arguments.seed,
+                store=arguments.store,
+            )
+        )
     pairs = (option.partition("=") for option in arguments.option)
     options = {name: msgspec.json.decode(value) for name, _, value in pairs}
     shared = {"seed": arguments.seed, "store": arguments.store, "options": options}

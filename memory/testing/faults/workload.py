@@ -10,7 +10,15 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 
-from memory.errors import AlreadyExists, BatchError, NotFound, StorageFull, UnknownOutcome, VersionConflict
+from memory.errors import (
+    AlreadyExists,
+    BatchError,
+    MemoryStoreError,
+    NotFound,
+    StorageFull,
+    UnknownOutcome,
+    VersionConflict,
+)
 from memory.model import Key, MemoryItem
 from memory.store import MemoryStore
 from memory.testing.faults.history import Ack, By, Intent, Kind, Name
@@ -78,6 +86,9 @@ def item_for(name: Name, by: By, born: By | None = None, trail: Iterable[By] = (
 class Writer:
     """One writer: ``tasks`` tasks that write until cancelled or ``limit`` operations are done."""
 
+    refused: tuple[type[MemoryStoreError], ...] = (AlreadyExists, VersionConflict, NotFound)
+    """Errors that may come and say for certain that nothing was written."""
+
     def __init__(
         self,
         store: MemoryStore,
@@ -137,17 +148,18 @@ class Writer:
         error = ""
         try:
             results = await self._apply(kind, names, by, expect)
-        except (AlreadyExists, VersionConflict, NotFound):
+        except self.refused:
             results = [0] * len(names)
         except StorageFull:
             self.full += 1
             results = [0] * len(names)
-        except UnknownOutcome:
-            results = [-1] * len(names)
+        except UnknownOutcome as unknown:
+            results = [await self.settle(unknown)] * len(names)
         except BatchError as failed:
-            results = [_result_of(outcome) for outcome in failed.results]
+            results = [await self._result_of(outcome) for outcome in failed.results]
             self.full += any(isinstance(outcome, StorageFull) for outcome in failed.results)
-            error = next((repr(e) for e in failed.errors.values() if not isinstance(e, EXPECTED)), "")
+            expected = (*self.refused, StorageFull, UnknownOutcome)
+            error = next((repr(e) for e in failed.errors.values() if not isinstance(e, expected)), "")
         except Exception as failed:
             results = [-1] * len(names)
             error = repr(failed)
@@ -185,14 +197,16 @@ class Writer:
         items = [item_for(name, by) for name in names]
         return [item.version for item in await store.put_many(items, atomic=kind == "atomic")]
 
+    async def settle(self, error: UnknownOutcome) -> int:
+        """What an unknown outcome turns out to be, as the record keeps it; here it stays unknown."""
+        return -1
 
-EXPECTED = (AlreadyExists, VersionConflict, NotFound, StorageFull, UnknownOutcome)
-
-
-def _result_of(outcome: object) -> int:
-    """One result of a batch, as the record keeps it."""
-    if isinstance(outcome, MemoryItem):
-        return outcome.version
-    if isinstance(outcome, bool):
-        return int(outcome)
-    return -1 if isinstance(outcome, UnknownOutcome) or not isinstance(outcome, EXPECTED) else 0
+    async def _result_of(self, outcome: object) -> int:
+        """One result of a batch, as the record keeps it."""
+        if isinstance(outcome, MemoryItem):
+            return outcome.version
+        if isinstance(outcome, bool):
+            return int(outcome)
+        if isinstance(outcome, UnknownOutcome):
+            return await self.settle(outcome)
+        return 0 if isinstance(outcome, (*self.refused, StorageFull)) else -1

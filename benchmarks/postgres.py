@@ -1,0 +1,100 @@
+"""Postgres beside the same work written by hand, by turns: get, put, bulk, and 64 callers at once. Starts its own server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Self
+
+import asyncpg
+
+from benchmarks import serving, workload
+from benchmarks.measure import ratios
+from benchmarks.postgres_by_hand import ByHand
+from benchmarks.session import Session
+from memory import MemoryItem
+from memory.backends.postgres import PostgresStore
+from memory.model import Key
+from memory.testing.services import ServiceMissing, postgres
+
+NAME = "postgres"
+POOL = 10
+"""Connections of the store, and of the 64 callers by hand."""
+
+
+async def run(session: Session) -> None:
+    options = session.options
+    size = min(options.records)
+    try:
+        with postgres(durable=True) as server:
+            async with PostgresStore(server.url, schema="bench", pool=POOL, sweep_interval=None) as store:
+                for items in workload.batches(0, size, vectors=True):
+                    await store.put_many(items)
+                hand = await ByHand.open(server.url, "bench")
+                try:
+                    await serving.points(session, NAME, store, hand, size)
+                finally:
+                    await hand.close()
+                async with Pooled(server.url) as pooled:
+                    await serving.callers(session, NAME, store, pooled, size)
+            await _bulk(session, server.url, 500 if options.quick else 5_000)
+    except ServiceMissing:
+        return  # the report has no rows of it
+
+
+class Pooled:
+    """By hand for many callers: asyncpg's statements on so many connections, each lent to one caller at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._idle: asyncio.Queue[ByHand] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        for _ in range(POOL):
+            self._idle.put_nowait(await ByHand.open(self._url, "bench"))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        while not self._idle.empty():
+            await self._idle.get_nowait().close()
+
+    async def get(self, key: Key) -> Any:
+        hand = await self._idle.get()
+        try:
+            return await hand.get(key)
+        finally:
+            self._idle.put_nowait(hand)
+
+    async def put(self, item: MemoryItem) -> None:
+        hand = await self._idle.get()
+        try:
+            await hand.put(item)
+        finally:
+            self._idle.put_nowait(hand)
+
+
+async def _bulk(session: Session, url: str, count: int) -> None:
+    """Into empty tables; by hand COPY first and the same indexes after it."""
+    batches = list(workload.batches(0, count, vectors=True, size=500))
+    ours: list[float] = []
+    theirs: list[float] = []
+    for number in range(session.options.rounds):
+        for mine in (True, False) if number % 2 else (False, True):
+            async with PostgresStore(url, schema="bulk", pool=POOL, sweep_interval=None) as store:
+                hand = await ByHand.open(url, "bulk")
+                try:
+                    began = time.perf_counter()
+                    if mine:
+                        for items in batches:
+                            await store.put_many(items)
+                    else:
+                        await hand.bulk(batches)
+                    (ours if mine else theirs).append(count / (time.perf_counter() - began))
+                finally:
+                    await hand.close()
+            connection = await asyncpg.connect(url)
+            await connection.execute("DROP SCHEMA bulk CASCADE")
+            await connection.close()
+    tell: dict[str, Any] = {"records": count, "durability": "power"}
+    session.add(NAME, "bulk", "postgres", "/s", ours, floor=theirs, **tell)
+    session.add(NAME, "bulk: ÷ by hand", "postgres", "×", ratios(ours, theirs), **tell)

@@ -1,0 +1,5 @@
+"""``postgres``: a schema of a Postgres database. ``store``: the class; ``layout`` and ``applying``: what it makes there."""
+
+from memory.backends.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

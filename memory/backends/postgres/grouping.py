@@ -1,0 +1,122 @@
+"""Callers of one turn of the loop share a statement: a get becomes part of one read by keys, a put of one batch.
+
+A caller that finds nothing under way goes at once; those that come while it is under way wait for the end of the turn and
+go together, in a task of their own, so that one that is cancelled leaves without breaking the statement off, which would
+cost the connection. Each caller gets its own answer or error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Group(Generic[A, R]):
+    """Collects what callers ask; ``send`` answers many at once, in their order, with a result or an error for each.
+
+    ``size`` says how much one asks for, of which ``most`` fits into a group; ``at_once`` groups may be under way. With
+    ``inline`` a caller that goes at once does so in its own task, which spares two turns of the loop.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[list[A]], Awaitable[list[R | BaseException]]],
+        *,
+        size: Callable[[A], int],
+        most: int,
+        at_once: int,
+        inline: bool,
+    ) -> None:
+        self._send = send
+        self._size = size
+        self._most = most
+        self._at_once = at_once
+        self._inline = inline
+        self._asked: deque[tuple[A, asyncio.Future[R]]] = deque()
+        self._called = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and nothing waits."""
+        return not self._busy and not self._asked
+
+    async def ask(self, what: A) -> R:
+        """The answer to one caller."""
+        if self._inline and self.idle:
+            self._busy += 1
+            try:
+                (answer,) = await self._send([what])
+            finally:
+                self._busy -= 1
+                self._wake()
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        if self.idle:
+            self._start([(what, future)])
+        else:
+            self._asked.append((what, future))
+            self._wake()
+        return await future
+
+    def _wake(self) -> None:
+        """Send what waits, at the end of this turn, if groups may go."""
+        if self._asked and not self._called and self._busy < self._at_once:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._go)
+
+    def _go(self) -> None:
+        self._called = False
+        while self._asked and self._busy < self._at_once:
+            batch: list[tuple[A, asyncio.Future[R]]] = []
+            room = self._most
+            while self._asked and (not batch or self._size(self._asked[0][0]) <= room):
+                asked = self._asked.popleft()
+                if not asked[1].done():  # else its caller has left
+                    batch.append(asked)
+                    room -= self._size(asked[0])
+            if not batch:
+                return
+            self._start(batch)
+
+    def _start(self, batch: list[tuple[A, asyncio.Future[R]]]) -> None:
+        self._busy += 1
+        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, batch: list[tuple[A, asyncio.Future[R]]]) -> None:
+        try:
+            answers = await self._send([what for what, _ in batch])
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error) if not isinstance(error, asyncio.CancelledError) else future.cancel()
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._busy -= 1
+            self._wake()
+
+    async def finish(self) -> None:
+        """Wait for what is under way; what waits is sent too."""
+        while self._tasks or self._asked:
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
+            else:
+                await asyncio.sleep(0)

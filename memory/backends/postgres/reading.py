@@ -1,0 +1,80 @@
+"""Point reads: those of one turn of the loop are one statement; each is held to its own scope and time here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from memory.backends.postgres.grouping import Group
+from memory.backends.postgres.records import JOINED, ROW, VECTOR, encode_key, to_row
+from memory.errors import MemoryStoreError
+from memory.ops import Read, Row, Scope
+
+if TYPE_CHECKING:
+    from memory.backends.postgres.calling import Caller
+    from memory.store import MemoryStore
+
+READS_AT_ONCE = 4
+"""Groups under way together, where the pool has as many connections."""
+GROUP_KEYS = 1_000
+_READ = (
+    f"SELECT {ROW}{VECTOR}, r.user_id, r.agent_id, r.session_id FROM $records r{JOINED} "  # noqa: S608 - our own names
+    "WHERE r.body IS NOT NULL AND r.key = "
+)
+ONE = _READ + "$1"
+MANY = _READ + "ANY($1::bytea[])"
+
+
+def seen(found: Any, scope: Scope, now: int) -> Row | None:
+    """The row of a record if it is live and belongs to an owner in scope. Raises CorruptData."""
+    expires = found[8]
+    if expires is not None and expires <= now:
+        return None
+    if not scope.covers_owner(found[12], found[13], found[14]):
+        return None
+    return to_row(found, vector=True)
+
+
+class Reader:
+    """The point reads of a store."""
+
+    def __init__(self, store: MemoryStore, caller: Caller, *, at_once: int) -> None:
+        self._store = store
+        self._caller = caller
+        self._group: Group[Read, list[Row | None]] = Group(
+            self._together,
+            size=lambda op: len(op.keys),
+            most=GROUP_KEYS,
+            at_once=min(READS_AT_ONCE, at_once),
+            inline=True,
+        )
+
+    async def read(self, op: Read) -> list[Row | None]:
+        """See MemoryStore._read."""
+        return await self._group.ask(op) if op.keys else []
+
+    async def finish(self) -> None:
+        """Wait for what was accepted."""
+        await self._group.finish()
+
+    async def _together(self, ops: list[Read]) -> list[list[Row | None] | BaseException]:
+        wanted = [[encode_key(key) if op.scope.covers_namespace(key[0]) else None for key in op.keys] for op in ops]
+        keys = list({key for keys in wanted for key in keys if key is not None})
+        rows: list[Any] = []
+        if len(keys) == 1:
+            rows = await self._caller.fetch(ONE, keys)
+        elif keys:
+            rows = await self._caller.fetch(MANY, (keys,))
+        found: dict[bytes | None, Any] = {row[1]: row for row in rows}
+        answers: list[list[Row | None] | BaseException] = []
+        for op, mine in zip(ops, wanted, strict=True):
+            answer: list[Row | None] = []
+            try:
+                async for part in self._store._slices(mine):
+                    for key in part:
+                        row = found.get(key)
+                        answer.append(None if row is None else seen(row, op.scope, op.now))
+            except MemoryStoreError as error:
+                answers.append(error)
+            else:
+                answers.append(answer)
+        return answers

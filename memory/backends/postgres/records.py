@@ -1,0 +1,150 @@
+"""A stored record: its key as bytes, the document that filters look at, and its row as the base wants it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import msgspec
+
+from memory.errors import CorruptData
+from memory.model import Key, MemoryItem, path_bytes
+from memory.ops import Row, Scope
+
+ROW = "r.body, r.key, r.crc, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed"
+"""What is read of a record, in this order; its vector may follow: VECTOR."""
+VECTOR = ", x.raw, (SELECT embedder FROM $state) AS embedder"
+JOINED = " LEFT JOIN $vectors x ON x.key = r.key AND x.space = (SELECT space FROM $state)"
+"""Where the vector comes from."""
+
+
+SEPARATOR = b"\0\0"
+"""Between path and id in a key."""
+
+
+def encode_key(key: Key) -> bytes:
+    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
+
+    Names hold no NUL and are never empty, so everything under a path is one range of keys, and exactly one namespace
+    another.
+    """
+    return b"%b\0\0%b" % (path_bytes(key[0]), key[1].encode())
+
+
+def decode_key(raw: bytes) -> Key:
+    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
+    path, found, name = raw.partition(b"\0\0")
+    try:
+        if found and path and name:
+            return (tuple(path.decode().split("\0")), name.decode())
+    except UnicodeDecodeError:
+        pass
+    raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
+
+
+def sort_key(raw: bytes) -> tuple[bytes, bytes]:
+    """memory.model.key_order of a stored key."""
+    path, _, name = raw.partition(b"\0\0")
+    return (path, name)
+
+
+def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
+    """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
+    if not scope.path:
+        return None if scope.below else (b"", b"")
+    path = path_bytes(scope.path)
+    if scope.below:
+        return path + b"\0", path + b"\x01"
+    return path + b"\0\0", path + b"\0\x01"
+
+
+def checksum(body: bytes) -> int:
+    """CRC-32 of a body."""
+    return zlib.crc32(body)
+
+
+def to_row(found: Any, *, vector: bool = False) -> Row:
+    """The Row of a record selected by ROW, with its vector where that was selected too. Raises CorruptData."""
+    body = found[0]
+    if zlib.crc32(body) != found[2]:
+        raise damaged(found[1])
+    embedding, embedder = None, found[9]
+    if vector:
+        embedding = found[10]
+        if embedding is not None:
+            embedder = found[11]
+    return Row(
+        body=body,
+        version=found[3],
+        created=found[4],
+        updated=found[5],
+        accessed=found[6],
+        count=found[7],
+        expires=found[8],
+        embedding=embedding,
+        embedder=embedder,
+    )
+
+
+def damaged(key: bytes) -> CorruptData:
+    """The error for a record whose bytes are not those that were written."""
+    try:
+        known: Key | None = decode_key(key)
+    except CorruptData:
+        known = None
+    name = "a record" if known is None else f"the record {known[1]!r} in namespace {known[0]!r}"
+    return CorruptData(
+        f"{name} is damaged: its checksum does not match. Run 'memory verify', then 'memory repair'", key=known
+    )
+
+
+# --- what filters look at ----------------------------------------------------------------------
+
+_encode = msgspec.json.encode
+_needs_care = re.compile(rb"\\u000[01]|[0-9.]{16}|[0-9]e").search
+"""Whether encoded JSON may hold what JSONB takes for something else: see `speakable`."""
+
+
+def document(item: MemoryItem) -> str | None:
+    """Tags, metadata, and content that is an object, as JSON for the column ``doc``; None where there is none."""
+    parts: dict[str, Any] = {}
+    if item.metadata:
+        parts["metadata"] = item.metadata
+    if item.tags:
+        parts["tags"] = item.tags
+    if type(item.content) is dict and item.content:
+        parts["content"] = item.content
+    if item.source:
+        parts["source"] = item.source
+    if not parts:
+        return None
+    encoded = _encode(parts)
+    if _needs_care(encoded):
+        encoded = _encode(speakable(parts))
+    return encoded.decode()
+
+
+def speakable(value: Any) -> Any:
+    """The value in a form that JSONB compares as filters do.
+
+    A large float is written with all its digits: JSONB takes the shortest form for the exact number. U+0000, which
+    JSONB refuses, and U+0001 become two characters each, by which strings keep their order and their beginnings.
+    """
+    kind = type(value)
+    if kind is str:
+        return escaped(value)
+    if kind is float:
+        return int(value) if value.is_integer() else value
+    if kind is dict:
+        return {escaped(name): speakable(part) for name, part in value.items()}
+    if kind is list or kind is tuple:
+        return [speakable(part) for part in value]
+    return value
+
+
+def escaped(text: str) -> str:
+    """A string as ``doc`` holds it."""
+    if "\0" in text or "\1" in text:
+        return text.replace("\1", "\1\2").replace("\0", "\1\1")
+    return text

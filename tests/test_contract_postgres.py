@@ -1,0 +1,55 @@
+"""The shipped contract over Postgres: 18 with pgvector (plain, twins, view), Debian's without, and behind PgBouncer."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import asyncpg
+import servers
+
+from memory.backends.postgres import PostgresStore
+from memory.store import MemoryStore
+from memory.testing.contract import StoreContract, TwinsContract, ViewContract
+
+
+def schema_of(place: Path) -> str:
+    """A schema for this place alone."""
+    return "t_" + hashlib.sha256(str(place).encode()).hexdigest()[:24]
+
+
+class Postgres:
+    server = "postgres"
+    options: ClassVar[dict[str, Any]] = {}
+
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return PostgresStore(servers.server(self.server).url, schema=schema_of(place), **self.options, **options)
+
+    async def discard(self, place: Path) -> None:
+        connection = await asyncpg.connect(servers.server(self.server).url, statement_cache_size=0)
+        try:
+            await connection.execute(f'DROP SCHEMA IF EXISTS "{schema_of(place)}" CASCADE')
+        finally:
+            await connection.close()
+
+
+class TestPostgres(Postgres, StoreContract):
+    calm = True
+
+
+class TestPostgresThroughTwins(Postgres, TwinsContract):
+    pass
+
+
+class TestPostgresThroughAView(Postgres, ViewContract):
+    pass
+
+
+class TestPostgresWithoutPgvector(Postgres, StoreContract):
+    server = "postgres_plain"
+
+
+class TestPostgresBehindPgBouncer(Postgres, StoreContract):
+    server = "pgbouncer"
+    options: ClassVar[dict[str, Any]] = {"pgbouncer": True}
