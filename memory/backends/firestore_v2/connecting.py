@@ -122,4 +122,4 @@ def channel_of(place: Place, credentials: Any) -> grpc.aio.Channel:
 def _keep_running() -> None:
     """grpc ends its thread when the last channel goes, and waits for that end: on a loop, which would be held. So it is
     kept until the process ends."""
-    grpc.aio.init_grpc_aio()
+    grpc.aio.init_grpc_aio()  # pyright: ignore[reportAttributeAccessIssue] - its module says it without a type

@@ -15,7 +15,7 @@ import msgspec
 from memory.backends.firestore_v2 import values
 from memory.backends.firestore_v2.legacy import OURS, PERSONA, VECTOR, legacy_item, native_metadata, overlaid
 from memory.backends.firestore_v2.names import decode_key, encode_key
-from memory.backends.firestore_v2.values import Document, Fields
+from memory.backends.firestore_v2.values import Fields
 from memory.codec import decode, encode
 from memory.errors import CorruptData, InvalidItem
 from memory.model import Key, MemoryItem, path_bytes
@@ -114,7 +114,7 @@ def _name(fields: Fields, name: str) -> str | None:
 # --- from an item to a document ----------------------------------------------------------------
 
 
-def document_of(op: Put, name: str, stamp: Stamp, embedder: str | None, *, expires_natively: bool) -> Document:
+def document_of(op: Put, name: str, stamp: Stamp, embedder: str | None, *, expires_natively: bool) -> Any:
     """The whole document of an item. ``name`` is the full name of the document."""
     item = op.item
     made = values.Document(name=name)

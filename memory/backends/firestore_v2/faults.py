@@ -56,7 +56,7 @@ def translate(error: BaseException, address: str, seconds: float) -> MemoryStore
     """The error that a caller gets."""
     code = code_of(error)
     details = getattr(error, "details", None)
-    said = (details() if callable(details) else None) or type(error).__name__
+    said = str((details() if callable(details) else None) or type(error).__name__)
     if code is Code.DEADLINE_EXCEEDED:
         return DeadlineExceeded(
             f"Firestore ({address}) did not answer within {seconds:g} s; nothing was changed. Try again, or open the "

@@ -16,7 +16,7 @@ from memory.filters.compiling import nnf
 from memory.model import path_bytes
 from memory.ops import Scope
 
-_FIELDS = {
+_FIELDS: dict[tuple[str, ...], str] = {
     ("user_id",): queries.USER,
     ("agent_id",): queries.AGENT,
     ("session_id",): queries.SESSION,
