@@ -17,7 +17,7 @@ def test_a_redis_answers(name: str) -> None:
 
 def test_a_redis_with_the_query_engine_has_it() -> None:
     with redis.Redis.from_url(servers.server("redis_stack").url) as client:
-        assert client.execute_command("FT._LIST") == []
+        assert isinstance(client.execute_command("FT._LIST"), list)
 
 
 def test_a_cluster_answers_for_every_slot() -> None:

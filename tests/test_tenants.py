@@ -50,7 +50,7 @@ KINDS = [
 
 OWNERS_ONLY = {"open", "close", "open_sync", "close_sync"}
 """Operations of the store that no view has."""
-FACTS = {"capabilities", "name", "durability", "analyser", "pipelined_writes", "searches_at_once"}
+FACTS = {"capabilities", "name", "durability", "location", "analyser", "pipelined_writes", "searches_at_once"}
 """Attributes of the store's class that are no operations."""
 
 

@@ -89,7 +89,7 @@ class VectorSearch:
 
         from memory.search.vectors import at_least, cosines, matrix, products, unit
 
-        (template, values), exact = nearest.everything(self.op)
+        (template, values), _ = nearest.everything(self.op)
         wanted = unit(self.op.vector)
         keys: list[bytes] = []
         scores = [np.empty(0, dtype=np.float32)]
@@ -108,10 +108,9 @@ class VectorSearch:
         while True:
             places = at_least(every, count, self.space.dimension).tolist()
             best = await self._whole([keys[place] for place in places])
-            if exact or self.accept is None:
-                passing = best
-            else:
-                passing = [row for row in best if self.accept(decode(row, vector=False))]
+            # Read after the scores, so even where the server has said the whole filter it is asked again.
+            accept = self.accept
+            passing = best if accept is None else [row for row in best if accept(decode(row, vector=False))]
             if len(passing) >= self.op.limit or count >= len(keys):
                 break
             count = min(len(keys), 4 * count)

@@ -32,8 +32,9 @@ REFUSED = (AlreadyExists, VersionConflict, NotFound)
 PAUSE_SECONDS = 0.02
 SETTLE_SECONDS = 30.0
 """How long an unknown outcome is asked about while the server is away."""
-UNDECIDED = 5
-"""Answers of "unknown" from a server that is there, after which somebody else has written since."""
+UNDECIDED = 20
+"""Answers of "unknown" from a server that is there, after which somebody else has written since: many, as replies of retries are lost
+too, and a new connection to Postgres takes several."""
 
 
 async def settled(error: UnknownOutcome, tally: Counter[str], foreign: list[str]) -> Any:
