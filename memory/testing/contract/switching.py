@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -115,11 +116,20 @@ class Switching(Suite):
         texts = {f"{i:03}": f"word {i}" for i in range(200)}
         await store.put_many([item(id, text) for id, text in texts.items()])
         go, over, fresh, gone = asyncio.Event(), asyncio.Event(), iter(range(6)), iter(range(20, 180))
+        idle, embed = asyncio.Event(), new.embed
+
+        async def in_turn(texts: Sequence[str]) -> Any:
+            """The next batch waits for the writer, however slow the server; the switch does not."""
+            while go.is_set() or not (idle.is_set() or task.done()):  # noqa: ASYNC110 - it waits for either
+                await asyncio.sleep(0.001)
+            return embed(texts)
 
         async def others() -> None:
             """Writes after each batch of vectors; the deletes after the last one meet the switch."""
             while not over.is_set():
+                idle.set()
                 await go.wait()
+                idle.clear()
                 go.clear()
                 if not over.is_set() and (i := next(fresh, None)) is not None:
                     await store.put(item(f"new{i}", f"fresh {i}"), embed="later")
@@ -133,6 +143,7 @@ class Switching(Suite):
                         del texts[f"{i:03}"]
                         await asyncio.sleep(0)
 
+        new.embed = in_turn  # type: ignore[method-assign]
         task = asyncio.ensure_future(others())
         try:
             report = await store.reembed(new, batch=50, progress=lambda _: go.set())
