@@ -20,9 +20,10 @@ import numpy as np
 from memory import MemoryItem
 from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, bucket_of, term_text, with_length
 from memory.backends.sqlite.indexing import PENDING
-from memory.backends.sqlite.records import checksum, encode_key, seal
+from memory.backends.sqlite.records import checksum, seal
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
+from memory.keys import encode_key
 from memory.model import path_bytes
 from memory.search.analysis import Analyser
 

@@ -24,8 +24,8 @@ from google.cloud.firestore_v1.base_vector_query import DistanceMeasure
 from google.cloud.firestore_v1.vector import Vector
 
 from memory import MemoryItem
-from memory.backends.firestore_v2 import FirestoreV2Store
-from memory.backends.firestore_v2.documents import unit64
+from memory.backends.firestore.v2 import FirestoreV2Store
+from memory.backends.firestore.v2.documents import unit64
 from memory.codec import encode
 from memory.search.analysis import Analyser
 from memory.testing import services

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from benchmarks import workload
 from benchmarks.by_hand import connect
-from memory.backends.sqlite.records import encode_key
+from memory.keys import encode_key
 
 Matrix = npt.NDArray[np.float32]
 TOP = 10

@@ -20,10 +20,11 @@ from memory import MemoryItem
 from memory.backends.postgres.layout import INDEXES
 from memory.backends.postgres.names import Names
 from memory.backends.postgres.pool import ready_for_vectors
-from memory.backends.postgres.records import checksum, document, encode_key
+from memory.backends.postgres.records import checksum, document
 from memory.backends.postgres.writing import terms_text
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
+from memory.keys import encode_key
 from memory.model import path_bytes
 from memory.search.analysis import Analyser
 from memory.search.vectors import unit

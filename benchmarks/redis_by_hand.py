@@ -18,10 +18,11 @@ from redis.asyncio import Redis
 from memory import MemoryItem
 from memory.backends.redis import RedisStore
 from memory.backends.redis.arguments import arguments
-from memory.backends.redis.keys import encode_key, tag_of
+from memory.backends.redis.keys import tag_of
 from memory.backends.redis.scripts import WRITE
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
+from memory.keys import encode_key
 from memory.model import vector_bytes
 from memory.ops import Put
 from memory.search.analysis import Analyser

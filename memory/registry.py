@@ -54,7 +54,7 @@ BACKENDS: dict[str, Backend] = {
     "postgres": Backend(
         "memory.backends.postgres:PostgresStore", "postgres", ("postgresql", "postgresql+asyncpg", "postgres")
     ),
-    "firestore_v2": Backend("memory.backends.firestore_v2:FirestoreV2Store", "firestore", ("firestore",)),
+    "firestore_v2": Backend("memory.backends.firestore.v2:FirestoreV2Store", "firestore", ("firestore",)),
 }
 """The built-in backends: one line each."""
 

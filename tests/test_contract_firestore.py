@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from servers import server
 
-from memory.backends.firestore_v2 import FirestoreV2Store
+from memory.backends.firestore.v2 import FirestoreV2Store
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract
 

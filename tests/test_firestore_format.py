@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from memory import F, ManualClock, MemoryItem
-from memory.backends.firestore_v2 import FirestoreV2Store
-from memory.backends.firestore_v2.breaker import Breaker
-from memory.backends.firestore_v2.connecting import Place
-from memory.backends.firestore_v2.connection import Connection, Write
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.queries import Query
-from memory.backends.firestore_v2.values import Document
+from memory.backends.firestore.breaker import Breaker
+from memory.backends.firestore.connecting import Place
+from memory.backends.firestore.connection import Connection, Write
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.queries import Query
+from memory.backends.firestore.v2 import FirestoreV2Store
+from memory.backends.firestore.v2.documents import Found
+from memory.backends.firestore.values import Document
 from memory.ops import Space
 
 FIXTURE = Path(__file__).parent / "fixtures" / "firestore-v2-1.json"
@@ -61,7 +62,7 @@ async def write_fixture(host: str) -> None:
 
 
 async def load(place: Place) -> None:
-    connection = Connection(place, None, 30.0, Breaker(5, 30.0))
+    connection = Connection(Found, "firestore_v2", place, None, 30.0, Breaker(5, 30.0))
     kept = json.loads(await asyncio.to_thread(FIXTURE.read_text, "utf-8"))
     writes = []
     for collection, documents in kept.items():

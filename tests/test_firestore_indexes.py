@@ -10,10 +10,11 @@ import pytest
 from servers import server
 
 from memory import ManualClock, MemoryItem
-from memory.backends.firestore_v2 import FirestoreV2Store, connection, queries
-from memory.backends.firestore_v2.indexes import BULKY, definitions
-from memory.backends.firestore_v2.legacy import VECTOR
-from memory.backends.firestore_v2.queries import Query
+from memory.backends.firestore import connection, queries
+from memory.backends.firestore.queries import Query
+from memory.backends.firestore.v2 import FirestoreV2Store, paths
+from memory.backends.firestore.v2.indexes import BULKY, definitions
+from memory.backends.firestore.v2.legacy import VECTOR
 
 Index = tuple[tuple[str, str], ...]
 _UP, _DOWN, _HOLDS, _NEAR = "ASCENDING", "DESCENDING", "CONTAINS", "vector"
@@ -86,7 +87,7 @@ async def test_every_kind_of_question_has_its_index(monkeypatch: pytest.MonkeyPa
         filters: list[Any] = [None, {"kind": "note"}, {"tags": {"$contains": "t"}}, {"metadata.n": {"$gt": 1}}]
         for pin, place, where in itertools.product(pins, places, filters):
             view = store.scoped(**pin) if pin else store
-            for order in queries.ORDERS if pin in ({}, pins[-1]) else ("key",):
+            for order in paths.ORDERS if pin in ({}, pins[-1]) else ("key",):
                 for sign in ("", "-"):
                     page = await view.list(where, order=sign + order, limit=2, **place)
                     if page.cursor is not None and not pin:
@@ -119,13 +120,13 @@ async def test_every_kind_of_question_has_its_index(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_rule_itself_refuses_what_has_no_index() -> None:
-    held = {((queries.USER, _UP), (queries.KEY, _UP))}
-    one = queries.Condition(queries.USER, "==", None)
-    two = queries.Condition(queries.KIND, "==", None)
-    assert is_served(Query(collection="c", conditions=(one,), orders=((queries.KEY, False),)), held)
-    assert not is_served(Query(collection="c", conditions=(one,), orders=((queries.KEY, True),)), held)
-    assert not is_served(Query(collection="c", conditions=(one, two), orders=((queries.KEY, False),)), held)
+    held = {((paths.USER, _UP), (paths.KEY, _UP))}
+    one = queries.Condition(paths.USER, "==", None)
+    two = queries.Condition(paths.KIND, "==", None)
+    assert is_served(Query(collection="c", conditions=(one,), orders=((paths.KEY, False),)), held)
+    assert not is_served(Query(collection="c", conditions=(one,), orders=((paths.KEY, True),)), held)
+    assert not is_served(Query(collection="c", conditions=(one, two), orders=((paths.KEY, False),)), held)
     assert is_served(Query(collection="c", conditions=(one, two)), held)
-    assert is_served(Query(collection="c", orders=((queries.CREATED, True),)), held)
-    assert not is_served(Query(collection="c", orders=((queries.CREATED, True), (queries.KEY, False))), held)
+    assert is_served(Query(collection="c", orders=((paths.CREATED, True),)), held)
+    assert not is_served(Query(collection="c", orders=((paths.CREATED, True), (paths.KEY, False))), held)
     assert not is_served(Query(collection="c", conditions=(one,), near=object(), limit=3), held)

@@ -15,7 +15,7 @@ from google.cloud import firestore
 from servers import server
 
 from memory import AlreadyExists, F, ManualClock, MemoryItem, VersionConflict
-from memory.backends.firestore_v2 import FirestoreV2Store
+from memory.backends.firestore.v2 import FirestoreV2Store
 from memory.clock import from_micros
 
 WHEN = datetime(2025, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)

@@ -17,11 +17,11 @@ import pytest
 from servers import server
 
 from memory import BackendUnavailable, InvalidSetting, ManualClock, MemoryItem, UnsupportedOperation
-from memory.backends.firestore_v2 import FirestoreV2Store
-from memory.backends.firestore_v2.indexes import DIMENSION, FILE, definitions, text
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import collections, document_id
-from memory.backends.firestore_v2.queries import Query
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.queries import Query
+from memory.backends.firestore.v2 import FirestoreV2Store
+from memory.backends.firestore.v2.indexes import DIMENSION, FILE, definitions, text
+from memory.backends.firestore.v2.names import collections, document_id
 from memory.ops import Nearest
 from memory.registry import create_store
 

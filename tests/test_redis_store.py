@@ -14,7 +14,6 @@ from servers import server
 
 from memory import MemoryManager
 from memory.backends.redis import RedisStore, spaces
-from memory.backends.redis.keys import encode_key
 from memory.clock import ManualClock
 from memory.errors import (
     BackendUnavailable,
@@ -22,6 +21,7 @@ from memory.errors import (
     InvalidSetting,
     UnknownOutcome,
 )
+from memory.keys import encode_key
 from memory.model import MemoryItem
 from memory.ops import Attach, Space
 from memory.testing.contract import Tap

@@ -19,9 +19,9 @@ from memory import BatchError, EmbeddingMismatch, ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore
 from memory.backends.sqlite.layout import SCHEMA_VERSION
 from memory.backends.sqlite.planning import find_records
-from memory.backends.sqlite.records import encode_key
 from memory.backends.sqlite.spaces import read_state
 from memory.errors import CorruptData
+from memory.keys import encode_key
 from memory.model import vector_bytes
 from memory.ops import Attach, Nearest, Space
 from memory.testing.embedder import WordEmbedder

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.postgres.records import JOINED, ROW, VECTOR, encode_key, to_row
+from memory.backends.postgres.records import JOINED, ROW, VECTOR, to_row
 from memory.backends.postgres.schema import lock_of
 from memory.backends.postgres.writing import MAX_VECTOR
+from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Attach, Row, Space
 

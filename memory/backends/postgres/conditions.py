@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from memory.backends.postgres.compiling import MARK, Sql, compile_filter
-from memory.backends.postgres.records import encode_key, key_range
 from memory.filters import Filter
+from memory.keys import encode_key, key_range
 from memory.ops import Order, Position, Scope
 
 COLUMNS = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.postgres.grouping import Group
-from memory.backends.postgres.records import JOINED, ROW, VECTOR, encode_key, to_row
+from memory.backends.postgres.records import JOINED, ROW, VECTOR, to_row
 from memory.errors import MemoryStoreError
+from memory.keys import encode_key
 from memory.ops import Read, Row, Scope
 
 if TYPE_CHECKING:

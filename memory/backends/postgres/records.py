@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from memory.errors import CorruptData
-from memory.model import Key, MemoryItem, path_bytes
-from memory.ops import Row, Scope
+from memory.keys import decode_key
+from memory.model import Key, MemoryItem
+from memory.ops import Row
 
 ROW = "r.body, r.key, r.crc, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed"
 """What is read of a record, in this order; its vector may follow: VECTOR."""
@@ -19,44 +20,10 @@ JOINED = " LEFT JOIN $vectors x ON x.key = r.key AND x.space = (SELECT space FRO
 """Where the vector comes from."""
 
 
-SEPARATOR = b"\0\0"
-"""Between path and id in a key."""
-
-
-def encode_key(key: Key) -> bytes:
-    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
-
-    Names hold no NUL and are never empty, so everything under a path is one range of keys, and exactly one namespace
-    another.
-    """
-    return b"%b\0\0%b" % (path_bytes(key[0]), key[1].encode())
-
-
-def decode_key(raw: bytes) -> Key:
-    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
-    path, found, name = raw.partition(b"\0\0")
-    try:
-        if found and path and name:
-            return (tuple(path.decode().split("\0")), name.decode())
-    except UnicodeDecodeError:
-        pass
-    raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
-
-
 def sort_key(raw: bytes) -> tuple[bytes, bytes]:
     """memory.model.key_order of a stored key."""
     path, _, name = raw.partition(b"\0\0")
     return (path, name)
-
-
-def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
-    """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
-    if not scope.path:
-        return None if scope.below else (b"", b"")
-    path = path_bytes(scope.path)
-    if scope.below:
-        return path + b"\0", path + b"\x01"
-    return path + b"\0\0", path + b"\0\x01"
 
 
 def checksum(body: bytes) -> int:

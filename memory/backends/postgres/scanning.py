@@ -6,7 +6,8 @@ from typing import Any
 
 from memory.backends.postgres.compiling import MARK, Sql, all_of, numbered
 from memory.backends.postgres.conditions import beyond, ordering, visible, within
-from memory.backends.postgres.records import JOINED, ROW, VECTOR, encode_key
+from memory.backends.postgres.records import JOINED, ROW, VECTOR
+from memory.keys import encode_key
 from memory.model import path_bytes
 from memory.ops import Around, Count, Scan, Scope
 

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.postgres.layout import LAYOUT
-from memory.backends.postgres.records import decode_key
+from memory.keys import decode_key
 from memory.ops import Event, Events, FeedRead, Owner, Remove
 
 if TYPE_CHECKING:

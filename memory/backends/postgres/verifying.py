@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from memory.backends.postgres.faults import CALL_ERRORS, translate
-from memory.backends.postgres.records import decode_key, document, encode_key
+from memory.backends.postgres.records import document
 from memory.backends.postgres.writing import terms_text
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
+from memory.keys import decode_key, encode_key
 from memory.model import Key, MemoryItem, path_bytes
 from memory.ops import Problem, Row
 from memory.store.types import RepairReport

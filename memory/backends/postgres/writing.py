@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from memory.backends.postgres import applying
-from memory.backends.postgres.records import SEPARATOR, checksum, document, encode_key
+from memory.backends.postgres.records import checksum, document
+from memory.keys import SEPARATOR, encode_key
 from memory.ops import WHOLE, Put, Remove, Result, Row, Status, Touch, Write
 
 MAX_VECTOR = 2_000

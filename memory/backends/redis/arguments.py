@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from memory.backends.redis.entries import Fields, heads_of, owner_bytes
-from memory.backends.redis.keys import encode_key
 from memory.backends.redis.records import (
     ABSENT,
     ANY,
@@ -15,6 +14,7 @@ from memory.backends.redis.records import (
     name_bytes,
     time_digits,
 )
+from memory.keys import encode_key
 from memory.ops import ABSENT as EXPECT_ABSENT
 from memory.ops import ANY as EXPECT_ANY
 from memory.ops import Put, Remove, Row, Scope, Touch, Write

@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from memory.backends.redis.keys import SEPARATOR
 from memory.backends.redis.records import NEVER, Header, name_bytes
+from memory.keys import SEPARATOR
 from memory.model import MemoryItem
 
 Fields = Mapping[tuple[str, ...], int]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.redis.keys import decode_key
 from memory.backends.redis.reading import unpack_texts
 from memory.backends.redis.records import time_of
 from memory.backends.redis.scripts import COLLECT, FEED
+from memory.keys import decode_key
 from memory.ops import Event, Events, FeedRead, Owner
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 
-from memory.errors import CorruptData, InvalidSetting
-from memory.model import Key, path_bytes
+from memory.errors import InvalidSetting
+from memory.keys import key_range
 from memory.ops import Scope
 
-SEPARATOR = b"\0\0"
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -36,33 +35,9 @@ def segment_of(tag: bytes) -> str:
     return bytes.fromhex(tag.decode()).decode()
 
 
-def encode_key(key: Key) -> bytes:
-    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
-
-    Names hold no NUL and are never empty, so the first pair of NULs ends the path.
-    """
-    return b"%b\0\0%b" % (path_bytes(key[0]), key[1].encode())
-
-
-def decode_key(raw: bytes) -> Key:
-    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
-    path, found, name = raw.partition(SEPARATOR)
-    try:
-        if found and path and name:
-            return (tuple(path.decode().split("\0")), name.decode())
-    except UnicodeDecodeError:
-        pass
-    raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
-
-
-def key_range(scope: Scope) -> tuple[bytes, bytes]:
+def bounds(scope: Scope) -> tuple[bytes, bytes]:
     """The half-open range of keys in the scope's namespaces, which share a first segment or are all there are."""
-    if not scope.path:
-        return (b"", b"\xff") if scope.below else (b"", b"")
-    path = path_bytes(scope.path)
-    if scope.below:
-        return path + b"\0", path + b"\x01"
-    return path + b"\0\0", path + b"\0\x01"
+    return key_range(scope) or (b"", b"\xff")
 
 
 def split_record(name: bytes) -> tuple[bytes, bytes]:

@@ -12,12 +12,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.redis.entries import counts_of
-from memory.backends.redis.keys import SEPARATOR
 from memory.backends.redis.reading import fetch, row_of, unpack_texts
 from memory.backends.redis.records import name_bytes
 from memory.backends.redis.scanning import tags_in
 from memory.backends.redis.scripts import POSTINGS
 from memory.backends.redis.surviving import Survivors
+from memory.keys import SEPARATOR
 from memory.model import path_bytes
 from memory.ops import Candidate, Match, Matched
 from memory.search.text import CANDIDATES_PER_TERM, Scorer, upper_bound

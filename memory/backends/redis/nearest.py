@@ -7,11 +7,12 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from memory.backends.redis.filtering import leading
-from memory.backends.redis.keys import SEPARATOR, key_range, split_record
+from memory.backends.redis.keys import bounds, split_record
 from memory.backends.redis.reading import Found, fetch, row_of
 from memory.backends.redis.scanning import PAGE, Cursor, tags_in
 from memory.backends.redis.surviving import FEW, Survivors
 from memory.backends.redis.vectorcache import TagVectors
+from memory.keys import SEPARATOR
 from memory.model import path_bytes
 from memory.ops import Nearest, Row
 from memory.store.embedding import mismatch
@@ -65,7 +66,7 @@ async def _nearest(store: RedisStore, op: Nearest, number: bytes) -> list[Row]:
 async def _are_many(store: RedisStore, op: Nearest, number: bytes) -> bool:
     """Whether more vectors than are looked through one by one may satisfy scope and filter."""
     lead, total = leading(op.scope, op.where, store.leads), 0
-    first, end = key_range(op.scope)
+    first, end = bounds(op.scope)
     head = b"v" + number if lead is None else lead.head + b"\0"
     for tag in await tags_in(store, op.scope):
         name = store.names.index(tag)
@@ -101,7 +102,7 @@ async def _by_engine(store: RedisStore, op: Nearest, number: bytes) -> Best | No
 
 
 def _lies_within(one: Found, op: Nearest) -> bool:
-    first, end = key_range(op.scope)
+    first, end = bounds(op.scope)
     return first <= one.key < end
 
 
@@ -167,7 +168,7 @@ async def _places(
 ) -> list[int] | None:
     """The places that scope and filter leave, as far as an index tells; None: all."""
     lead = leading(op.scope, op.where, store.leads)
-    first, end = key_range(op.scope)
+    first, end = bounds(op.scope)
     if lead is not None:
         head, name = lead.head + b"\0", store.names.index(tag)
         cursor = Cursor(store, tag, name, b"[" + head + first, b"(" + head + end, strip=len(head))
@@ -188,7 +189,7 @@ async def _streamed(store: RedisStore, op: Nearest, tag: bytes, number: bytes, s
     """Every vector in scope, a page at a time: for a tag that is too large to be held."""
     lead = leading(op.scope, op.where, store.leads)
     head = b"v" + number if lead is None else lead.head + b"\0"
-    first, end = key_range(op.scope)
+    first, end = bounds(op.scope)
     cursor = Cursor(store, tag, store.names.index(tag), b"[" + head + first, b"(" + head + end, strip=len(head))
     best: Best = []
     while not cursor.done:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from memory.backends.redis.keys import encode_key, tag_of
+from memory.backends.redis.keys import tag_of
 from memory.backends.redis.records import Header, parse_header, to_row
 from memory.backends.redis.scripts import FETCH, WALK
+from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Read, Row, Scope
 

@@ -14,8 +14,8 @@ from hashlib import sha1
 
 import msgspec
 
-from memory.backends.redis.keys import decode_key
 from memory.errors import CorruptData
+from memory.keys import decode_key
 from memory.model import Key
 from memory.ops import Owner, Row, Scope, Space
 

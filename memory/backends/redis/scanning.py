@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from memory.backends.redis.filtering import Lead, leading
-from memory.backends.redis.keys import SEPARATOR, encode_key, key_range, tag_of
+from memory.backends.redis.keys import bounds, tag_of
 from memory.backends.redis.reading import Found, fetch, row_of, walk
 from memory.backends.redis.records import float_digits, name_bytes, time_digits
 from memory.backends.redis.scripts import WALKS
 from memory.codec import decode
 from memory.filters import predicate
+from memory.keys import SEPARATOR, encode_key
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Position, Row, Scan, Scope
 
@@ -78,7 +79,7 @@ def _key_cursor(
     store: RedisStore, tag: bytes, scope: Scope, lead: Lead | None, after: bytes | None, way: str
 ) -> Cursor:
     """The keys of a scope in one tag, led by an index where there is one."""
-    first, end = key_range(scope)
+    first, end = bounds(scope)
     head = b"" if lead is None else lead.head + b"\0"
     name = store.names.keys(tag) if lead is None else store.names.index(tag)
     lower, upper = b"[" + head + first, b"(" + head + end
@@ -236,7 +237,7 @@ def _pins(scope: Scope) -> int:
 
 async def _count_keys(store: RedisStore, tag: bytes, op: Count) -> int:
     """Keys in scope, less those that have expired."""
-    first, end = key_range(op.scope)
+    first, end = bounds(op.scope)
     name = store.names.keys(tag)
     total = int(await store.servers.call(name, "ZLEXCOUNT", name, b"[" + first, b"(" + end))
     async for keys in expired(store, tag, op.now):
@@ -256,7 +257,7 @@ async def namespaces(store: RedisStore, op: Count) -> list[tuple[str, ...]]:
     """See MemoryStore._namespaces: from each namespace to the next, without reading what lies in it."""
     found: list[tuple[str, ...]] = []
     for tag in await tags_in(store, op.scope):
-        first, end = key_range(op.scope)
+        first, end = bounds(op.scope)
         start = b"[" + first
         while True:
             cursor = Cursor(store, tag, store.names.keys(tag), start, b"(" + end, strip=0)

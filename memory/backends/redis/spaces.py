@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.redis.faults import LostError
-from memory.backends.redis.keys import encode_key, tag_of
+from memory.backends.redis.keys import tag_of
 from memory.backends.redis.records import checksum, name_bytes
 from memory.backends.redis.scripts import ATTACH, BEGIN, CLAIM, DROP, ENTER, FINISH, FREEZE, NEXT, THAW
+from memory.keys import encode_key
 from memory.ops import Attach, Put, Space
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memory.backends.redis.feed import forget_events
-from memory.backends.redis.keys import decode_key
 from memory.backends.redis.reading import fetch, walk
 from memory.backends.redis.records import time_digits
 from memory.backends.redis.scanning import PAGE
 from memory.backends.redis.scripts import BURY
 from memory.backends.redis.writing import write
+from memory.keys import decode_key
 from memory.ops import Remove, Status
 from memory.store.settle import new_token
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memory.backends.redis.keys import encode_key, tag_of
+from memory.backends.redis.keys import tag_of
 from memory.backends.redis.reading import fetch, row_of
 from memory.backends.redis.scanning import PAGE, Cursor
+from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Row, Space
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from memory.backends.redis.entries import entries_of, heads_of, key_in, key_in_posting
-from memory.backends.redis.keys import decode_key
 from memory.backends.redis.reading import parts_of, walk
 from memory.backends.redis.records import Header, checksum, parse_header, unsealed_vector
 from memory.backends.redis.scanning import PAGE
 from memory.backends.redis.scripts import CHECK
 from memory.codec import decode
 from memory.errors import CorruptData
+from memory.keys import decode_key
 from memory.model import Key
 from memory.ops import Problem, Row
 from memory.store.slicing import is_due, pause

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from memory.backends.redis.arguments import arguments, cost, stamp
 from memory.backends.redis.faults import LostError
-from memory.backends.redis.keys import encode_key, tag_of
+from memory.backends.redis.keys import tag_of
 from memory.backends.redis.layout import learn
 from memory.backends.redis.records import parse_header
 from memory.backends.redis.scripts import REMOVE, WRITE
 from memory.errors import BackendUnavailable, MemoryStoreError, Overloaded
+from memory.keys import encode_key
 from memory.ops import Put, Remove, Result, Space, Status, Write
 from memory.store.embedding import mismatch
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import apsw
 
 from memory.backends.sqlite.planning import Record, find_records, to_record
-from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, encode_key, to_row
+from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, to_row
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.statements import fetch, many, scalar
 from memory.backends.sqlite.vectorlog import log_changes, renew
 from memory.backends.sqlite.workers import Breather
+from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Attach, Row, Space
 

@@ -18,9 +18,10 @@ import apsw
 from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
 from memory.backends.sqlite.docs import occurrences
 from memory.backends.sqlite.postings import Memo, Postings
-from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, key_range, to_row_within
+from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.errors import CorruptData
+from memory.keys import key_range
 from memory.ops import Candidate, Match, Matched
 from memory.search.text import CANDIDATES_PER_TERM, Scorer, upper_bound
 

@@ -14,7 +14,7 @@ import apsw
 
 from memory.backends.sqlite.compiling import NEVER
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
-from memory.backends.sqlite.records import FULL_SQL, key_range, to_row_within
+from memory.backends.sqlite.records import FULL_SQL, to_row_within
 from memory.backends.sqlite.spaces import VectorState, read_state, space_of
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.survivors import indexed, survivors
@@ -24,6 +24,7 @@ from memory.backends.sqlite.workers import Breather
 from memory.codec import decode
 from memory.errors import CorruptData
 from memory.filters import predicate
+from memory.keys import key_range
 from memory.ops import Nearest, Row
 from memory.store.embedding import mismatch
 

@@ -15,10 +15,11 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
-from memory.backends.sqlite.records import FULL_SQL, encode_key, field_seal, to_row, to_row_within
+from memory.backends.sqlite.records import FULL_SQL, field_seal, to_row, to_row_within
 from memory.backends.sqlite.statements import first
 from memory.filters import And, Compare, Filter
 from memory.filters import fields as filter_paths
+from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Count, Nearest, Page, Read, Row, Scan, Scope
 

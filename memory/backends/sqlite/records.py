@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from memory.errors import CorruptData
-from memory.model import Key, path_bytes
+from memory.keys import decode_key
+from memory.model import Key
 from memory.ops import Row, Scope
 
-SEPARATOR = b"\0\0"
 _pack = msgspec.msgpack.Encoder().encode
 
 COLUMNS = (
@@ -27,36 +27,6 @@ FULL_SQL = f"{ROW_SQL}, {VECTOR_SQL}"
 """A whole record: body, COLUMNS, vector (None where there is none)."""
 BARE_SQL = f"{ROW_SQL}, 0"
 """The same, its vector not asked for."""
-
-
-def encode_key(key: Key) -> bytes:
-    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
-
-    Names hold no NUL and are never empty, so the first pair of NULs ends the path, (a) sorts before everything
-    below it and that before (a\\x01); everything under a path is one range of keys, exactly one namespace another.
-    """
-    return b"%b\0\0%b" % (path_bytes(key[0]), key[1].encode())
-
-
-def decode_key(raw: bytes) -> Key:
-    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
-    path, found, name = raw.partition(SEPARATOR)
-    try:
-        if found and path and name:
-            return (tuple(path.decode().split("\0")), name.decode())
-    except UnicodeDecodeError:
-        pass
-    raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
-
-
-def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
-    """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
-    if not scope.path:
-        return None if scope.below else (b"", b"")
-    path = path_bytes(scope.path)
-    if scope.below:
-        return path + b"\0", path + b"\x01"
-    return path + b"\0\0", path + b"\0\x01"
 
 
 def checksum(body: bytes) -> int:

@@ -23,9 +23,10 @@ from memory.backends.sqlite.reading import (
     to_page,
     unindexed,
 )
-from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, encode_key, key_range, to_row_within
+from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
 from memory.backends.sqlite.statements import fetch, scalar
 from memory.errors import CorruptData
+from memory.keys import encode_key, key_range
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Row, Scan
 

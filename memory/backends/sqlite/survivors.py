@@ -9,10 +9,10 @@ import apsw
 
 from memory.backends.sqlite.compiling import Sql
 from memory.backends.sqlite.reading import Driver, all_of, drivers, key_condition, tag_drivers
-from memory.backends.sqlite.records import key_range
 from memory.backends.sqlite.scanning import tag_span
 from memory.backends.sqlite.statements import listed, scalar
 from memory.backends.sqlite.workers import Breather
+from memory.keys import key_range
 from memory.ops import Nearest
 
 if TYPE_CHECKING:

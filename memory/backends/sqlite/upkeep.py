@@ -12,10 +12,11 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.layout import APPLICATION_ID, SCHEMA_VERSION
-from memory.backends.sqlite.records import FULL_SQL, decode_key, to_row
+from memory.backends.sqlite.records import FULL_SQL, to_row
 from memory.backends.sqlite.schema import connect
 from memory.backends.sqlite.statements import fetch, first, scalar
 from memory.errors import CorruptData, UnsupportedOperation
+from memory.keys import decode_key
 from memory.ops import Event, Events, FeedRead, Owner, Remove, Row
 
 GRAVE_MICROS = 86_400_000_000

@@ -11,7 +11,7 @@ from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.layout import TEXT_INDEX
-from memory.backends.sqlite.records import FULL_SQL, decode_key, encode_key, field_seal, is_whole, to_row
+from memory.backends.sqlite.records import FULL_SQL, field_seal, is_whole, to_row
 from memory.backends.sqlite.schema import column_value, declared
 from memory.backends.sqlite.statements import blobs, fetch, many, scalar
 from memory.backends.sqlite.upgrading import common_space
@@ -19,6 +19,7 @@ from memory.backends.sqlite.vectorcheck import repair_vectors, verify_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
+from memory.keys import decode_key, encode_key
 from memory.model import Key, MemoryItem, path_bytes
 from memory.ops import Problem
 from memory.search.analysis import Analyser

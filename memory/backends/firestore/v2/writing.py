@@ -6,21 +6,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from memory.backends.firestore_v2.deciding import Change, Naming, decide
-from memory.backends.firestore_v2.dedup import digest_lock, find_twins, lock_names
-from memory.backends.firestore_v2.documents import Found
-from memory.backends.firestore_v2.faults import CALL_ERRORS, is_conflict, is_refusal, translate
-from memory.backends.firestore_v2.lanes import Known
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import document_id
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.spaces import read_space, space_write
+from memory.backends.firestore.faults import CALL_ERRORS, is_conflict, is_refusal, translate
+from memory.backends.firestore.lanes import Known
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.v2.deciding import Change, Naming, decide
+from memory.backends.firestore.v2.dedup import digest_lock, find_twins, lock_names
+from memory.backends.firestore.v2.documents import Found
+from memory.backends.firestore.v2.names import document_id
+from memory.backends.firestore.v2.spaces import read_space, space_write
 from memory.errors import DeadlineExceeded, MemoryStoreError
 from memory.ops import Put, Remove, Result, Row, Status
 from memory.ops import Write as Op
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 MOST_WRITES = 500
 """Of one commit: what Firestore takes."""

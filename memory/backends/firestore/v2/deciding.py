@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from memory.backends.firestore_v2 import values
-from memory.backends.firestore_v2.connection import Write, expecting
-from memory.backends.firestore_v2.documents import (
+from memory.backends.firestore import values
+from memory.backends.firestore.connection import Write, expecting
+from memory.backends.firestore.v2.documents import (
     DAY,
     FORMAT,
     LAST_MOMENT,
@@ -17,9 +17,9 @@ from memory.backends.firestore_v2.documents import (
     document_of,
     shallow_row,
 )
-from memory.backends.firestore_v2.legacy import OURS
-from memory.backends.firestore_v2.names import encode_key
+from memory.backends.firestore.v2.legacy import OURS
 from memory.errors import CorruptData
+from memory.keys import encode_key
 from memory.ops import ABSENT, ANY, Put, Remove, Result, Row, Space, Status, Touch
 from memory.ops import Write as Op
 from memory.store.embedding import mismatch

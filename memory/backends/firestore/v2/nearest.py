@@ -13,24 +13,26 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.documents import Found, covers, item_of, unit64
-from memory.backends.firestore_v2.filtering import narrow
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.queries import Condition, Query
-from memory.backends.firestore_v2.scanning import live, row
-from memory.backends.firestore_v2.spaces import read_space
+from memory.backends.firestore import values
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import Found, covers, item_of, unit64
+from memory.backends.firestore.v2.filtering import narrow
+from memory.backends.firestore.v2.legacy import VECTOR
+from memory.backends.firestore.v2.scanning import live, row
+from memory.backends.firestore.v2.spaces import read_space
 from memory.filters import predicate
 from memory.model import key_order
 from memory.ops import Nearest, Row
 from memory.store.embedding import mismatch
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 MOST = 1_000
 """What Firestore's search returns at most."""
-PRE_FILTERS = (queries.PATH, queries.USER)
+PRE_FILTERS = (paths.PATH, paths.USER)
 """Equalities that the search can be narrowed by: each subset of them has an index of its own."""
 Scored = tuple[float, tuple[bytes, bytes], Row]
 
@@ -66,7 +68,7 @@ class _Search:
         pre = tuple(one for one in self.conditions if one.path in PRE_FILTERS and one.operator == "==")
         size = min(MOST, max(limit + 1, min(limit + max(8, limit // 4), 2 * limit - 2)))
         while True:
-            query = Query(collection=self.store.names.items, conditions=pre, limit=size, near=near)
+            query = Query(collection=self.store.names.items, conditions=pre, limit=size, near=(VECTOR, near))
             found = await self.store._connected().query(query, self.meter)
             best, last = await self._score(found)
             best.sort(key=itemgetter(0, 1))
@@ -82,7 +84,7 @@ class _Search:
         query = Query(
             collection=self.store.names.items,
             conditions=narrow(self.op.scope, self.op.where, by_key=True).conditions,
-            orders=((queries.KEY, False),),
+            orders=((paths.KEY, False),),
         )
         best: list[Scored] = []
         async for documents in live(self.store, query, self.op.now, 1 << 62, self.meter):

@@ -1,7 +1,7 @@
 """The indexes that the store's queries need, in the form that the Firebase command deploys (firestore.indexes.json).
 
 Firestore joins indexes that end in the same order, so one for each equality and order serves every combination of them.
-``python -m memory.backends.firestore_v2.indexes`` writes the file beside this one, for the names that V2 gives by default.
+``python -m memory.backends.firestore.v2.indexes`` writes the file beside this one, for the names that V2 gives by default.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from memory.backends.firestore_v2 import queries
-from memory.backends.firestore_v2.legacy import VECTOR
-from memory.backends.firestore_v2.names import Collections, collections
-from memory.backends.firestore_v2.nearest import PRE_FILTERS
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.legacy import VECTOR
+from memory.backends.firestore.v2.names import Collections, collections
+from memory.backends.firestore.v2.nearest import PRE_FILTERS
 
 FILE = Path(__file__).with_name("firestore.indexes.json")
 DIMENSION = 384
 """Of the vectors of the file; a store of another dimension prints its own."""
-EQUALITIES = (queries.PATH, queries.USER, queries.AGENT, queries.SESSION, queries.KIND, queries.TAGS)
-LINES = (queries.PATH, queries.SESSION, queries.USER, queries.AGENT)
+EQUALITIES = (paths.PATH, paths.USER, paths.AGENT, paths.SESSION, paths.KIND, paths.TAGS)
+LINES = (paths.PATH, paths.SESSION, paths.USER, paths.AGENT)
 """What neighbours are asked for by."""
 BULKY = ("memory.body", "memory.counts", "memory.native", "memory.token", "embedding")
 """Fields that nobody asks for, and whose own indexes would cost more than the rest."""
@@ -42,19 +42,19 @@ def definitions(names: Collections, dimension: int) -> dict[str, Any]:
 
 
 def _composites() -> list[Fields]:
-    key, key_down = _field(queries.KEY), _field(queries.KEY, _DESCENDING)
+    key, key_down = _field(paths.KEY), _field(paths.KEY, _DESCENDING)
     orders: list[Fields] = [(key,), (key_down,)]
-    for path in queries.ORDERS.values():
-        if path != queries.KEY:
+    for path in paths.ORDERS.values():
+        if path != paths.KEY:
             orders += [(_field(path), key), (_field(path, _DESCENDING), key)]
-    newest = (_field(queries.CREATED, _DESCENDING), key)
-    expiring = (_field(queries.EXPIRES), key)
+    newest = (_field(paths.CREATED, _DESCENDING), key)
+    expiring = (_field(paths.EXPIRES), key)
     made: list[Fields] = [order for order in orders if len(order) > 1]
     made.append(expiring)
     for path in EQUALITIES:
         made += [(_equal(path), *order) for order in (*orders, expiring)]
-    made += [(_equal(path), _field(queries.CREATED, _DESCENDING), key_down) for path in LINES]
-    made += [(_equal(queries.TERMS), *newest), (_equal(queries.DIGEST), key)]
+    made += [(_equal(path), _field(paths.CREATED, _DESCENDING), key_down) for path in LINES]
+    made += [(_equal(paths.TERMS), *newest), (_equal(paths.DIGEST), key)]
     return made
 
 
@@ -69,7 +69,7 @@ def _field(path: str, order: str = _ASCENDING) -> dict[str, Any]:
 
 
 def _equal(path: str) -> dict[str, Any]:
-    if path in (queries.TAGS, queries.TERMS):
+    if path in (paths.TAGS, paths.TERMS):
         return {"fieldPath": path, "arrayConfig": "CONTAINS"}
     return _field(path)
 

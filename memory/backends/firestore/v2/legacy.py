@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from memory.backends.firestore_v2 import values
-from memory.backends.firestore_v2.values import Fields
+from memory.backends.firestore import values
+from memory.backends.firestore.values import Fields
 from memory.codec import encode
 from memory.model import DEFAULT_NAMESPACE, MemoryItem, check_item
 

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-from memory.backends.firestore_v2 import scanning, upkeep
-from memory.backends.firestore_v2.adopting import Adopter
-from memory.backends.firestore_v2.around import around
-from memory.backends.firestore_v2.attaching import attach, unattached
-from memory.backends.firestore_v2.breaker import Breaker
-from memory.backends.firestore_v2.connecting import credentials_of, place_of
-from memory.backends.firestore_v2.connection import Connection
-from memory.backends.firestore_v2.indexes import DIMENSION, definitions
-from memory.backends.firestore_v2.lanes import Lanes
-from memory.backends.firestore_v2.matching import Matching
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import collections, document_id
-from memory.backends.firestore_v2.nearest import nearest
-from memory.backends.firestore_v2.spaces import prepare
-from memory.backends.firestore_v2.writing import Batch
+from memory.backends.firestore.breaker import Breaker
+from memory.backends.firestore.connecting import credentials_of, place_of
+from memory.backends.firestore.connection import Connection
+from memory.backends.firestore.lanes import Lanes
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.v2 import scanning, upkeep
+from memory.backends.firestore.v2.adopting import Adopter
+from memory.backends.firestore.v2.around import around
+from memory.backends.firestore.v2.attaching import attach, unattached
+from memory.backends.firestore.v2.documents import Found
+from memory.backends.firestore.v2.indexes import DIMENSION, definitions
+from memory.backends.firestore.v2.matching import Matching
+from memory.backends.firestore.v2.names import collections, document_id
+from memory.backends.firestore.v2.nearest import nearest
+from memory.backends.firestore.v2.spaces import prepare
+from memory.backends.firestore.v2.writing import Batch
 from memory.errors import Closed, InvalidSetting
 from memory.model import Key, MemoryItem
 from memory.ops import (
@@ -107,7 +108,7 @@ class FirestoreV2Store(MemoryStore):
         self.timeout, self.max_reads = float(timeout), max_reads
         self._credentials = (credentials_path, credentials_json)
         self._breaker = (breaker_failures, float(breaker_recovery))
-        self._connection: Connection | None = None
+        self._connection: Connection[Found] | None = None
         self._lanes = Lanes()
 
     document_id = staticmethod(document_id)
@@ -132,7 +133,7 @@ class FirestoreV2Store(MemoryStore):
         if self.place.emulator is None:
             credentials = await asyncio.to_thread(credentials_of, *self._credentials)
         self._lanes = Lanes()
-        self._connection = Connection(self.place, credentials, self.timeout, Breaker(*self._breaker))
+        self._connection = Connection(Found, self.name, self.place, credentials, self.timeout, Breaker(*self._breaker))
         self._adopter = Adopter(self, self.legacy_check)
         await prepare(self)
         await self._adopter.look()
@@ -143,7 +144,7 @@ class FirestoreV2Store(MemoryStore):
         if connection is not None:
             await connection.close()
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> Connection[Found]:
         if self._connection is None:
             raise Closed(f"this {self.name} store is closed")
         return self._connection

@@ -10,18 +10,19 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.documents import Found
-from memory.backends.firestore_v2.filtering import narrow
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import encode_key
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.queries import Condition, Query
-from memory.backends.firestore_v2.scanning import live, row
+from memory.backends.firestore import values
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import Found
+from memory.backends.firestore.v2.filtering import narrow
+from memory.backends.firestore.v2.scanning import live, row
+from memory.keys import encode_key
 from memory.ops import Around, Row, Scope
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 Place = tuple[int, bytes]
 """(created, key): where a document stands in its line."""
@@ -62,7 +63,7 @@ class _Line:
             Scope(namespace, False, held.user_id, held.agent_id, held.session_id), None, by_key=False
         ).conditions
         if held.session_id is None:
-            self.conditions += (Condition(queries.SESSION, "==", values.optional_text(session)),)
+            self.conditions += (Condition(paths.SESSION, "==", values.optional_text(session)),)
 
     async def sides(self, places: Sequence[Place]) -> dict[Place, tuple[list[Found], list[Found]]]:
         """For each anchor (before, after)."""
@@ -89,7 +90,7 @@ class _Line:
         query = Query(
             collection=self.store.names.items,
             conditions=self.conditions,
-            orders=((queries.CREATED, descending), (queries.KEY, descending)),
+            orders=((paths.CREATED, descending), (paths.KEY, descending)),
             after=(values.moment(place[0]), values.blob(place[1])),
             inclusive=inclusive,
         )

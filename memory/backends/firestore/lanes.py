@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from memory.backends.firestore_v2.documents import Found
+from memory.backends.firestore.v2.documents import Found
 
 Known = dict[str, Found | None]
 """Document -> what is there (None: nothing). Not in it: unknown."""

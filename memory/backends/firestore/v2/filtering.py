@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import msgspec
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.names import key_range
-from memory.backends.firestore_v2.queries import Condition
+from memory.backends.firestore import values
+from memory.backends.firestore.queries import Condition
+from memory.backends.firestore.v2 import paths
 from memory.filters import And, Compare, Filter
 from memory.filters.compiling import nnf
+from memory.keys import key_range
 from memory.model import path_bytes
 from memory.ops import Scope
 
 _FIELDS: dict[tuple[str, ...], str] = {
-    ("user_id",): queries.USER,
-    ("agent_id",): queries.AGENT,
-    ("session_id",): queries.SESSION,
-    ("kind",): queries.KIND,
+    ("user_id",): paths.USER,
+    ("agent_id",): paths.AGENT,
+    ("session_id",): paths.SESSION,
+    ("kind",): paths.KIND,
 }
 
 
@@ -62,17 +63,17 @@ def _namespaces(scope: Scope, *, by_key: bool) -> list[Condition]:
     if not scope.path:
         return []
     if not scope.below and not by_key:
-        return [Condition(queries.PATH, "==", values.blob(path_bytes(scope.path)))]
+        return [Condition(paths.PATH, "==", values.blob(path_bytes(scope.path)))]
     bounds = key_range(scope)
     assert bounds is not None
     return [
-        Condition(queries.KEY, ">=", values.blob(bounds[0])),
-        Condition(queries.KEY, "<", values.blob(bounds[1])),
+        Condition(paths.KEY, ">=", values.blob(bounds[0])),
+        Condition(paths.KEY, "<", values.blob(bounds[1])),
     ]
 
 
 def _owner(scope: Scope) -> list[Condition]:
-    pinned = ((queries.USER, scope.user_id), (queries.AGENT, scope.agent_id), (queries.SESSION, scope.session_id))
+    pinned = ((paths.USER, scope.user_id), (paths.AGENT, scope.agent_id), (paths.SESSION, scope.session_id))
     return [Condition(path, "==", values.text(value)) for path, value in pinned if value is not None]
 
 
@@ -90,5 +91,5 @@ def _say(part: Filter) -> Condition | None:
     if part.op == "eq" and part.path in _FIELDS and isinstance(value, str) and value:
         return Condition(_FIELDS[part.path], "==", values.text(value))
     if part.op == "contains" and part.path == ("tags",) and isinstance(value, str):
-        return Condition(queries.TAGS, "contains", values.text(value))
+        return Condition(paths.TAGS, "contains", values.text(value))
     return None

@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
-from memory.backends.firestore_v2 import values
-from memory.backends.firestore_v2.legacy import OURS, PERSONA, VECTOR, legacy_item, native_metadata, overlaid
-from memory.backends.firestore_v2.names import decode_key, encode_key
-from memory.backends.firestore_v2.values import Fields
+from memory.backends.firestore import values
+from memory.backends.firestore.document import Document
+from memory.backends.firestore.v2.legacy import OURS, PERSONA, VECTOR, legacy_item, native_metadata, overlaid
+from memory.backends.firestore.values import Fields
 from memory.codec import decode, encode
 from memory.errors import CorruptData, InvalidItem
+from memory.keys import decode_key, encode_key
 from memory.model import Key, MemoryItem, path_bytes
 from memory.ops import Owner, Put, Row, Scope
 
@@ -41,12 +42,9 @@ class Stamp(msgspec.Struct, kw_only=True, gc=False):
     expires: int | None
 
 
-class Found(msgspec.Struct, gc=False):
-    """A document as it was read, or as it was just written. ``version`` is its update_time in microseconds."""
+class Found(Document, gc=False):
+    """A document as it was read, or as it was just written."""
 
-    id: str
-    fields: Fields
-    version: int
     ours: Fields | None = None
     """Our fields; None in a document that only V2 programs wrote."""
     _changed: bool | None = None

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.connection import Write
-from memory.backends.firestore_v2.documents import DAY, Found, item_of, term_value
-from memory.backends.firestore_v2.faults import CALL_ERRORS, translate
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import encode_key
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.queries import Condition, Query
-from memory.backends.firestore_v2.writing import Batch
+from memory.backends.firestore import queries, values
+from memory.backends.firestore.connection import Write
+from memory.backends.firestore.faults import CALL_ERRORS, translate
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import DAY, Found, item_of, term_value
+from memory.backends.firestore.v2.writing import Batch
 from memory.codec import content_hash
 from memory.errors import CorruptData, InvalidItem
+from memory.keys import encode_key
 from memory.ops import Problem, Remove, Status
 from memory.store.settle import new_token
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 STEP = 200
 
@@ -29,8 +30,8 @@ async def sweep(store: FirestoreV2Store, now: int) -> int:
     removed = 0
     expired = Query(
         collection=store.names.items,
-        conditions=(Condition(queries.EXPIRES, "<=", values.moment(now)),),
-        orders=((queries.EXPIRES, False),),
+        conditions=(Condition(paths.EXPIRES, "<=", values.moment(now)),),
+        orders=((paths.EXPIRES, False),),
         limit=STEP,
     )
     while found := await store._connected().query(expired, Meter()):

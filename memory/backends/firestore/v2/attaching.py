@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.connection import Write, expecting
-from memory.backends.firestore_v2.documents import fill_vector
-from memory.backends.firestore_v2.legacy import OURS, VECTOR
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import encode_key
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.queries import Query
-from memory.backends.firestore_v2.scanning import PAGE, row
-from memory.backends.firestore_v2.spaces import make_space
+from memory.backends.firestore import values
+from memory.backends.firestore.connection import Write, expecting
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.queries import Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import fill_vector
+from memory.backends.firestore.v2.legacy import OURS, VECTOR
+from memory.backends.firestore.v2.scanning import PAGE, row
+from memory.backends.firestore.v2.spaces import make_space
 from memory.errors import UnsupportedOperation
+from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Attach, Row, Space
 from memory.store.settle import new_token
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 
 async def unattached(store: FirestoreV2Store, after: Key | None, limit: int) -> list[Row]:
@@ -29,7 +30,7 @@ async def unattached(store: FirestoreV2Store, after: Key | None, limit: int) -> 
     cursor: tuple[Any, ...] = () if after is None else (values.blob(encode_key(after)),)
     rows: list[Row] = []
     while True:
-        query = Query(collection=store.names.items, orders=((queries.KEY, False),), after=cursor, limit=PAGE)
+        query = Query(collection=store.names.items, orders=((paths.KEY, False),), after=cursor, limit=PAGE)
         found = await store._connected().query(query, Meter())
         async for one in singly(found):
             made = row(store, one)

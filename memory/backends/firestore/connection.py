@@ -5,24 +5,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.cloud.firestore_v1.types import firestore as messages
 from google.cloud.firestore_v1.types import query as queries
 from google.cloud.firestore_v1.types import write as writes
 
-from memory.backends.firestore_v2 import values
-from memory.backends.firestore_v2.breaker import Breaker
-from memory.backends.firestore_v2.connecting import Place, channel_of
-from memory.backends.firestore_v2.documents import Found
-from memory.backends.firestore_v2.faults import CALL_ERRORS, Code, code_of, counts_against, is_refusal, translate
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.queries import Query, message
+from memory.backends.firestore import values
+from memory.backends.firestore.breaker import Breaker
+from memory.backends.firestore.connecting import Place, channel_of
+from memory.backends.firestore.document import Document
+from memory.backends.firestore.faults import CALL_ERRORS, Code, code_of, counts_against, is_refusal, translate
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.queries import Query, message
 from memory.errors import Closed
 
 T = TypeVar("T")
+D = TypeVar("D", bound=Document)
 Write: Any = writes.Write.pb()
 _Commit: Any = messages.CommitRequest.pb()
 _Get: Any = messages.GetDocumentRequest.pb()
@@ -41,14 +42,17 @@ _WRITES = b"\x12"
 _SERVICE = "/google.firestore.v1.Firestore/"
 
 
-class Connection:
-    """A channel to one database, on the loop that made it.
+class Connection(Generic[D]):
+    """A channel to one database, on the loop that made it. ``kind``: what its documents are read as.
 
     The calls are those of Firestore's service itself, with the messages of Google's client: its own AsyncClient cannot
     replace a document on a condition, and takes several times as long to make and read messages.
     """
 
-    def __init__(self, place: Place, credentials: Any, timeout: float, breaker: Breaker) -> None:
+    def __init__(
+        self, kind: type[D], backend: str, place: Place, credentials: Any, timeout: float, breaker: Breaker
+    ) -> None:
+        self._kind, self.backend = kind, backend
         self.place, self.timeout, self.breaker = place, timeout, breaker
         self._channel = channel = channel_of(place, credentials)
         self._root = f"{place.name}/documents"
@@ -87,7 +91,7 @@ class Connection:
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """``work`` under the deadline and the breaker. Raises what the driver raises, not translated."""
         if self._closing:
-            raise Closed("this firestore_v2 store is closed")
+            raise Closed(f"this {self.backend} store is closed")
         self.breaker.enter(self.place.address)
         self._under_way += 1
         try:
@@ -115,18 +119,18 @@ class Connection:
 
     # --- reading -------------------------------------------------------------------------------
 
-    async def get(self, collection: str, ids: Sequence[str], meter: Meter) -> dict[str, Found]:
+    async def get(self, collection: str, ids: Sequence[str], meter: Meter) -> dict[str, D]:
         """The documents of these names that are there."""
-        found: dict[str, Found] = {}
+        found: dict[str, D] = {}
         if len(ids) == 1:
             self._count(1, meter)
             only = await self.ask(lambda: self._get_one(self.name(collection, ids[0])))
-            return {} if only is None else {ids[0]: _found(only)}
+            return {} if only is None else {ids[0]: self._made(only)}
         for start in range(0, len(ids), AT_ONCE):
             part = [self.name(collection, id) for id in ids[start : start + AT_ONCE]]
             self._count(len(part), meter)
             for document in await self.ask(lambda names=part: self._get(names)):  # type: ignore[misc]
-                one = _found(document)
+                one = self._made(document)
                 found[one.id] = one
         return found
 
@@ -146,12 +150,12 @@ class Connection:
                 read.append(reply.found)
         return read
 
-    async def query(self, query: Query, meter: Meter) -> list[Found]:
+    async def query(self, query: Query, meter: Meter) -> list[D]:
         """The documents that a query finds, in its order."""
         limit = meter.capped(query.limit)
         read = await self.ask(lambda: self._run(message(query, limit)))
         self._count(max(1, len(read)), meter)
-        return [_found(document) for document in read]
+        return [self._made(document) for document in read]
 
     async def _run(self, query: Any) -> list[Any]:
         read = []
@@ -218,6 +222,9 @@ class Connection:
             parts += (_WRITES, _varint(len(raw)), raw)
         return b"".join(parts)
 
+    def _made(self, document: Any) -> D:
+        return self._kind(document.name.rpartition("/")[2], document.fields, values.micros(document.update_time))
+
     def _saw(self, read_time: Any) -> None:
         self.read_time = max(self.read_time, values.micros(read_time))
 
@@ -241,10 +248,6 @@ def _unary(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> 
 
 def _stream(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> Any:
     return channel.unary_stream(_SERVICE + method, request.SerializeToString, reply.FromString)
-
-
-def _found(document: Any) -> Found:
-    return Found(document.name.rpartition("/")[2], document.fields, values.micros(document.update_time))
 
 
 def expecting(write: Any, version: int | None) -> Any:

@@ -9,11 +9,10 @@ import re
 
 import msgspec
 
-from memory.errors import CorruptData, InvalidSetting
-from memory.model import DEFAULT_NAMESPACE, Key, path_bytes
-from memory.ops import Scope
+from memory.errors import InvalidSetting
+from memory.keys import encode_key
+from memory.model import DEFAULT_NAMESPACE, Key
 
-SEPARATOR = b"\0\0"
 HASHED = "~"
 """Begins the name of a document that is a hash of its key."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -49,26 +48,6 @@ def collections(namespace: str, privacy: str, environment: str | None) -> Collec
     return Collections(name("memory_items"), name("memory_tombstones"), name("memory_locks"), name("memory_store"))
 
 
-def encode_key(key: Key) -> bytes:
-    """(namespace, id) as bytes in the order of keys: path, two NULs, id.
-
-    Names hold no NUL and are never empty, so the first pair of NULs ends the path; everything under a path is one range
-    of keys, exactly one namespace another.
-    """
-    return path_bytes(key[0]) + SEPARATOR + key[1].encode()
-
-
-def decode_key(raw: bytes) -> Key:
-    """The inverse of encode_key. Raises CorruptData for bytes that are no key."""
-    path, found, name = raw.partition(SEPARATOR)
-    try:
-        if found and path and name:
-            return (tuple(path.decode().split("\0")), name.decode())
-    except UnicodeDecodeError:
-        pass
-    raise CorruptData("the key of a document is damaged. Run 'memory verify', then 'memory repair'")
-
-
 def document_id(key: Key) -> str:
     """The name of a key's document. An id of the default namespace names its document, as in V2 programs, where
     Firestore allows it; for other keys it is a hash, and whoever reads the document compares the whole key."""
@@ -77,13 +56,3 @@ def document_id(key: Key) -> str:
         return id
     digest = hashlib.blake2b(encode_key(key), digest_size=32).digest()
     return HASHED + base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
-    """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
-    if not scope.path:
-        return None if scope.below else (b"", b"")
-    path = path_bytes(scope.path)
-    if scope.below:
-        return path + b"\0", path + b"\x01"
-    return path + b"\0\0", path + b"\0\x01"

@@ -9,24 +9,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.documents import Found, item_of, term_value
-from memory.backends.firestore_v2.filtering import narrow
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.queries import Condition, Query
-from memory.backends.firestore_v2.scanning import live, row, value_at
+from memory.backends.firestore import values
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import Found, item_of, term_value
+from memory.backends.firestore.v2.filtering import narrow
+from memory.backends.firestore.v2.scanning import live, row, value_at
 from memory.filters import predicate
 from memory.model import key_order
 from memory.ops import Candidate, Match, Matched
 from memory.search.text import CANDIDATES_PER_TERM, Scorer
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 TOGETHER = 30
 """Terms that one query may ask for any of."""
-NEWEST = ((queries.CREATED, True), (queries.KEY, False))
+NEWEST = ((paths.CREATED, True), (paths.KEY, False))
 
 
 class Matching:
@@ -112,5 +113,5 @@ class Matching:
 
 def _holding(terms: list[str]) -> Condition:
     if len(terms) == 1:
-        return Condition(queries.TERMS, "contains", values.text(terms[0]))
-    return Condition(queries.TERMS, "contains_any", values.texts(terms))
+        return Condition(paths.TERMS, "contains", values.text(terms[0]))
+    return Condition(paths.TERMS, "contains_any", values.texts(terms))

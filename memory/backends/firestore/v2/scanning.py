@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.documents import Found, covers, row_of
-from memory.backends.firestore_v2.filtering import narrow
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import encode_key, key_range
-from memory.backends.firestore_v2.queries import Condition, Query
+from memory.backends.firestore import values
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import Found, covers, row_of
+from memory.backends.firestore.v2.filtering import narrow
 from memory.codec import decode
 from memory.errors import CorruptData
 from memory.filters import predicate
+from memory.keys import encode_key, key_range
 from memory.model import path_bytes
 from memory.ops import Count, Order, Page, Position, Read, Row, Scan, Scope
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 PAGE = 300
 """Documents that one query reads at most."""
@@ -101,8 +102,8 @@ async def live(store: FirestoreV2Store, query: Query, now: int, limit: int, mete
 def orders(order: Order) -> tuple[tuple[str, bool], ...]:
     """The fields of an order; ties by key, ascending."""
     if order.field == "key":
-        return ((queries.KEY, order.descending),)
-    return ((queries.ORDERS[order.field], order.descending), (queries.KEY, False))
+        return ((paths.KEY, order.descending),)
+    return ((paths.ORDERS[order.field], order.descending), (paths.KEY, False))
 
 
 def cursor(order: Order, after: Position | None) -> tuple[Any, ...]:
@@ -136,7 +137,7 @@ async def count(store: FirestoreV2Store, op: Count, meter: Meter) -> int:
         return 0
     if narrowed.exact:
         connection = store._connected()
-        expired = Condition(queries.EXPIRES, "<=", values.moment(op.now))
+        expired = Condition(paths.EXPIRES, "<=", values.moment(op.now))
         every = Query(collection=store.names.items, conditions=_with_key(narrowed.conditions))
         gone = Query(collection=store.names.items, conditions=(*_with_key(narrowed.conditions), expired))
         return max(0, await connection.count(every, meter) - await connection.count(gone, meter))
@@ -151,9 +152,9 @@ async def count(store: FirestoreV2Store, op: Count, meter: Meter) -> int:
 
 def _with_key(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
     """The conditions, so that only items are counted: what V2 programs wrote and nobody adopted has no key yet."""
-    if any(one.path == queries.KEY for one in conditions):
+    if any(one.path == paths.KEY for one in conditions):
         return conditions
-    return (*conditions, Condition(queries.KEY, ">=", values.blob(b"")))
+    return (*conditions, Condition(paths.KEY, ">=", values.blob(b"")))
 
 
 async def scan_all(store: FirestoreV2Store, scope: Scope, op: Count, meter: Meter) -> AsyncIterator[list[Row]]:
@@ -178,18 +179,18 @@ async def namespaces(store: FirestoreV2Store, op: Count, meter: Meter) -> list[t
         return []
     bounds = key_range(op.scope)
     end = None if bounds is None else bounds[1]
-    kept = tuple(one for one in narrowed.conditions if one.path != queries.KEY)
+    kept = tuple(one for one in narrowed.conditions if one.path != paths.KEY)
     after = b"" if bounds is None else bounds[0]
     found: list[tuple[str, ...]] = []
     while True:
-        conditions = [*kept, Condition(queries.KEY, ">=", values.blob(after))]
+        conditions = [*kept, Condition(paths.KEY, ">=", values.blob(after))]
         if end is not None:
-            conditions.append(Condition(queries.KEY, "<", values.blob(end)))
+            conditions.append(Condition(paths.KEY, "<", values.blob(end)))
         query = Query(
             collection=store.names.items,
             conditions=tuple(conditions),
-            orders=((queries.KEY, False),),
-            fields=(queries.KEY, queries.EXPIRES),
+            orders=((paths.KEY, False),),
+            fields=(paths.KEY, paths.EXPIRES),
         )
         first: Found | None = None
         async for documents in live(store, query, op.now, 1, meter):

@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 from google.cloud.firestore_v1.types import query as queries
 
-from memory.backends.firestore_v2.legacy import VECTOR
-
 StructuredQuery: Any = queries.StructuredQuery.pb()
 _ASCENDING, _DESCENDING = 1, 2
 _DOT_PRODUCT = 3
@@ -17,23 +15,8 @@ _AND = 1
 _IS_NULL = 3
 OPERATORS = {"<": 1, "<=": 2, ">": 3, ">=": 4, "==": 5, "contains": 7, "in": 8, "contains_any": 9}
 
-KEY = "memory.key"
-PATH = "memory.path"
-AGENT = "memory.agent"
-TAGS = "memory.tags"
-TERMS = "memory.terms"
-DIGEST = "memory.digest"
-USER, SESSION, KIND = "user_id", "session_id", "item_type"
-CREATED, EXPIRES = "timestamp", "expiration"
 NAME = "__name__"
-ORDERS = {
-    "key": KEY,
-    "created_at": CREATED,
-    "updated_at": "memory.updated",
-    "accessed_at": "memory.accessed",
-    "importance": "memory.importance",
-}
-"""Each order's field."""
+"""The path of a document's name."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -57,8 +40,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     fields: tuple[str, ...] = ()
     """Paths to read; none: whole documents."""
-    near: Any = None
-    """A unit vector: the nearest by it, ``limit`` of them, the nearest first."""
+    near: tuple[str, Any] | None = None
+    """The path of a vector, and a unit vector: the nearest by it, ``limit`` of them, the nearest first."""
 
 
 def message(query: Query, limit: int | None) -> Any:
@@ -80,8 +63,9 @@ def message(query: Query, limit: int | None) -> Any:
     for path in query.fields:
         made.select.fields.add(field_path=path)
     if query.near is not None:
-        made.find_nearest.vector_field.field_path = VECTOR
-        made.find_nearest.query_vector.CopyFrom(query.near)
+        path, vector = query.near
+        made.find_nearest.vector_field.field_path = path
+        made.find_nearest.query_vector.CopyFrom(vector)
         made.find_nearest.distance_measure = _DOT_PRODUCT
         made.find_nearest.limit.value = limit or 1
     elif limit is not None:

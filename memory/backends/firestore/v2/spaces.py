@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import values
-from memory.backends.firestore_v2.connection import Connection, Write, expecting
-from memory.backends.firestore_v2.documents import FORMAT, Found
-from memory.backends.firestore_v2.faults import CALL_ERRORS, is_conflict, is_refusal, translate
-from memory.backends.firestore_v2.meter import Meter
+from memory.backends.firestore import values
+from memory.backends.firestore.connection import Connection, Write, expecting
+from memory.backends.firestore.faults import CALL_ERRORS, is_conflict, is_refusal, translate
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.v2.documents import FORMAT, Found
 from memory.errors import CorruptData, InvalidSetting
 from memory.ops import Space
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 ABOUT = "about"
 SPACE = "space"
@@ -66,7 +66,7 @@ async def make_space(store: FirestoreV2Store, space: Space) -> Space:
     return found
 
 
-def space_write(connection: Connection, store: FirestoreV2Store, space: Space | None) -> Any:
+def space_write(connection: Connection[Found], store: FirestoreV2Store, space: Space | None) -> Any:
     """The write that makes a space, if there is none yet."""
     assert space is not None
     write = Write()

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.connection import Connection, Write, expecting
-from memory.backends.firestore_v2.documents import DAY, Found, item_of, row_of
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.queries import Condition, Query
+from memory.backends.firestore import values
+from memory.backends.firestore.connection import Connection, Write, expecting
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import DAY, Found, item_of, row_of
 from memory.codec import content_hash
 from memory.ops import Put, Row
 from memory.ops import Write as Op
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 TOGETHER = 30
 """Values that one ``in`` may list."""
@@ -36,7 +37,7 @@ def lock_names(ops: Sequence[Op]) -> list[str | None]:
     return [f"lock/{op.digest.hex()}" if type(op) is Put and op.dedup else None for op in ops]
 
 
-def digest_lock(connection: Connection, store: FirestoreV2Store, op: Put, before: Found | None) -> Any:
+def digest_lock(connection: Connection[Found], store: FirestoreV2Store, op: Put, before: Found | None) -> Any:
     """The write of a digest's lock document."""
     write = Write()
     write.update.name = connection.name(store.names.locks, op.digest.hex())
@@ -57,7 +58,7 @@ async def find_twins(store: FirestoreV2Store, ops: Sequence[Op], meter: Meter) -
         part = digests[start : start + TOGETHER]
         found: list[Found] = []
         if len(part) > 1:
-            condition = Condition(queries.DIGEST, "in", values.blobs(part))
+            condition = Condition(paths.DIGEST, "in", values.blobs(part))
             found = await store._connected().query(_query(store, condition, FEW), meter)
         if len(part) == 1 or len(found) == FEW:
             for digest in part:
@@ -73,7 +74,7 @@ async def find_twins(store: FirestoreV2Store, ops: Sequence[Op], meter: Meter) -
 
 
 async def _first(store: FirestoreV2Store, digest: bytes, now: int, meter: Meter) -> Twin | None:
-    condition = Condition(queries.DIGEST, "==", values.blob(digest))
+    condition = Condition(paths.DIGEST, "==", values.blob(digest))
     after: tuple[Any, ...] = ()
     while True:
         found = await store._connected().query(_query(store, condition, PAGE, after), meter)
@@ -89,7 +90,7 @@ def _query(store: FirestoreV2Store, condition: Condition, limit: int, after: tup
     return Query(
         collection=store.names.items,
         conditions=(condition,),
-        orders=((queries.KEY, False),),
+        orders=((paths.KEY, False),),
         after=after,
         limit=limit,
     )

@@ -11,9 +11,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.firestore_v2 import queries, values
-from memory.backends.firestore_v2.connection import Write, expecting
-from memory.backends.firestore_v2.documents import (
+from memory.backends.firestore import queries, values
+from memory.backends.firestore.connection import Write, expecting
+from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.v2 import paths
+from memory.backends.firestore.v2.documents import (
     Found,
     fill_ours,
     fill_terms,
@@ -21,12 +25,9 @@ from memory.backends.firestore_v2.documents import (
     item_of,
     row_of,
 )
-from memory.backends.firestore_v2.legacy import OURS, VECTOR
-from memory.backends.firestore_v2.meter import Meter
-from memory.backends.firestore_v2.names import document_id
-from memory.backends.firestore_v2.pacing import singly
-from memory.backends.firestore_v2.queries import Condition, Query
-from memory.backends.firestore_v2.spaces import make_space
+from memory.backends.firestore.v2.legacy import OURS, VECTOR
+from memory.backends.firestore.v2.names import document_id
+from memory.backends.firestore.v2.spaces import make_space
 from memory.codec import content_hash
 from memory.errors import CorruptData, MemoryStoreError
 from memory.model import MAX_DISTINCT_TERMS
@@ -35,7 +36,7 @@ from memory.store.settle import new_token
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from memory.backends.firestore_v2.backend import FirestoreV2Store
+    from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 STEP = 200
 _log = get_logger("firestore_v2")
@@ -72,7 +73,7 @@ class Adopter:
         every = await connection.count(Query(collection=items), Meter())
         if not every:
             return False
-        keyed = Condition(queries.KEY, ">=", values.blob(b""))
+        keyed = Condition(paths.KEY, ">=", values.blob(b""))
         ours = await connection.count(Query(collection=items, conditions=(keyed,)), Meter())
         return every - ours != self.unreadable
 
