@@ -70,8 +70,8 @@ async def attacked(store: MemoryStore, payloads: Sequence[str]) -> None:
     for start in range(0, len(texts), TOGETHER):
         part = texts[start : start + TOGETHER]
         await found_by_value(a, [text for text in part if "\0" not in text])
-        for text in part:
-            for call in attempts(a, text):
+        for i, text in enumerate(part):
+            for call in attempts(a, text)[i % 3 :: 3]:  # every third for each: the places are the same
                 await silent(call)
             await refused(a, text)
         await a.delete_where(None, under=())
@@ -91,7 +91,7 @@ async def found_by_value(view: Any, texts: Sequence[str]) -> None:
         for where in (
             F.metadata[text] == text, F.kind == text, F.tags.contains(text), F.content == text, F.metadata["v"].contains(text),
             (F.metadata[text].startswith(text)) & (F.id == f"{i:02}"), ~(F.metadata[text] != text),
-        )[i % 2 :: 2]:  # every other for each: the places are the same  # fmt: skip
+        )[i % 3 :: 3]:  # every third for each: the places are the same  # fmt: skip
             assert await ids(view, where) == [f"{i:02}"], (text, where)
 
 

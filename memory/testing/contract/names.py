@@ -120,8 +120,8 @@ class Names(Suite):
         before = await store.put(item("witness"))
         for name in NAMES:
             await store.put(item(name, name, namespace=(name,), kind=name, user_id=name, tags=(name,)))
-            await store.search(name)
-            await store.count({"content": name})
+            await store.search(name, namespace=(name,))
+            await store.count({"content": name}, under=(name,))
             await store.delete_where({"content": name, "kind": name}, namespace=(name,))
         assert await store.get("witness") == before
         assert await store.count() == 1
