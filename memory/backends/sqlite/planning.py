@@ -16,13 +16,14 @@ import msgspec
 
 from memory.backends.sqlite.counter import Counter
 from memory.backends.sqlite.docs import term_text
-from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
+from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
 from memory.backends.sqlite.spaces import VectorState, space_of
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
+from memory.keys import damaged
 from memory.model import path_bytes
 from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Space, Status, Touch, Write
 from memory.store.embedding import mismatch
