@@ -25,7 +25,7 @@ from memory.codec import content_hash, decode
 from memory.errors import CorruptData
 from memory.keys import damaged
 from memory.model import path_bytes
-from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Space, Status, Touch, Write
+from memory.ops import Owner, Put, Remove, Result, Row, Space, Status, Touch, Write, refusal
 from memory.store.embedding import mismatch
 
 _APPLIED = (Status.DONE, Status.DUPLICATE)
@@ -264,15 +264,9 @@ def _decide(db: apsw.Connection, plan: Plan, one: Prepared) -> Result:
         if version > op.floor:
             return Result(Status.UNKNOWN)
     live = record if record is not None and (record.live(op.now) or (type(op) is Remove and op.expired)) else None
-    if live is None:
-        if op.expect > 0 or type(op) is not Put:
-            return Result(Status.MISSING)
-    elif not op.scope.covers_owner(*live.owner):
-        return Result(Status.EXISTS if type(op) is Put else Status.MISSING)
-    elif op.expect == ABSENT:
-        return Result(Status.EXISTS)
-    elif op.expect not in (ANY, live.version):
-        return Result(Status.CONFLICT, live.stamp())
+    refused = refusal(op) if live is None else refusal(op, live.version, live.owner)
+    if refused is not None:
+        return Result(refused, live.stamp() if live is not None and refused is Status.CONFLICT else None)
     if type(op) is Put:
         if op.dedup:
             twin = _twin(db, plan, op)
