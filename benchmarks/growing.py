@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import workload
 from benchmarks.figures import percentile
 from benchmarks.measure import awaiting, fitted
-from benchmarks.nearest import NARROWED, NEAREST, recall, search
+from benchmarks.nearest import JUDGED, NARROWED, NEAREST, recall, search
 from benchmarks.session import Session
 from memory import MemoryStore
 
@@ -41,7 +41,7 @@ async def growing(session: Session, name: str, backend: str, stores: Mapping[int
             session.add(name, f"{what}, p50", backend, "ms", each, records=size, durability=durability)
         session.add_growth(name, GROWING.get(what, what), backend, spent, durability)
     if options.vectors:
-        await recall(session, name, backend, stores)
+        await recall(session, name, backend, stores, JUDGED)
 
 
 def _calls(session: Session, size: int, store: MemoryStore) -> dict[str, Call]:
@@ -71,5 +71,5 @@ def _calls(session: Session, size: int, store: MemoryStore) -> dict[str, Call]:
     }
     if session.options.vectors:
         wanted = workload.wanted(200)
-        calls |= {what: partial(search, store, wanted, NARROWED[what]) for what in NARROWED if "the same" not in what}
+        calls |= {what: partial(search, store, wanted, NARROWED[what]) for what in JUDGED}
     return calls

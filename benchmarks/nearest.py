@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,10 @@ NARROWED: dict[str, Narrowed] = {
     f"{NEAREST} in one namespace": lambda number: {"namespace": workload.namespace(number * 7)},
     f"{NEAREST} of 8 %, not indexed": lambda number: {"where": {"metadata.place.floor": number % 12}},
 }
+COMPARED = tuple(what for what in NARROWED if "not indexed" not in what and "the same" not in what)
+"""Those whose recall is of interest."""
+JUDGED = tuple(f"{NEAREST}{narrowed}" for narrowed in ("", " of 10 %", " of 1 %", " in one namespace"))
+"""Those that have a target."""
 
 
 async def search(store: MemoryStore, asked: Any, narrowed: Narrowed, number: int) -> None:
@@ -44,12 +48,17 @@ async def search(store: MemoryStore, asked: Any, narrowed: Narrowed, number: int
     await store.search(vector=asked[number % len(asked)], limit=TOP, **narrowed(number))
 
 
-async def recall(session: Session, name: str, backend: str, stores: Mapping[int, MemoryStore]) -> None:
+async def recall(
+    session: Session,
+    name: str,
+    backend: str,
+    stores: Mapping[int, MemoryStore],
+    figures: Sequence[str] = COMPARED,
+) -> None:
     """How many of the nearest each search finds, against ``exact=True`` of the same store."""
     asked = workload.wanted(5 if session.options.quick else 50)
-    for what, narrowed in NARROWED.items():
-        if "not indexed" in what or "the same" in what:
-            continue
+    for what in figures:
+        narrowed = NARROWED[what]
         for size, store in stores.items():
             shares = []
             for number, vector in enumerate(asked):
