@@ -31,15 +31,15 @@ async def growing(session: Session, name: str, backend: str, stores: Mapping[int
     """Figures of filled stores, by their sizes."""
     options = session.options
     calls = {size: _calls(session, size, store) for size, store in stores.items()}
-    seconds = 0.1 if options.quick else ROUND_SECONDS
+    rounds, seconds = (1, 0.1) if options.quick else (options.rounds, ROUND_SECONDS)
     for what in calls[min(calls)]:
-        sides = {size: awaiting(each[what]) for size, each in calls.items()}
-        found = await fitted(sides, options.rounds, options.calls, seconds)
-        spent = {size: [percentile(taken, 0.5) / 1e3 for taken in rounds] for size, rounds in found.items()}
+        sides = {size: awaiting(by_name[what]) for size, by_name in calls.items()}
+        found = await fitted(sides, rounds, options.calls, seconds)
+        each = {size: [percentile(taken, 0.5) / 1e3 for taken in spent] for size, spent in found.items()}
         durability = stores[min(stores)].durability if what == "put" else ""
-        for size, each in spent.items():
-            session.add(name, f"{what}, p50", backend, "ms", each, records=size, durability=durability)
-        session.add_growth(name, GROWING.get(what, what), backend, spent, durability)
+        for size, values in each.items():
+            session.add(name, f"{what}, p50", backend, "ms", values, records=size, durability=durability)
+        session.add_growth(name, GROWING.get(what, what), backend, each, durability)
     if options.vectors:
         await recall(session, name, backend, stores, JUDGED)
 
