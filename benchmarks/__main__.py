@@ -32,7 +32,7 @@ from benchmarks import (
 )
 from benchmarks.figures import Figure
 from benchmarks.machine import facts
-from benchmarks.session import Options, Session
+from benchmarks.session import SERVED, Options, Session
 
 BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
     module.NAME: module.run
@@ -70,7 +70,13 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; default all")
     parser.add_argument("--records", type=int, nargs="+", help="sizes of the stores (default 10000 100000)")
-    parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="default both")
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        choices=(*BACKENDS, *SERVED),
+        default=list(BACKENDS),
+        help=f"default {' and '.join(BACKENDS)}; the others, on a server that is started, for retrieval only",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default 5)")
     parser.add_argument("--quick", action="store_true", help="a small size and few rounds: does it run?")
     parser.add_argument("--no-vectors", action="store_true", help="records without their 384-dimension vector")
@@ -93,6 +99,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
     if "retrieval" in told.names and told.locomo is None:
         parser.error("retrieval needs --locomo FILE")
+    served = [backend for backend in told.backend if backend in SERVED]
+    if served and told.names != ["retrieval"]:
+        parser.error(f"only retrieval runs on {served[0]}; servers are measured by the benchmarks redis and postgres")
     if told.rounds < 1 or min(told.records or [1]) < 1:
         parser.error("--rounds and --records must be at least 1")
     return told

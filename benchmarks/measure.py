@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count, islice
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.figures import percentile
 
 Side = Callable[[int], Awaitable[list[float]]]
 """Makes that many calls and returns what each took, in µs."""
+Rounds = list[list[float]]
+"""Of one side: round -> µs of each call."""
+K = TypeVar("K", bound=Hashable)
 
 
 async def timed(call: Callable[[int], Awaitable[Any]], numbers: Sequence[int]) -> list[float]:
@@ -35,9 +39,30 @@ def timed_sync(call: Callable[[int], Any], numbers: Sequence[int]) -> list[float
     return spent
 
 
-async def turns(sides: Sequence[Side], rounds: int, calls: int, block: int = 50) -> list[list[list[float]]]:
+def awaiting(call: Callable[[int], Awaitable[Any]]) -> Side:
+    """A side whose calls are numbered from 0 on."""
+    numbers = count()
+
+    async def side(calls: int) -> list[float]:
+        return await timed(call, list(islice(numbers, calls)))
+
+    return side
+
+
+def calling(call: Callable[[int], Any]) -> Side:
+    """The same of a call that is not awaited."""
+    numbers = count()
+
+    async def side(calls: int) -> list[float]:
+        await asyncio.sleep(0)
+        return timed_sync(call, list(islice(numbers, calls)))
+
+    return side
+
+
+async def turns(sides: Sequence[Side], rounds: int, calls: int, block: int = 50) -> list[Rounds]:
     """The sides by turns in small blocks, so that a busy minute hits all of them: [side][round] -> µs of each call."""
-    found: list[list[list[float]]] = [[[] for _ in range(rounds)] for _ in sides]
+    found: list[Rounds] = [[[] for _ in range(rounds)] for _ in sides]
     for side in sides:
         await side(min(block, calls))
     for number in range(rounds):
@@ -47,6 +72,18 @@ async def turns(sides: Sequence[Side], rounds: int, calls: int, block: int = 50)
             for which in order:
                 found[which][number] += await sides[which](count)
     return found
+
+
+async def fitted(sides: Mapping[K, Side], rounds: int, most: int, seconds: float) -> dict[K, Rounds]:
+    """The sides by turns. Of slow ones fewer calls are made (10 at least), so that a round takes about so many seconds."""
+    for side in sides.values():
+        await side(1)
+    started = time.perf_counter()
+    for side in sides.values():
+        await side(1)
+    calls = max(10, min(most, round(seconds / (time.perf_counter() - started))))
+    found = await turns(list(sides.values()), rounds, calls, 10)
+    return dict(zip(sides, found, strict=True))
 
 
 def p50(rounds: Sequence[list[float]]) -> tuple[float, ...]:

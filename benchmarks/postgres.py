@@ -1,4 +1,7 @@
-"""Postgres beside the same work written by hand, by turns: get, put, bulk, and 64 callers at once. Starts its own server."""
+"""Postgres beside the same work written by hand, by turns: get, put, bulk, and 64 callers at once; and how it grows.
+
+Starts its own server, with pgvector.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from typing import Any, Self
 import asyncpg
 
 from benchmarks import serving, workload
+from benchmarks.growing import growing
 from benchmarks.measure import ratios
 from benchmarks.postgres_by_hand import ByHand
-from benchmarks.session import Session
-from memory import MemoryItem
+from benchmarks.session import Session, fill, left_out
+from memory import MemoryItem, MemoryStore
 from memory.backends.postgres import PostgresStore
+from memory.backends.postgres.nearest import INDEXED_FROM
 from memory.model import Key
-from memory.testing.services import ServiceMissing, postgres
+from memory.testing.services import ServiceMissing
 
 NAME = "postgres"
 POOL = 10
@@ -26,20 +31,35 @@ async def run(session: Session) -> None:
     options = session.options
     size = min(options.records)
     try:
-        with postgres(durable=True) as server:
-            async with PostgresStore(server.url, schema="bench", pool=POOL, sweep_interval=None) as store:
-                for items in workload.batches(0, size, vectors=True):
-                    await store.put_many(items)
-                hand = await ByHand.open(server.url, "bench")
-                try:
-                    await serving.points(session, NAME, store, hand, size)
-                finally:
-                    await hand.close()
-                async with Pooled(server.url) as pooled:
-                    await serving.callers(session, NAME, store, pooled, size)
-            await _bulk(session, server.url, 500 if options.quick else 5_000)
-    except ServiceMissing:
-        return  # the report has no rows of it
+        url = session.server(NAME).url
+    except ServiceMissing as missing:
+        left_out(NAME, missing)
+        return
+    async with PostgresStore(url, schema="bench", pool=POOL, sweep_interval=None) as store:
+        await fill(store, size, vectors=True)
+        hand = await ByHand.open(url, "bench")
+        try:
+            await serving.points(session, NAME, store, hand, size)
+        finally:
+            await hand.close()
+        async with Pooled(url) as pooled:
+            await serving.callers(session, NAME, store, pooled, size)
+    await _bulk(session, url, 500 if options.quick else 5_000)
+    stores = {size: await session.filled(NAME, size, pool=POOL) for size in options.records}
+    for filled in stores.values():
+        await _indexed(filled)
+    await growing(session, NAME, NAME, stores)
+
+
+async def _indexed(store: MemoryStore) -> None:
+    """Wait for the index over the vectors, which the store builds a moment after the last of them."""
+    assert isinstance(store, PostgresStore)
+    index = store._in_session().index
+    while not await index.build():
+        row, _ = await index.look()
+        if row["vectors"] < INDEXED_FROM:
+            return  # so few are compared one by one
+        await asyncio.sleep(0.1)  # it is being built
 
 
 class Pooled:

@@ -1,4 +1,7 @@
-"""Redis beside the same work written by hand, by turns: get, put, bulk, and 64 callers at once. Starts its own server."""
+"""Redis beside the same work written by hand, by turns: get, put, bulk, and 64 callers at once; and how it grows.
+
+Starts its own servers. Growth and recall are measured of the core alone and with the query engine.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,50 @@ import time
 from typing import Any
 
 from benchmarks import serving, workload
+from benchmarks.growing import growing
 from benchmarks.measure import ratios
 from benchmarks.redis_by_hand import ByHand
-from benchmarks.session import Session
+from benchmarks.session import Session, fill, left_out
 from memory import MemoryStore
 from memory.backends.redis import RedisStore
-from memory.testing.services import ServiceMissing, redis
+from memory.testing.services import ServiceMissing
 
 NAME = "redis"
+CACHE = 512
+"""Megabytes of vectors that a store may hold: enough for all of 100,000."""
 TOGETHER = 16
 """Records of one call in a pipeline by hand: about as many as the store takes."""
 
 
 async def run(session: Session) -> None:
+    for backend in ("redis", "redis_stack"):
+        try:
+            server = session.server(backend)
+        except ServiceMissing as missing:
+            left_out(backend, missing)
+            continue
+        if backend == "redis":
+            await _by_hand(session, server.url)
+        sizes = session.options.records
+        stores = {size: await session.filled(backend, size, vector_cache=CACHE) for size in sizes}
+        await growing(session, NAME, backend, stores)
+
+
+async def _by_hand(session: Session, url: str) -> None:
     options = session.options
     size = min(options.records)
-    try:
-        with redis() as server:
-            store = RedisStore(server.url, prefix="bench", index=workload.INDEXED, sweep_interval=None)
-            async with store:
-                for items in workload.batches(0, size, options.vectors):
-                    await store.put_many(items)
-                hand = ByHand(store, server.url)
-                await hand.open()
-                try:
-                    for item in workload.records(0, min(size, options.calls), options.vectors):
-                        await hand.bare_put(item)
-                    await serving.points(session, NAME, store, hand, size, Bare(hand))
-                    await _bulk(session, store, hand, size)
-                    await serving.callers(session, NAME, store, hand, size)
-                finally:
-                    await hand.close()
-    except ServiceMissing:
-        return  # the report has no rows of it
+    async with RedisStore(url, prefix="bench", index=workload.INDEXED, sweep_interval=None) as store:
+        await fill(store, size, options.vectors)
+        hand = ByHand(store, url)
+        await hand.open()
+        try:
+            for item in workload.records(0, min(size, options.calls), options.vectors):
+                await hand.bare_put(item)
+            await serving.points(session, NAME, store, hand, size, Bare(hand))
+            await _bulk(session, store, hand, size)
+            await serving.callers(session, NAME, store, hand, size)
+        finally:
+            await hand.close()
 
 
 class Bare:

@@ -12,9 +12,10 @@ from typing import Literal
 
 from benchmarks.embedders import MINILM, Remembering, embedder
 from benchmarks.locomo import CUTS, Conversation, load, recall
-from benchmarks.session import Session
+from benchmarks.session import Session, left_out
 from memory import MemoryItem, MemoryStore
 from memory.store import Weights
+from memory.testing.services import ServiceMissing
 
 NAME = "retrieval"
 NEIGHBOURS = (0, 1, 2)
@@ -35,7 +36,12 @@ async def run(session: Session) -> None:
         await maker.ready([question.text for conversation in conversations for question in conversation.questions])
     found: dict[str, Recalls] = {}
     for backend in session.options.backends:
-        async with session.store(backend, index=(), embedder=maker) as store:
+        try:
+            made = session.store(backend, index=(), embedder=maker)
+        except ServiceMissing as missing:
+            left_out(f"{NAME} on {backend}", missing)
+            continue
+        async with made as store:
             await store.put_many([item for conversation in conversations for item in items(conversation)])
             found[backend] = await _recalls(session, store, conversations)
         by = "" if maker is None else f", {maker.name}"
@@ -50,7 +56,7 @@ async def run(session: Session) -> None:
                 NAME, "least recall of hybrid over text", backend, "", (worst,), target=None if barred else "none"
             )
     if len(found) > 1:
-        each = [[recalls[what] for recalls in found.values()] for what in found[session.options.backends[0]]]
+        each = [[recalls[what] for recalls in found.values()] for what in next(iter(found.values()))]
         apart = max(max(values) - min(values) for values in each)
         session.add(NAME, "largest difference of a recall", "all", "", (apart,))
     if maker is not None:

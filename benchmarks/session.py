@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,8 +17,15 @@ from benchmarks.figures import Figure
 from benchmarks.machine import Others
 from benchmarks.measure import ratios
 from memory import MemoryStore, create_store
+from memory.testing import services
+from memory.testing.making import maker
+from memory.testing.services import Service, ServiceMissing
 
 DURABILITIES = {"in_memory": ("none",), "sqlite": ("normal", "full")}
+SERVED = ("redis", "redis_stack", "postgres", "postgres_plain")
+"""Backends on a server that the run starts: names in memory.testing.services."""
+BUILDING = ("maintenance_work_mem=512MB", "dynamic_shared_memory_type=mmap")
+"""Of Postgres: the index over 100,000 vectors shall fit into memory, whatever the machine grants as shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class Session:
         self._exit = AsyncExitStack()
         self._stores: dict[tuple[str, int, str], MemoryStore] = {}
         self._masters: dict[int, Path] = {}
+        self._servers: dict[str, Service] = {}
         self._names = 0
         self._others = Others()
 
@@ -113,11 +122,24 @@ class Session:
             path.with_name(path.name + end).unlink(missing_ok=True)
 
     def store(self, backend: str, path: Path | None = None, durability: str = "full", **options: Any) -> MemoryStore:
-        """A store, not yet open, with the workload's indexes. A missing path is a new one."""
+        """A store, not yet open, with the workload's indexes. A missing path is a new one. Raises ServiceMissing."""
         options = {"index": workload.INDEXED, "sweep_interval": None, **options}
+        if backend in SERVED:
+            return maker(self.server(backend).url)(path or self.path("store"), **options)
         if backend == "sqlite":
             options |= {"path": path or self.path("store"), "synchronous": durability}
         return create_store(backend, **options)
+
+    def server(self, name: str) -> Service:
+        """A server, started when it is first asked for and stopped at the end of the run; Postgres with fsync.
+
+        Raises ServiceMissing, which says what to install.
+        """
+        if name not in self._servers:
+            start = getattr(services, name)
+            made = start(durable=True, settings=BUILDING) if name.startswith("postgres") else start()
+            self._servers[name] = self._exit.enter_context(made)
+        return self._servers[name]
 
     async def filled(self, backend: str, records: int, durability: str = "full", **options: Any) -> MemoryStore:
         """An open store that holds the first ``records`` of the workload, shared by all who ask for the same."""
@@ -145,6 +167,11 @@ class Session:
         copy = self.path("copy")
         await asyncio.to_thread(shutil.copyfile, master, copy)
         return copy
+
+
+def left_out(what: str, missing: ServiceMissing) -> None:
+    """Say that something is not measured, and what to install."""
+    print(f"{what}: left out. {missing}", file=sys.stderr)
 
 
 async def fill(store: MemoryStore, records: int, vectors: bool, start: int = 0) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
-from itertools import count, islice
 from typing import Any
 
 import msgspec
@@ -19,7 +18,8 @@ import numpy as np
 
 from benchmarks import footprint, workload
 from benchmarks.figures import percentile
-from benchmarks.measure import Side, ratios, timed, timed_sync, turns
+from benchmarks.measure import Rounds, Side, awaiting, calling, fitted, ratios
+from benchmarks.nearest import NARROWED, NEAREST, Narrowed, recall, search
 from benchmarks.nearest_by_hand import HAS_FAISS, TOP, Floor, Program, rows_of
 from benchmarks.session import Session
 from memory import MemoryStore
@@ -28,34 +28,8 @@ NAME = "vectors"
 CALLERS = 64
 ROUND_SECONDS = 3.0
 """About how long one round of one figure may take, all sizes and sides together."""
-NEAREST = "vector top-10"
-Narrowed = Callable[[int], dict[str, Any]]
-"""What a search is narrowed by, from its number: stores remember filters, so these change from call to call."""
-
-
-def _at_least(number: int, score: int) -> dict[str, Any]:
-    # Scores are whole numbers, so each of these filters lets the same records through, and none is like another.
-    return {"where": {"metadata.score": {"$gte": score - 0.5 + number / 1_000_000}}}
-
-
-def _between(number: int, width: int) -> dict[str, Any]:
-    low = number * 37 % (1_001 - width)
-    return {"where": {"metadata.score": {"$gte": low, "$lt": low + width}}}
-
-
-# None has to do with the vectors' clusters.
-NARROWED: dict[str, Narrowed] = {
-    NEAREST: lambda _: {},
-    f"{NEAREST} of 10 %": lambda number: _at_least(number, 900),
-    f"{NEAREST} of 10 %, the same filter": lambda _: _at_least(0, 900),
-    f"{NEAREST} of 1 %": lambda number: _at_least(number, 990),
-    f"{NEAREST} of 1 %, between two values": lambda number: _between(number, 10),
-    f"{NEAREST} in one namespace": lambda number: {"namespace": workload.namespace(number * 7)},
-    f"{NEAREST} of 8 %, not indexed": lambda number: {"where": {"metadata.place.floor": number % 12}},
-}
 ASKED = 200
 QUESTIONS = 50
-Rounds = list[list[float]]
 
 
 async def run(session: Session) -> None:
@@ -69,7 +43,7 @@ async def run(session: Session) -> None:
     for backend in options.backends:
         stores = {size: await session.filled(backend, size) for size in options.records}
         await _searches(session, backend, stores, floors)
-        await _recall(session, backend, stores)
+        await recall(session, NAME, backend, stores)
         await _callers(session, backend, stores)
         if backend == "sqlite":
             await _first(session)
@@ -101,29 +75,25 @@ async def _searches(
     for what, narrowed in NARROWED.items():
         sides: dict[tuple[int, str], Side] = {}
         for size, store in stores.items():
-            sides[size, ""] = _awaiting(partial(_search, store, asked, narrowed))
+            sides[size, ""] = awaiting(partial(search, store, asked, narrowed))
             if what == NEAREST:
                 ways = {"numpy scan": floors[size].scan, "numpy 1-bit codes": floors[size].coded}
                 if HAS_FAISS:
                     ways["faiss 1-bit codes"] = floors[size].faiss
                 if size in programs:
                     ways["by hand"] = programs[size].search
-                sides |= {(size, by): _calling(partial(_found, way, asked)) for by, way in ways.items()}
+                sides |= {(size, by): calling(partial(_found, way, asked)) for by, way in ways.items()}
             elif "not indexed" not in what:
                 passing = _passing(size, narrowed)
                 way = partial(_found_among, floors[size], passing, asked)
-                sides[size, "numpy scan of those that pass"] = _calling(way)
+                sides[size, "numpy scan of those that pass"] = calling(way)
         _tell(session, what, backend, await _by_turns(session, sides))
     for program in programs.values():
         program.close()
     sides = {}
     for size, store in stores.items():
-        sides[size, ""] = _awaiting(partial(_hybrid, store, workload.questions(QUESTIONS, size), asked))
+        sides[size, ""] = awaiting(partial(_hybrid, store, workload.questions(QUESTIONS, size), asked))
     _tell(session, "hybrid top-10", backend, await _by_turns(session, sides))
-
-
-async def _search(store: MemoryStore, asked: Any, narrowed: Narrowed, number: int) -> None:
-    await store.search(vector=asked[number % ASKED], limit=TOP, **narrowed(number))
 
 
 async def _hybrid(store: MemoryStore, questions: list[str], asked: Any, number: int) -> None:
@@ -154,35 +124,8 @@ def _score_of_each(size: int) -> Any:
     return np.array([item.metadata["score"] for part in workload.batches(0, size, vectors=False) for item in part])
 
 
-def _awaiting(call: Callable[[int], Awaitable[Any]]) -> Side:
-    numbers = count()
-
-    async def side(calls: int) -> list[float]:
-        return await timed(call, list(islice(numbers, calls)))
-
-    return side
-
-
-def _calling(call: Callable[[int], Any]) -> Side:
-    numbers = count()
-
-    async def side(calls: int) -> list[float]:
-        await asyncio.sleep(0)
-        return timed_sync(call, list(islice(numbers, calls)))
-
-    return side
-
-
 async def _by_turns(session: Session, sides: Mapping[tuple[int, str], Side]) -> dict[tuple[int, str], Rounds]:
-    for side in sides.values():
-        await side(1)
-    started = time.perf_counter()
-    for side in sides.values():
-        await side(1)
-    # Slow calls are made less often: a round shall end.
-    calls = max(10, min(session.options.calls // 2, round(_round_seconds(session) / (time.perf_counter() - started))))
-    found = await turns(list(sides.values()), session.options.rounds, calls, 10)
-    return dict(zip(sides, found, strict=True))
+    return await fitted(sides, session.options.rounds, session.options.calls // 2, _round_seconds(session))
 
 
 def _tell(session: Session, what: str, backend: str, found: Mapping[tuple[int, str], Rounds]) -> None:
@@ -200,25 +143,6 @@ def _tell(session: Session, what: str, backend: str, found: Mapping[tuple[int, s
             session.add(NAME, f"{what}: {by}", backend, "ms", each(size, by), records=size)
     growing = "vector" if what == NEAREST else what
     session.add_growth(NAME, growing, backend, {size: each(size, "") for size in sizes})
-
-
-# --- how well ----------------------------------------------------------------------------------
-
-
-async def _recall(session: Session, backend: str, stores: Mapping[int, MemoryStore]) -> None:
-    asked = workload.wanted(5 if session.options.quick else 50)
-    for what, narrowed in NARROWED.items():
-        if "not indexed" in what or "the same" in what:
-            continue
-        for size, store in stores.items():
-            shares = []
-            for number, vector in enumerate(asked):
-                found = await store.search(vector=vector, limit=TOP, **narrowed(number))
-                exact = await store.search(vector=vector, limit=TOP, exact=True, **narrowed(number))
-                keys = {hit.item.key for hit in exact}
-                shares.append(len(keys & {hit.item.key for hit in found}) / max(1, len(keys)))
-            note = f"{len(asked)} searches, the least {min(shares):.1f}"
-            session.add(NAME, f"recall, {what}", backend, "", (float(np.mean(shares)),), records=size, note=note)
 
 
 # --- many at once, the first, memory, bulk -----------------------------------------------------

@@ -30,6 +30,18 @@ def decode_key(raw: bytes) -> Key:
     raise CorruptData("a stored key is damaged. Run 'memory verify', then 'memory repair'")
 
 
+def damaged(key: bytes) -> CorruptData:
+    """The error for the record of this key, whose bytes are not those that were written."""
+    try:
+        known: Key | None = decode_key(key)
+    except CorruptData:
+        known = None
+    name = "a record" if known is None else f"the record {known[1]!r} in namespace {known[0]!r}"
+    return CorruptData(
+        f"{name} is damaged: its checksum does not match. Run 'memory verify', then 'memory repair'", key=known
+    )
+
+
 def key_range(scope: Scope) -> tuple[bytes, bytes] | None:
     """The half-open range of keys in the scope's namespaces; None when that is the whole store."""
     if not scope.path:

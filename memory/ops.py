@@ -201,6 +201,20 @@ class Result(msgspec.Struct, gc=False):
     error: Exception | None = None
 
 
+def refusal(op: Write, version: int = 0, owner: Owner = (None, None, None)) -> Status | None:
+    """Why a write is not applied to the live record of its key, which has this version and owner; None where it is.
+
+    Version 0: there is no such record.
+    """
+    if not version:
+        return Status.MISSING if op.expect > 0 or type(op) is not Put else None
+    if not op.scope.covers_owner(*owner):
+        return Status.EXISTS if type(op) is Put else Status.MISSING
+    if op.expect == ABSENT:
+        return Status.EXISTS
+    return None if op.expect in (ANY, version) else Status.CONFLICT
+
+
 # --- reads -------------------------------------------------------------------------------------
 
 OrderField = Literal["key", "created_at", "updated_at", "accessed_at", "importance"]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import servers
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not part of an installed package")
 
 from benchmarks import measure, plot, targets, workload
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.figures import Figure, Target, shown
+from memory.testing import services
+from memory.testing.services import ServiceMissing
 
 BACKENDS = ("in_memory", "sqlite")
 
@@ -37,9 +41,9 @@ def conversation_file(directory: Path) -> Path:
 
 
 RUNS = [(name, backend) for name in BENCHMARKS for backend in BACKENDS]
-# Nothing to open in memory; embedders know no backend, and redis and postgres are one each.
-ONCE = (("opening", "in_memory"), ("embedding", "sqlite"), ("redis", "sqlite"), ("postgres", "sqlite"))
-RUNS = [run for run in RUNS if run[0] != "retrieval" and run not in ONCE]
+# Nothing to open in memory; embedders know no backend. Retrieval and the servers have tests of their own.
+ONCE = (("opening", "in_memory"), ("embedding", "sqlite"))
+RUNS = [run for run in RUNS if run[0] not in ("retrieval", "redis", "postgres") and run not in ONCE]
 
 
 @pytest.mark.parametrize(("name", "backend"), RUNS)
@@ -63,6 +67,49 @@ def test_retrieval_finds_the_evidence_on_every_backend_alike(tmp_path, capsys):
     values = {(figure["what"], figure["backend"]): figure["value"] for figure in figures}
     assert values["recall@5, text", "in_memory"] == values["recall@5, text", "sqlite"] == 1.0
     assert values["largest difference of a recall", "all"] == 0
+
+
+@pytest.mark.parametrize("name", ["redis", "redis_stack", "postgres", "postgres_plain"])
+def test_retrieval_runs_on_a_server_and_finds_the_same(name, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    told = ["retrieval", "--locomo", str(conversation_file(tmp_path)), "--embedder", "hashing"]
+    assert main([*told, "--backend", "in_memory", name, "--json", str(out)]) == 0
+    if "left out" in capsys.readouterr().err:
+        servers.missing(f"{name} is not here")
+    figures = json.loads(out.read_text())["figures"]
+    assert {figure["backend"] for figure in figures} == {"in_memory", name, "all"}
+    assert figures[-1]["what"] == "largest difference of a recall"
+    assert figures[-1]["value"] == 0
+
+
+@pytest.mark.parametrize("name", ["redis", "postgres"])
+def test_a_server_that_is_missing_is_left_out_with_what_to_install(name, monkeypatch, tmp_path, capsys):
+    @contextmanager
+    def absent(**_):
+        raise ServiceMissing("apt install it")
+        yield
+
+    for service in ("redis", "redis_stack", "postgres"):
+        monkeypatch.setattr(services, service, absent)
+    assert main([name, "--quick", "--records", "300", "--directory", str(tmp_path)]) == 0
+    assert f"{name}: left out. apt install it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "backends"), [("redis", ["redis", "redis_stack"]), ("postgres", ["postgres"])])
+def test_a_servers_benchmark_runs_and_tells_growth_and_recall(name, backends, tmp_path, capsys):
+    for backend in backends:
+        servers.server(backend)  # skips where there is none
+    out = tmp_path / "figures.json"
+    assert main([name, "--quick", "--records", "300", "600", "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    told = {(figure["what"], figure["backend"]): figure["value"] for figure in figures}
+    for what in ("get", "put", "bulk", "64 callers, put"):
+        assert any(figure["what"].startswith(f"{what}: ÷") for figure in figures)
+    for backend in backends:
+        for what in ("get", "put", "indexed filter, first 10", "text", "vector"):
+            assert told[f"growth of {what}, 300 to 600", backend] > 0
+        for narrowed in ("", " of 10 %", " of 1 %", " in one namespace"):
+            assert told[f"recall, vector top-10{narrowed}", backend] == 1.0
 
 
 def test_retrieval_with_an_embedder_also_finds_by_vector_and_by_both(tmp_path, capsys):
@@ -122,6 +169,7 @@ def test_strict_exits_with_one_when_a_target_is_missed(monkeypatch, tmp_path, ca
         ["points", "--rounds", "0"],
         ["points", "--records", "0"],
         ["overhead", "--weights", "1"],
+        ["bulk", "--backend", "redis"],
     ],
 )
 def test_a_wrong_command_line_is_refused(told, capsys):

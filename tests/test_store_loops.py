@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from memory import Closed, WrongLoop
 from memory.backends.in_memory import InMemoryStore
+from memory.store.transports import abandon
 
 
 class SlowStore(InMemoryStore):
@@ -60,3 +62,26 @@ def test_a_private_loop_ends_with_the_store() -> None:
         assert store._home.private
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
+
+
+def test_a_connection_is_let_go_though_its_loop_has_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        loop = asyncio.new_event_loop()
+        _, writer = loop.run_until_complete(asyncio.open_connection(*listener.getsockname()))
+        other, _ = listener.accept()
+        loop.close()
+        assert abandon(writer.transport)
+        with other:
+            other.settimeout(5)
+            assert other.recv(1) == b"", "the other end sees that it is closed"
+        assert not abandon(writer.transport), "again is harmless"
+
+
+async def test_a_connection_whose_loop_goes_on_is_closed_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        other, _ = listener.accept()
+        with other:
+            assert not abandon(writer.transport)
+            assert await reader.read() == b""
+        assert writer.is_closing()

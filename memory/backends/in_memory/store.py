@@ -19,8 +19,6 @@ from memory.backends.in_memory.vectors import VectorIndex, Vectors
 from memory.filters import Filter, predicate
 from memory.model import key_order, path_bytes
 from memory.ops import (
-    ABSENT,
-    ANY,
     WHOLE,
     Around,
     Count,
@@ -43,6 +41,7 @@ from memory.ops import (
     Status,
     Touch,
     Write,
+    refusal,
 )
 from memory.search.text import Matcher
 from memory.store import Capabilities
@@ -134,16 +133,10 @@ class InMemoryStore(Vectors):
         live = record is not None and (record.row.expires is None or record.row.expires > op.now)
         if type(op) is Remove and op.expired:
             live = record is not None
-        if record is None or not live:
-            if op.expect > 0 or type(op) is not Put:
-                return Result(Status.MISSING)
-        elif not op.scope.covers_owner(*record.owner):
-            return Result(Status.EXISTS if type(op) is Put else Status.MISSING)
-        elif op.expect == ABSENT:
-            return Result(Status.EXISTS)
-        elif op.expect not in (ANY, record.row.version):
-            return Result(Status.CONFLICT, record.row)
         old = record if live else None
+        refused = refusal(op) if old is None else refusal(op, old.row.version, old.owner)
+        if refused is not None:
+            return Result(refused, old.row if old is not None and refused is Status.CONFLICT else None)
         if type(op) is Put:
             return self._put(op, key, old)
         assert old is not None  # a Remove or Touch of an absent row has returned MISSING

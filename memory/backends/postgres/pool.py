@@ -14,6 +14,7 @@ from typing import Any
 
 from memory.backends.postgres.faults import CONNECTION_ERRORS, translate
 from memory.errors import Closed, Overloaded
+from memory.store.transports import abandon
 
 Connect = Callable[[], Awaitable[Any]]
 
@@ -139,11 +140,8 @@ class Pool:
 def _abandon(alive: set[Any]) -> None:
     """Close the sockets of connections whose loop ended before its store was closed: nobody else can any more."""
     for connection in alive:
-        transport: Any = getattr(connection, "_transport", None)
-        loop, socket = (getattr(transport, name, None) for name in ("_loop", "_sock"))
-        if loop is not None and loop.is_closed() and socket is not None:
-            socket.close()
-            transport._sock, connection._aborted = None, True
+        if abandon(connection._transport):
+            connection._aborted = True  # else the driver complains
 
 
 async def ready_for_vectors(connection: Any, schema: str) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from memory.errors import CorruptData
-from memory.keys import decode_key
-from memory.model import Key, MemoryItem
+from memory.keys import damaged
+from memory.model import MemoryItem
 from memory.ops import Row
 
 ROW = "r.body, r.key, r.crc, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed"
@@ -51,18 +50,6 @@ def to_row(found: Any, *, vector: bool = False) -> Row:
         expires=found[8],
         embedding=embedding,
         embedder=embedder,
-    )
-
-
-def damaged(key: bytes) -> CorruptData:
-    """The error for a record whose bytes are not those that were written."""
-    try:
-        known: Key | None = decode_key(key)
-    except CorruptData:
-        known = None
-    name = "a record" if known is None else f"the record {known[1]!r} in namespace {known[0]!r}"
-    return CorruptData(
-        f"{name} is damaged: its checksum does not match. Run 'memory verify', then 'memory repair'", key=known
     )
 
 

@@ -58,7 +58,7 @@ async def prepare(connection: Any, names: Names, *, analyser: str, feed: bool, s
         )
     if feed and not state["feed"]:
         await connection.execute(names.fill(_FEED_ON))
-    if state["last_event"] is not None:
+    if state["last_event"] is not None and not state["read_only"]:
         # A cluster restored from a dump counts its transactions anew; events must go on rising.
         await connection.execute(names.fill(_RAISE_BASE))
     dimension = state["dimension"]
@@ -133,6 +133,7 @@ SELECT s.layout, s.analyser, s.feed, s.embedder, s.dimension,
        (SELECT n.nspname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
           JOIN pg_namespace n ON n.oid = t.typnamespace
          WHERE a.attrelid = to_regclass($1) AND a.attname = 'v' AND NOT a.attisdropped) AS vector,
+       current_setting('transaction_read_only') = 'on' AS read_only,
        current_setting('fsync') AS fsync,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('synchronous_standby_names') AS standbys

@@ -20,7 +20,7 @@ from memory.backends.postgres.vectorindex import VectorIndex
 from memory.backends.postgres.vectorsearch import VectorSearch
 from memory.backends.postgres.writer import Writer
 from memory.backends.postgres.writing import MAX_VECTOR
-from memory.errors import Closed, InvalidSetting
+from memory.errors import Closed
 from memory.model import Key
 from memory.ops import (
     Around,
@@ -45,6 +45,7 @@ from memory.search.text import Matcher
 from memory.store import Capabilities, MemoryStore
 from memory.store.embedding import mismatch
 from memory.store.fallbacks import best_candidates
+from memory.store.options import check_counts, check_seconds
 from memory.store.types import Durability, RepairReport
 
 if TYPE_CHECKING:
@@ -94,9 +95,8 @@ class PostgresStore(MemoryStore):
         super().__init__(**options)
         self.address = Address(url, engine)
         self.names = Names(schema, prefix)
-        for name, value in (("pool", pool), ("waiting", waiting), ("timeout", timeout)):
-            if not value > 0:
-                raise InvalidSetting(f"{name} must be above 0, not {value!r}", setting=name)
+        check_counts(pool=pool, waiting=waiting)
+        check_seconds(timeout=timeout)
         self._pool_size, self._waiting = pool, waiting
         self._connecting = Connecting(self.address, timeout=timeout, pgbouncer=pgbouncer)
         self._opened: Opened | None = None

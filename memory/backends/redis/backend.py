@@ -29,7 +29,7 @@ from memory.backends.redis.servers import Servers
 from memory.backends.redis.spaces import Spaces
 from memory.backends.redis.tags import Tags
 from memory.backends.redis.vectorcache import VectorCache
-from memory.errors import BackendUnavailable, Closed, InvalidSetting
+from memory.errors import BackendUnavailable, Closed
 from memory.model import Key
 from memory.ops import (
     Around,
@@ -51,6 +51,7 @@ from memory.ops import (
     Write,
 )
 from memory.store import Capabilities, MemoryStore
+from memory.store.options import check_counts, check_seconds
 from memory.store.types import Durability, RepairReport
 from memory.telemetry import get_logger
 
@@ -97,8 +98,9 @@ class RedisStore(MemoryStore):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if pool < 1 or waiting < 1 or not timeout > 0:
-            raise InvalidSetting("pool, waiting and timeout must be above 0", setting="pool")
+        check_counts(pool=pool, waiting=waiting)
+        check_counts(0, vector_cache=vector_cache)
+        check_seconds(timeout=timeout)
         self._address: Address = from_url(url) if client is None else from_client(client)
         self.names = Names(check_prefix(prefix))
         self._limits = {"pool": pool, "waiting": waiting, "timeout": timeout}

@@ -19,6 +19,7 @@ from redis import exceptions
 from memory.backends.redis.faults import LostError, translate
 from memory.errors import BackendUnavailable, Closed, DeadlineExceeded, Overloaded
 from memory.store.slicing import SLICE_SECONDS
+from memory.store.transports import abandon
 
 PIPELINE = 256
 """Requests sent together at most."""
@@ -277,14 +278,5 @@ def _release(connections: list[Any]) -> None:
         writer: Any = connection._writer  # kept until its transport is closed, else it complains
         transport: Any = getattr(writer, "transport", None)
         connection._reader = connection._writer = None
-        if transport is None:
-            continue
-        plain: Any = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
-        loop, socket = getattr(plain, "_loop", None), getattr(plain, "_sock", None)
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(writer.transport.abort)
-        elif socket is not None:
-            socket.close()
-            plain._sock, plain._closing = None, True
-        if transport is not plain:
-            transport._closed = True
+        if transport is not None:
+            abandon(transport)

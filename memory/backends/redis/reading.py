@@ -157,5 +157,5 @@ async def walk(
     width: int = 0,
     after: bytes = b"",
 ) -> list[bytes]:
-    """A page of entries of a sorted set: from start to end (as for ZRANGEBYLEX), forwards or backwards (see walk.lua)."""
+    """A page of entries of a sorted set: from start to end (as for ZRANGEBYLEX), forwards or backwards (see lua/walk.lua)."""
     return unpack_texts(await store.servers.run(WALK, [name], start, end, limit, way, width, after))

@@ -14,9 +14,7 @@ from hashlib import sha1
 
 import msgspec
 
-from memory.errors import CorruptData
-from memory.keys import decode_key
-from memory.model import Key
+from memory.keys import damaged
 from memory.ops import Owner, Row, Scope, Space
 
 ZERO = 10**17
@@ -122,18 +120,6 @@ class Header(msgspec.Struct, gc=False):
         """Who owes it a vector in the space of this number."""
         owing = self.names[4]
         return owing.decode() if owing and self.raw[215:219] in (number, NO_SPACE) else None
-
-
-def damaged(key: bytes) -> CorruptData:
-    """The error for a record whose bytes are not those that were written."""
-    try:
-        known: Key | None = decode_key(key)
-    except CorruptData:
-        known = None
-    name = "a record" if known is None else f"the record {known[1]!r} in namespace {known[0]!r}"
-    return CorruptData(
-        f"{name} is damaged: its checksum does not match. Run 'memory verify', then 'memory repair'", key=known
-    )
 
 
 def seal(key: bytes, rest: bytes) -> bytes:

@@ -14,7 +14,7 @@ class Script(NamedTuple):
     digest: bytes
 
 
-_HERE = files("memory.backends.redis")
+_HERE = files("memory.backends.redis").joinpath("lua")
 _SHARED = _HERE.joinpath("shared.lua").read_text(encoding="utf-8")
 
 

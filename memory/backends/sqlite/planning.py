@@ -16,15 +16,16 @@ import msgspec
 
 from memory.backends.sqlite.counter import Counter
 from memory.backends.sqlite.docs import term_text
-from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, damaged, field_seal, seal, to_row
+from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
 from memory.backends.sqlite.spaces import VectorState, space_of
 from memory.backends.sqlite.statements import fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
+from memory.keys import damaged
 from memory.model import path_bytes
-from memory.ops import ABSENT, ANY, Owner, Put, Remove, Result, Row, Space, Status, Touch, Write
+from memory.ops import Owner, Put, Remove, Result, Row, Space, Status, Touch, Write, refusal
 from memory.store.embedding import mismatch
 
 _APPLIED = (Status.DONE, Status.DUPLICATE)
@@ -263,15 +264,9 @@ def _decide(db: apsw.Connection, plan: Plan, one: Prepared) -> Result:
         if version > op.floor:
             return Result(Status.UNKNOWN)
     live = record if record is not None and (record.live(op.now) or (type(op) is Remove and op.expired)) else None
-    if live is None:
-        if op.expect > 0 or type(op) is not Put:
-            return Result(Status.MISSING)
-    elif not op.scope.covers_owner(*live.owner):
-        return Result(Status.EXISTS if type(op) is Put else Status.MISSING)
-    elif op.expect == ABSENT:
-        return Result(Status.EXISTS)
-    elif op.expect not in (ANY, live.version):
-        return Result(Status.CONFLICT, live.stamp())
+    refused = refusal(op) if live is None else refusal(op, live.version, live.owner)
+    if refused is not None:
+        return Result(refused, live.stamp() if live is not None and refused is Status.CONFLICT else None)
     if type(op) is Put:
         if op.dedup:
             twin = _twin(db, plan, op)

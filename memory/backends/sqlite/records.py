@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from memory.errors import CorruptData
-from memory.keys import decode_key
-from memory.model import Key
+from memory.keys import damaged
 from memory.ops import Row, Scope
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -45,18 +44,6 @@ def seal(*columns: Any) -> int:
 def field_seal(key: bytes, values: Sequence[Any]) -> int | None:
     """CRC-32 over the columns of the declared fields, which are in no other seal; None where none is declared."""
     return zlib.crc32(_pack((key, *values))) if values else None
-
-
-def damaged(key: bytes) -> CorruptData:
-    """The error for a record whose bytes are not those that were written."""
-    try:
-        known: Key | None = decode_key(key)
-    except CorruptData:
-        known = None
-    name = "a record" if known is None else f"the record {known[1]!r} in namespace {known[0]!r}"
-    return CorruptData(
-        f"{name} is damaged: its checksum does not match. Run 'memory verify', then 'memory repair'", key=known
-    )
 
 
 def is_whole(found: tuple[Any, ...]) -> bool:

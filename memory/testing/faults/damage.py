@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     seed: int = 1
     sample: int | None = None
     """Only so many cases of each file, at random; None: all of them."""
+    every: int = 1
+    """Only every so many places of each file, evenly spread."""
     only: str | None = None
     """Only this file, e.g. ``live memory.db-wal``."""
     operations: int = 60
@@ -200,7 +202,7 @@ class Run:
         self.outcome.counts.update(totals)
         if settings.control:
             control = msgspec.structs.replace(
-                settings, store=CONTROL, options={}, sample=settings.sample or 1_500, only=None
+                settings, store=CONTROL, options={}, sample=settings.sample or 1_500, every=1, only=None
             )
             self.outcome.failures, kept = [], self.outcome.failures
             found = self.store(control)
@@ -277,7 +279,11 @@ def all_cases(folder: Path, settings: Settings) -> Iterator[Case]:
         for file, content in read_scene(folder / scene).items():
             if settings.only not in (None, f"{scene} {file}"):
                 continue
-            cases = [Case(scene, file, how, offset) for offset in range(0, len(content), STEP) for how in HOW]
+            cases = [
+                Case(scene, file, how, offset)
+                for offset in range(0, len(content), STEP * settings.every)
+                for how in HOW
+            ]
             if settings.sample is not None and settings.sample < len(cases):
                 # The headers always: the first kilobyte decides what the rest means.
                 head, tail = cases[: 3 * 16], cases[3 * 16 :]

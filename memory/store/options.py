@@ -1,0 +1,22 @@
+"""Checks of options that more than one backend has."""
+
+from __future__ import annotations
+
+from memory.errors import InvalidSetting
+
+LONGEST = 1e6
+"""Seconds, some eleven days: no wait is meant to be longer."""
+
+
+def check_seconds(**options: float) -> None:
+    """Each is a positive number of seconds. Raises InvalidSetting, which names the one that is not."""
+    for name, value in options.items():
+        if type(value) not in (int, float) or not 0 < value < LONGEST:
+            raise InvalidSetting(f"{name} must be a positive number of seconds, not {value!r}", setting=name)
+
+
+def check_counts(least: int = 1, **options: int) -> None:
+    """Each is a whole number from ``least``. Raises InvalidSetting, which names the one that is not."""
+    for name, value in options.items():
+        if type(value) is not int or value < least:
+            raise InvalidSetting(f"{name} must be a whole number from {least}, not {value!r}", setting=name)
