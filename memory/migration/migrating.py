@@ -258,6 +258,8 @@ class Run:
         state, journal = mover.state, mover.journal
         if state.position is None:
             mover.note(Moving())
+            for one in await self.reader.unlisted():
+                mover.note(one)
         mover.fresh = state.index.empty
         done = sum(state.done.values())  # by earlier runs; what was there already they did not count
 

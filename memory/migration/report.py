@@ -34,6 +34,8 @@ class Plan(msgspec.Struct, kw_only=True, tag="plan", tag_field="t"):
     conflicts: int = 0
     refused: int = 0
     """What the target cannot hold."""
+    unlisted: int = 0
+    """What lies at the source and is no item of it, so that it stays behind; told among what is refused."""
     read_seconds: float = 0.0
     """What going through the source and looking them up in the target took."""
     estimate: float = 0.0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from memory.codec import decode
 from memory.filters import parse, predicate
 from memory.migration.records import Pair
-from memory.model import Key
+from memory.migration.report import Finding
+from memory.model import DEFAULT_NAMESPACE, Key
 from memory.ops import Count, FeedRead, Position, Read, Scan, Scope
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Source(Protocol):
 
     async def read(self, keys: Sequence[Key]) -> list[Pair | None]:
         """The live items under these keys; None where there is none in scope."""
+        ...
+
+    async def unlisted(self) -> list[Finding]:
+        """What lies at the source and is no item of it, so that it stays behind: a finding of kind "refused" for each."""
         ...
 
     async def feed_head(self) -> int | None:
@@ -126,6 +131,19 @@ class StoreSource:
                 wanted = item is not None and (self._accept is None or self._accept(item))
                 pairs.append((row, item) if row is not None and item is not None and wanted else None)
         return pairs
+
+    async def unlisted(self) -> list[Finding]:
+        """What the store cannot list, in the namespaces of the scope; where a filter or an owner is asked for, nobody can
+        say whether it belongs to the part, and it is not told."""
+        scope, store = self.scope, self._store
+        if scope is None or self._accept is not None or scope != Scope(scope.path, scope.below):
+            return []
+        found: list[Finding] = []
+        for one in await store._unlisted():
+            key = one.key or (DEFAULT_NAMESPACE, one.detail)
+            if scope.covers_namespace(key[0]):
+                found.append(Finding(kind="refused", key=key, why=one.what))
+        return found
 
     async def feed_head(self) -> int | None:
         """Where the store's feed stands; None: it keeps none."""

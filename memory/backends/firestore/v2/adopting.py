@@ -89,7 +89,7 @@ class Adopter:
                 if one.ours is not None and not one.changed:
                     continue
                 try:
-                    writes.append(await self._write(one))
+                    writes.append(await self.adoption(one))
                 except MemoryStoreError as error:
                     unreadable += 1
                     _log.warning("unreadable document", backend=self.store.name, document=one.id, error=error)
@@ -103,7 +103,7 @@ class Adopter:
             _log.info("adopted documents of other programs", backend=self.store.name, documents=adopted)
         return adopted
 
-    async def _write(self, found: Found) -> Any:
+    async def adoption(self, found: Found) -> Any:
         """The write that gives a document our fields. Raises CorruptData, InvalidItem for what is no item."""
         store, item = self.store, item_of(found)
         if document_id(item.key) != found.id:

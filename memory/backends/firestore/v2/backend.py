@@ -22,6 +22,7 @@ from memory.backends.firestore.v2.matching import Matching
 from memory.backends.firestore.v2.names import collections, document_id
 from memory.backends.firestore.v2.nearest import nearest
 from memory.backends.firestore.v2.spaces import prepare
+from memory.backends.firestore.v2.unlisted import unlisted
 from memory.backends.firestore.v2.writing import Batch
 from memory.errors import Closed, InvalidSetting
 from memory.model import Key, MemoryItem
@@ -215,6 +216,9 @@ class FirestoreV2Store(MemoryStore):
 
     async def _health(self) -> dict[str, Any]:
         return await upkeep.health(self)
+
+    async def _unlisted(self) -> list[Problem]:
+        return await unlisted(self)
 
     async def _repair(self) -> RepairReport:
         adopted = await self._adopter.adopt()

@@ -20,9 +20,10 @@ _RESERVED = re.compile(r"\.{1,2}|__.*__", re.DOTALL)
 
 
 class Collections(msgspec.Struct, frozen=True):
-    """The collections of one store: ``items`` is shared with V2 programs, the others are ours alone."""
+    """The collections of one store: ``items`` is shared with V2 programs, ``agents`` is theirs, the others are ours."""
 
     items: str
+    agents: str
     tombstones: str
     locks: str
     store: str
@@ -45,7 +46,13 @@ def collections(namespace: str, privacy: str, environment: str | None) -> Collec
             raise InvalidSetting(f"{variable} is no name of a collection: {base!r}", setting=variable)
         return "_".join([namespace, base, privacy] + ([environment] if environment else []))
 
-    return Collections(name("memory_items"), name("memory_tombstones"), name("memory_locks"), name("memory_store"))
+    return Collections(
+        items=name("memory_items"),
+        agents=name("agent_data"),
+        tombstones=name("memory_tombstones"),
+        locks=name("memory_locks"),
+        store=name("memory_store"),
+    )
 
 
 def document_id(key: Key) -> str:
