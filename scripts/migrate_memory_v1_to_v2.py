@@ -106,10 +106,12 @@ def conclude(report: MigrationReport) -> int:
         "%d items in V1: %d new, %d changed since they were moved, %d there already",
         plan.items, plan.create, plan.update, plan.unchanged,
     )  # fmt: skip
-    for one in report.findings[:SHOWN]:
+    told = {one.key for one in report.findings if one.kind != "difference"}  # what is left behind differs as well
+    findings = [one for one in report.findings if one.kind != "difference" or one.key not in told]
+    for one in findings[:SHOWN]:
         fields = f" ({', '.join(one.fields)})" if one.fields else ""
         log.warning("%s: %s: %s%s", one.kind, one.key[1], one.why, fields)
-    if len(report.findings) > SHOWN:
+    if len(findings) > SHOWN:
         log.warning("and more like these; --output lists them all")
     if report.dry_run:
         log.info("dry run: nothing was moved; moving takes about %.0f s", max(1.0, plan.estimate))
@@ -119,7 +121,7 @@ def conclude(report: MigrationReport) -> int:
         log.info("%d %s; %d differences", report.compared, what, report.differences)
         log.info("undo it with: memory rollback %s", report.state)
     if left or report.differences:
-        log.error("NOT complete: %d left behind, %d differences", left, report.differences)
+        log.error("NOT complete: %d left behind, %d of V1's items not equal in V2", left, report.differences)
         return 1
     log.info("complete" if not report.dry_run else "everything can be moved")
     return 0
