@@ -28,6 +28,8 @@ LOCAL = ("in_memory", "sqlite")
 ALL = [f"{source}-{target}" for source, target in product(FLAVOURS, FLAVOURS)]
 PAIRS = [pair for pair in ALL if set(pair.split("-")) <= set(LOCAL) or "sqlite" in pair.split("-")]
 """For tests that run over many: those without a server, and sqlite with each server."""
+FED = [pair for pair in PAIRS if "firestore" not in pair.partition("-")[0]]
+"""Those whose source keeps a feed where asked."""
 EVERY_PAIR = [
     pytest.param(pair, marks=pytest.mark.full) if "firestore" in pair and pair not in PAIRS else pair for pair in ALL
 ]

@@ -144,7 +144,7 @@ class Connection(Generic[D]):
 
     async def _get(self, names: list[str]) -> list[Any]:
         read = []
-        async for reply in self._many(_Gets(database=self.place.name, documents=names), **self._how):
+        for reply in await _replies(self._many(_Gets(database=self.place.name, documents=names), **self._how)):
             self._saw(reply.read_time)
             if reply.HasField("found"):
                 read.append(reply.found)
@@ -159,7 +159,7 @@ class Connection(Generic[D]):
 
     async def _run(self, query: Any) -> list[Any]:
         read = []
-        async for reply in self._found(_Run(parent=self._root, structured_query=query), **self._how):
+        for reply in await _replies(self._found(_Run(parent=self._root, structured_query=query), **self._how)):
             if reply.HasField("read_time"):
                 self._saw(reply.read_time)
             if reply.HasField("document"):
@@ -177,7 +177,7 @@ class Connection(Generic[D]):
     async def _aggregate(self, asked: Any) -> int:
         total = 0
         request = _Aggregate(parent=self._root, structured_aggregation_query=asked)
-        async for reply in self._totals(request, **self._how):
+        for reply in await _replies(self._totals(request, **self._how)):
             total += int(reply.result.aggregate_fields["n"].integer_value)
         return total
 
@@ -248,6 +248,15 @@ def _unary(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> 
 
 def _stream(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> Any:
     return channel.unary_stream(_SERVICE + method, request.SerializeToString, reply.FromString)
+
+
+async def _replies(call: Any) -> list[Any]:
+    """All that a call answers. Cancelled while the request is still being sent, the driver would leave the call open, and a
+    task with it, until its deadline."""
+    try:
+        return [reply async for reply in call]
+    finally:
+        call.cancel()
 
 
 def expecting(write: Any, version: int | None) -> Any:
