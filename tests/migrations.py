@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from flavours import FLAVOURS, flavour
 
 from memory import MemoryItem, MemoryStore
@@ -19,10 +20,14 @@ from memory.ops import Position, Row, Scan, Write
 from memory.store.settle import apply_all
 
 LOCAL = ("in_memory", "sqlite")
-EVERY_PAIR = [f"{source}-{target}" for source, target in product(FLAVOURS, FLAVOURS)]
-"""Every two flavours (tests/flavours.py), either way: "source-target"."""
-PAIRS = [pair for pair in EVERY_PAIR if set(pair.split("-")) <= set(LOCAL) or "sqlite" in pair.split("-")]
+ALL = [f"{source}-{target}" for source, target in product(FLAVOURS, FLAVOURS)]
+PAIRS = [pair for pair in ALL if set(pair.split("-")) <= set(LOCAL) or "sqlite" in pair.split("-")]
 """For tests that run over many: those without a server, and sqlite with each server."""
+EVERY_PAIR = [
+    pytest.param(pair, marks=pytest.mark.full) if "firestore" in pair and pair not in PAIRS else pair for pair in ALL
+]
+"""Every two flavours (tests/flavours.py), either way: "source-target". Firestore's emulator is slow: with sqlite alone it is
+in every run."""
 
 
 def made(

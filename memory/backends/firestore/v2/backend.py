@@ -44,6 +44,8 @@ from memory.ops import (
 from memory.store import Capabilities, MemoryStore
 from memory.store.types import Durability, RepairReport
 
+USUAL = {"namespace": "default", "privacy": "standard"}
+"""The parts of V2's names of collections where nobody says others."""
 _metered: ContextVar[Meter | None] = ContextVar("metered", default=None)
 
 
@@ -93,6 +95,8 @@ class FirestoreV2Store(MemoryStore):
     ) -> None:
         super().__init__(**options)
         self.place = place_of(url, project_id, database, emulator)
+        parts = {"namespace": namespace, "privacy": privacy, "environment": environment}
+        self._named = {name: part for name, part in parts.items() if part not in (None, "", USUAL.get(name))}
         self.names = collections(namespace, privacy, environment)
         for setting, value in (("timeout", timeout), ("breaker_recovery", breaker_recovery)):
             if type(value) not in (int, float) or not 0 < value < 1e6:
@@ -122,6 +126,11 @@ class FirestoreV2Store(MemoryStore):
     def durability(self) -> Durability:
         """Google's service replicates before it acknowledges; an emulator keeps everything in its memory."""
         return "replicated" if self.place.emulator is None else "process"
+
+    @property
+    def location(self) -> str:
+        """The address, with what says which collections and which server where these are not the usual ones."""
+        return self.place.location("firestore", self._named)
 
     @property
     def expires_natively(self) -> bool:
