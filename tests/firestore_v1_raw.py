@@ -63,7 +63,7 @@ def parse(collection: str, document: dict[str, Any]) -> dict[str, Any]:
 def pack(value: Any) -> Any:
     """A value of Firestore as JSON."""
     if isinstance(value, datetime):
-        return {"$time": datetime.fromisoformat(value.isoformat()).isoformat(timespec="microseconds")}
+        return {"$time": datetime.fromisoformat(value.isoformat()).isoformat()}
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, dict):

@@ -135,11 +135,7 @@ def row_of(found: Record, embedder: str | None, dimension: int | None, *, vector
         count=stamp.count,
         expires=stamp.expires,
         embedding=embedding,
-        embedder=embedder
-        if embedding is not None
-        else None
-        if ours is None
-        else values.get_text(ours, "embedder"),
+        embedder=embedder if embedding is not None else None if ours is None else values.get_text(ours, "embedder"),
     )
 
 

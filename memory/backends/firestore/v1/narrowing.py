@@ -15,7 +15,11 @@ from memory.ops import Scope
 
 AGENT = "memory.agent"
 """The agent of an item that belongs to a user or a session too."""
-_OWNERS = {"user_id": {ITEMS: "user_id"}, "session_id": {ITEMS: "session_id"}, "agent_id": {ITEMS: AGENT, AGENTS: "agent_id"}}
+_OWNERS = {
+    "user_id": {ITEMS: "user_id"},
+    "session_id": {ITEMS: "session_id"},
+    "agent_id": {ITEMS: AGENT, AGENTS: "agent_id"},
+}
 
 Conditions = tuple[Condition, ...]
 
@@ -28,9 +32,11 @@ def narrow(scope: Scope, where: Filter | None) -> dict[str, Conditions]:
     for field, value in (("user_id", scope.user_id), ("agent_id", scope.agent_id), ("session_id", scope.session_id)):
         if value is not None:
             wanted.append(_say(field, value))
-    for part in conjuncts(where):
-        if isinstance(part, Compare) and part.op == "eq" and len(part.path) == 1 and isinstance(part.value, str):
-            wanted.append(_say(part.path[0], part.value))
+    wanted += [
+        _say(part.path[0], part.value)
+        for part in conjuncts(where)
+        if isinstance(part, Compare) and part.op == "eq" and len(part.path) == 1 and isinstance(part.value, str)
+    ]
     asked: dict[str, Conditions] = {}
     for collection in (ITEMS, AGENTS):
         said = [one[collection] for one in wanted if collection in one]

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from memory.backends.firestore.connection import Write, expecting
-from memory.backends.firestore.deciding import Change, live_for, put_row, removed, settled, space_for, stamp_for, touched
+from memory.backends.firestore.deciding import (
+    Change,
+    live_for,
+    put_row,
+    removed,
+    settled,
+    space_for,
+    stamp_for,
+    touched,
+)
 from memory.backends.firestore.document import Document
 from memory.backends.firestore.v2.documents import Found, document_of
 from memory.errors import CorruptData
