@@ -101,7 +101,7 @@ class Progress:
 def conclude(report: MigrationReport) -> int:
     """Tell how it went; returns the exit code."""
     plan = report.plan
-    left = plan.refused + plan.unlisted + plan.conflicts if report.dry_run else report.refused + report.conflicts
+    left = report.unlisted + report.refused + report.conflicts
     log.info(
         "%d items in V1: %d new, %d changed since they were moved, %d there already",
         plan.items, plan.create, plan.update, plan.unchanged,

@@ -63,7 +63,7 @@ def parse(collection: str, document: dict[str, Any]) -> dict[str, Any]:
 def pack(value: Any) -> Any:
     """A value of Firestore as JSON."""
     if isinstance(value, datetime):
-        return {"$time": datetime.fromisoformat(value.isoformat()).isoformat(timespec="microseconds")}
+        return {"$time": datetime.fromisoformat(value.isoformat()).isoformat()}
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, dict):
@@ -140,9 +140,10 @@ def main(host: str) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         project, method = asked.pop("project"), asked.pop("do")
-        program = programs.setdefault(project, Program(project)) if project not in programs else programs[project]
+        if project not in programs:
+            programs[project] = Program(project)
         try:
-            answer = {"answer": getattr(program, method)(**asked)}
+            answer = {"answer": getattr(programs[project], method)(**asked)}
         except Exception as error:  # the other side raises it
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

@@ -110,7 +110,7 @@ def test_what_cannot_be_moved_is_named_and_the_exit_code_says_so(v1: V1, tmp_pat
     assert ended.returncode == 1
     assert "NOT complete: 1 left behind, 0 of V1's items not equal in V2" in ended.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [one["id"] for one in report["listed"]["refused"]] == [name]
+    assert [one["id"] for one in report["listed"]["unlisted"]] == [name]
     assert len(in_v2(v1)) == v1.live(30), "all others are moved"
 
     async def change() -> None:

@@ -205,6 +205,7 @@ def _print_report(report: MigrationReport) -> None:
         print(", ".join([*parts, f"{report.removed} removed"] if report.removed else parts))
         print(_validation_line(report))
     for kind, count in (
+        ("unlisted", report.unlisted),
         ("refused", report.refused),
         ("conflict", report.conflicts),
         ("difference", report.differences),

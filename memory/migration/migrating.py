@@ -258,8 +258,6 @@ class Run:
         state, journal = mover.state, mover.journal
         if state.position is None:
             mover.note(Moving())
-            for one in await self.reader.unlisted():
-                mover.note(one)
         mover.fresh = state.index.empty
         done = sum(state.done.values())  # by earlier runs; what was there already they did not count
 
@@ -327,6 +325,7 @@ class Run:
             updated=state.done["update"],
             replaced=state.done["replace"],
             removed=state.done["remove"],
+            unlisted=state.found["unlisted"],
             refused=state.found["refused"],
             conflicts=state.found["conflict"],
             differences=state.found["difference"],

@@ -10,7 +10,7 @@ from memory.codec import decode
 from memory.filters import parse, predicate
 from memory.migration.records import Pair
 from memory.migration.report import Finding
-from memory.model import DEFAULT_NAMESPACE, Key
+from memory.model import Key
 from memory.ops import Count, FeedRead, Position, Read, Scan, Scope
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Source(Protocol):
         ...
 
     async def unlisted(self) -> list[Finding]:
-        """What lies at the source and is no item of it, so that it stays behind: a finding of kind "refused" for each."""
+        """What lies at the source and is no item of it, so that it stays behind: a finding for each."""
         ...
 
     async def feed_head(self) -> int | None:
@@ -140,9 +140,9 @@ class StoreSource:
             return []
         found: list[Finding] = []
         for one in await store._unlisted():
-            key = one.key or (DEFAULT_NAMESPACE, one.detail)
-            if scope.covers_namespace(key[0]):
-                found.append(Finding(kind="refused", key=key, why=one.what))
+            if one.key is not None and scope.covers_namespace(one.key[0]):
+                why = f"{one.what}: {one.detail}" if one.detail else one.what
+                found.append(Finding(kind="unlisted", key=one.key, why=why))
         return found
 
     async def feed_head(self) -> int | None:

@@ -356,7 +356,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
 
     async def _unlisted(self) -> list[Problem]:
         """What lies where this store keeps its records and is not listed among them, such as another program's documents
-        that are no items. A migration tells each: nothing is left behind in silence."""
+        that are no items, each by the key that its name stands for. A migration tells them: nothing is left behind in
+        silence."""
         return []
 
     async def _repair(self) -> RepairReport:

@@ -121,17 +121,24 @@ class Connection(Generic[D]):
 
     async def get(self, collection: str, ids: Sequence[str], meter: Meter) -> dict[str, D]:
         """The documents of these names that are there."""
-        found: dict[str, D] = {}
         if len(ids) == 1:
             self._count(1, meter)
             only = await self.ask(lambda: self._get_one(self.name(collection, ids[0])))
             return {} if only is None else {ids[0]: self._made(only)}
-        for start in range(0, len(ids), AT_ONCE):
-            part = [self.name(collection, id) for id in ids[start : start + AT_ONCE]]
+        found = await self.get_across([(collection, id) for id in ids], meter)
+        return {id: one for (_, id), one in found.items()}
+
+    async def get_across(
+        self, places: Sequence[tuple[str, str]], meter: Meter, fields: Sequence[str] = ()
+    ) -> dict[tuple[str, str], D]:
+        """The documents at these places, (collection, name) each, that are there. ``fields``: those to read; none: all."""
+        found: dict[tuple[str, str], D] = {}
+        for start in range(0, len(places), AT_ONCE):
+            part = [self.name(*place) for place in places[start : start + AT_ONCE]]
             self._count(len(part), meter)
-            for document in await self.ask(lambda names=part: self._get(names)):  # type: ignore[misc]
+            for document in await self.ask(lambda names=part: self._get(names, fields)):  # type: ignore[misc]
                 one = self._made(document)
-                found[one.id] = one
+                found[one.collection, one.id] = one
         return found
 
     async def _get_one(self, name: str) -> Any:
@@ -142,9 +149,13 @@ class Connection(Generic[D]):
                 return None
             raise
 
-    async def _get(self, names: list[str]) -> list[Any]:
+    async def _get(self, names: list[str], fields: Sequence[str]) -> list[Any]:
         read = []
-        for reply in await _replies(self._many(_Gets(database=self.place.name, documents=names), **self._how)):
+        asked = _Gets(database=self.place.name, documents=names)
+        asked.mask.field_paths.extend(fields)
+        if not fields:
+            asked.ClearField("mask")
+        for reply in await _replies(self._many(asked, **self._how)):
             self._saw(reply.read_time)
             if reply.HasField("found"):
                 read.append(reply.found)
@@ -223,7 +234,8 @@ class Connection(Generic[D]):
         return b"".join(parts)
 
     def _made(self, document: Any) -> D:
-        return self._kind(document.name.rpartition("/")[2], document.fields, values.micros(document.update_time))
+        _, collection, id = document.name.rsplit("/", 2)
+        return self._kind(id, document.fields, values.micros(document.update_time), collection)
 
     def _saw(self, read_time: Any) -> None:
         self.read_time = max(self.read_time, values.micros(read_time))

@@ -16,18 +16,12 @@ from memory.backends.firestore.connection import Write, expecting
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.records import OURS, item_of, row_of
+from memory.backends.firestore.spaces import make_space
 from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import (
-    Found,
-    fill_ours,
-    fill_terms,
-    fill_vector,
-    item_of,
-    row_of,
-)
-from memory.backends.firestore.v2.legacy import OURS, VECTOR
+from memory.backends.firestore.v2.documents import Found, fill_ours, fill_terms, fill_vector
+from memory.backends.firestore.v2.legacy import VECTOR
 from memory.backends.firestore.v2.names import document_id
-from memory.backends.firestore.v2.spaces import make_space
 from memory.codec import content_hash
 from memory.errors import CorruptData, MemoryStoreError
 from memory.model import MAX_DISTINCT_TERMS

@@ -32,12 +32,12 @@ async def unlisted(store: FirestoreV2Store) -> list[Problem]:
     agents = store.names.agents
     async for one in documents(store, agents, names_only=True):
         why = f"a document of {agents}, where V2 programs keep agent data: this store does not list it"
-        told.append(Problem(why, (DEFAULT_NAMESPACE, one.id), one.id))
+        told.append(Problem(why, (DEFAULT_NAMESPACE, one.id)))
     if store._adopter.unreadable:
         async for one in documents(store, store.names.items):
             why = await _why_none(store, one)
             if why is not None:
-                told.append(Problem(why, (DEFAULT_NAMESPACE, one.id), one.id))
+                told.append(Problem("a document that is no item", (DEFAULT_NAMESPACE, one.id), why))
     return told
 
 
