@@ -38,6 +38,8 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "pgbouncer": on("pgbouncer", pgbouncer=True),
     "firestore_v2": lambda: on_firestore("firestore_v2"),
 }
+LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
+"""Those that hold only a part of what the others do."""
 ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
 """Those on which each operation is attacked with what belongs to another tenant."""
 SEARCHED = ["redis_stack", "postgres_plain"]
@@ -48,4 +50,4 @@ SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 
 def flavour(name: str) -> MakeAt:
     """Makes stores of a flavour, each at a place of its own."""
-    return FLAVOURS[name]()
+    return (FLAVOURS | LEGACY)[name]()
