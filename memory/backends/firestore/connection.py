@@ -166,7 +166,7 @@ class Connection(Generic[D]):
         limit = meter.capped(query.limit)
         read = await self.ask(lambda: self._run(message(query, limit)))
         self._count(max(1, len(read)), meter)
-        return [self._made(document) for document in read]
+        return [self._made(document) async for document in singly(read)]
 
     async def _run(self, query: Any) -> list[Any]:
         read = []

@@ -68,6 +68,7 @@ class FirestoreV1Store(FirestoreStore[Found]):
         forbidden_ids=UNNAMED.pattern,
         max_dimension=2_048,
     )
+    searches_at_once: ClassVar[int] = 1  # they compute here: each goes through all documents in scope
     record = Found
 
     def __init__(self, url: str | None = None, **options: Any) -> None:

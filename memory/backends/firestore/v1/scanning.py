@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.records import row_of
 from memory.backends.firestore.v1.documents import Found
 from memory.backends.firestore.v1.narrowing import narrow
@@ -60,11 +61,10 @@ async def read(store: FirestoreV1Store, op: Read, meter: Meter) -> list[Row | No
     wanted = list(dict.fromkeys(names)) if op.scope.covers_namespace(DEFAULT_NAMESPACE) else []
     found = await fetch(store, wanted, meter) if wanted else {}
     rows: list[Row | None] = []
-    async for part in store._slices(list(op.keys)):
-        for namespace, id in part:
-            one = found.get(id) if namespace == DEFAULT_NAMESPACE else None
-            shown = one is not None and one.live(op.now) and op.scope.covers_owner(*one.owner)
-            rows.append(row(store, one) if one is not None and shown else None)
+    async for namespace, id in singly(op.keys):
+        one = found.get(id) if namespace == DEFAULT_NAMESPACE else None
+        shown = one is not None and one.live(op.now) and op.scope.covers_owner(*one.owner)
+        rows.append(row(store, one) if one is not None and shown else None)
     return rows
 
 
@@ -76,8 +76,7 @@ async def scan(store: FirestoreV1Store, op: Scan, meter: Meter) -> Page:
         return await _best(store, op, meter)
     rows: list[Row] = []
     async for documents in walk(store, asked, by, op.after, op.limit, meter):
-        async for part in readable(store, documents, op.scope, op.now):
-            rows += [made for made, _ in part]
+        rows += [made async for made, _ in readable(store, documents, op.scope, op.now, vectors=op.vectors)]
         if len(rows) >= op.limit:
             return Page(rows[: op.limit], exact=op.where is None, more=True)
     return Page(rows, exact=op.where is None, more=False)
@@ -91,12 +90,11 @@ async def _best(store: FirestoreV1Store, op: Scan, meter: Meter) -> Page:
     best: list[Ranked] = []
     async for documents in walk(store, narrow(op.scope, op.where), "name", None, PAGE, meter):
         fresh: list[Ranked] = []
-        async for part in readable(store, documents, op.scope, op.now):
-            for made, item in part:
-                place = rank(made, item)
-                behind = after is None or (place < after if by_key else place > after)
-                if behind and (accept is None or accept(item)):
-                    fresh.append((place, made))
+        async for made, item in readable(store, documents, op.scope, op.now, vectors=op.vectors):
+            place = rank(made, item)
+            behind = after is None or (place < after if by_key else place > after)
+            if behind and (accept is None or accept(item)):
+                fresh.append((place, made))
         choose = nlargest if by_key else nsmallest
         best = choose(op.limit + 1, chain(best, fresh), key=itemgetter(0))
     return Page([made for _, made in best[: op.limit]], exact=True, more=len(best) > op.limit)
@@ -123,20 +121,19 @@ def _rank_of(order: Order, value: float | None, id: str) -> tuple[Any, ...]:
 
 
 async def readable(
-    store: FirestoreV1Store, documents: list[Found], scope: Scope, now: int
-) -> AsyncIterator[list[tuple[Row, MemoryItem]]]:
-    """The live items in scope with their rows, in slices. What is no item is told once, and left out."""
-    async for part in store._slices(documents):
-        made = []
-        for one in part:
-            if not one.live(now) or not scope.covers_owner(*one.owner):
-                continue
-            try:
-                held = row(store, one)
-                made.append((held, decode(held, vector=False)))
-            except CorruptData as error:
-                store._unreadable(one, error)
-        yield made
+    store: FirestoreV1Store, documents: list[Found], scope: Scope, now: int, *, vectors: bool
+) -> AsyncIterator[tuple[Row, MemoryItem]]:
+    """The live items in scope with their rows. What is no item is told once, and left out."""
+    async for one in singly(documents):
+        if not one.live(now) or not scope.covers_owner(*one.owner):
+            continue
+        try:
+            held = row(store, one, vectors=vectors)
+            item = decode(held, vector=False)
+        except CorruptData as error:
+            store._unreadable(one, error)
+        else:
+            yield held, item
 
 
 async def count(store: FirestoreV1Store, op: Count, meter: Meter) -> int:
@@ -144,8 +141,8 @@ async def count(store: FirestoreV1Store, op: Count, meter: Meter) -> int:
     accept = None if op.where is None else predicate(op.where)
     total = 0
     async for documents in walk(store, narrow(op.scope, op.where), "name", None, PAGE, meter):
-        async for part in readable(store, documents, op.scope, op.now):
-            total += sum(accept is None or accept(item) for _, item in part)
+        async for _, item in readable(store, documents, op.scope, op.now, vectors=False):
+            total += accept is None or accept(item)
     return total
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from memory.backends.firestore import values
 from memory.backends.firestore.locks import Twin
 from memory.backends.firestore.meter import Meter
+from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.queries import NAME, Condition, Query
 from memory.backends.firestore.records import item_of
 from memory.backends.firestore.v1.documents import Found
@@ -40,11 +41,10 @@ async def find_twins(store: FirestoreV1Store, ops: Sequence[Put], meter: Meter) 
     wanted, now = {op.digest for op in ops}, ops[0].now
     best: dict[bytes, Found] = {}
     async for documents in _candidates(store, ops, meter):
-        async for part in store._slices(documents):
-            for one in part:
-                digest = _digest(store, one) if one.live(now) else b""
-                if digest in wanted and (digest not in best or one.id.encode() < best[digest].id.encode()):
-                    best[digest] = one
+        async for one in singly(documents):
+            digest = _digest(store, one) if one.live(now) else b""
+            if digest in wanted and (digest not in best or one.id.encode() < best[digest].id.encode()):
+                best[digest] = one
     return {digest: (one.id, row(store, one)) for digest, one in best.items()}
 
 

@@ -41,7 +41,8 @@ async def walk(
 
     By time only without conditions. What a document of ``memory_items`` hides is left out.
     """
-    walks = [_Walk(store, name, asked[name], by, after, min(size + 1, PAGE), meter) for name in asked]
+    first = min(size + (by == "newest"), PAGE)  # one more tells whether the last time is whole
+    walks = [_Walk(store, name, asked[name], by, after, first, meter) for name in asked]
     place = PLACES[by]
     chunks = [one.chunks() for one in walks]
     ahead: list[list[Found]] = [[] for _ in walks]
@@ -151,7 +152,7 @@ class _Walk:
             after=cursor,
             limit=self.size,
         )
-        self.size = PAGE
+        self.size = min(PAGE, 2 * self.size)  # few are wasted where few are wanted
         return await self.store._connected().query(query, self.meter)
 
     def _name(self, id: str) -> Any:
