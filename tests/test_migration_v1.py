@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from firestore_raw import raw_client
-from firestore_v1_filling import V1, documents, is_live
+from firestore_v1_filling import DIMENSION, V1, documents, fixtures, is_live
 from migrations import every_kind, fill, killed, made, plain, records, versions
 from servers import server
 
@@ -104,16 +104,24 @@ def test_what_cannot_be_moved_is_named_and_the_exit_code_says_so(v1: V1, tmp_pat
     v1.fill(30)
     name = next(one["name"] for one in documents(30) if one["collection"] == "memory_items" and is_live(one))
     twin = next(one for one in documents(30) if one["collection"] == "agent_data" and is_live(one))
-    v1.ask({"do": "set", "collection": "agent_data", "name": name, "fields": {**twin["fields"], "id": name}})
+    odd = next(one for one in fixtures() if len(one["fields"].get("embedding") or ()) not in (0, DIMENSION))
+    v1.ask(
+        {"do": "set", "collection": "agent_data", "name": name, "fields": {**twin["fields"], "id": name}},
+        {"do": "set", **{part: odd[part] for part in ("collection", "name", "fields")}},
+        {"do": "set", "collection": "memory_items", "name": "timeless", "fields": {"id": "timeless", "user_id": "ann"}},
+    )
     dry = tool(v1, tmp_path, "--dry-run")
     assert dry.returncode == 1
     assert name in dry.stderr
     ended = tool(v1, tmp_path, "--output", "report.json")
     assert ended.returncode == 1
-    assert "NOT complete: 1 left behind, 0 of V1's items not equal in V2" in ended.stderr
+    assert "NOT complete: 3 left behind, 0 of V1's items not equal in V2" in ended.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [one["id"] for one in report["listed"]["unlisted"]] == [name]
-    assert len(in_v2(v1)) == v1.live(30), "all others are moved"
+    whys = {one["id"]: one["why"] for one in report["listed"]["unlisted"]}
+    assert set(whys) == {name, odd["name"], "timeless"}
+    assert whys[name] == "agent data hidden by a memory item of the same name"
+    assert "its vector has 2 numbers" in whys[odd["name"]]
+    assert len(in_v2(v1)) == v1.live(30) + 1, "all others are moved, that with the odd vector too"
 
     async def change() -> None:
         async with opened(v1, "firestore_v2") as store:

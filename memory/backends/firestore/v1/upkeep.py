@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.firestore import values
@@ -52,13 +53,40 @@ async def health(store: FirestoreV1Store) -> dict[str, Any]:
 
 
 async def unlisted(store: FirestoreV1Store) -> list[Problem]:
-    """What is not shown, as verify finds it: documents that are no items, and agent data whose name a memory item has."""
-    return [one for one in (await verify(store))[1] if one.what in (UNREADABLE, HIDDEN)]
+    """What is live and not shown: documents that are no items, agent data whose name a memory item has, and vectors of
+    another size than the store's."""
+    now, told = store._clock(), []
+    async for one, hidden in _every(store):
+        if not one.live(now):
+            continue
+        problem = Problem(HIDDEN, one.key) if hidden else _problem(store, one)
+        if problem is None or problem.what not in (HIDDEN, UNREADABLE):
+            problem = _odd_vector(store, one)
+        if problem is not None:
+            told.append(problem)
+    return told
+
+
+def _odd_vector(store: FirestoreV1Store, found: Found) -> Problem | None:
+    vector, space = found.vector(), store._space
+    if vector is None or space is None or len(vector) // 4 == space.dimension:
+        return None
+    return Problem(f"its vector has {len(vector) // 4} numbers, those of this store have {space.dimension}", found.key)
 
 
 async def verify(store: FirestoreV1Store) -> tuple[int, list[Problem]]:
     """Read every document, expired ones too: whether it is an item, and the only one of its name."""
     checked, problems = 0, []
+    async for one, hidden in _every(store):
+        checked += 1
+        problem = Problem(HIDDEN, one.key) if hidden else _problem(store, one)
+        if problem is not None:
+            problems.append(problem)
+    return checked, problems
+
+
+async def _every(store: FirestoreV1Store) -> AsyncIterator[tuple[Found, bool]]:
+    """Each document, and whether another one of its name hides it."""
     for collection in (ITEMS, AGENTS):
         after: tuple[Any, ...] = ()
         while True:
@@ -67,15 +95,10 @@ async def verify(store: FirestoreV1Store) -> tuple[int, list[Problem]]:
             shown = await visible(store, found, Meter()) if collection == AGENTS else found
             shown_ids = {one.id for one in shown}
             async for one in singly(found):
-                checked += 1
-                if one.id not in shown_ids:
-                    problems.append(Problem(HIDDEN, one.key))
-                elif (problem := _problem(store, one)) is not None:
-                    problems.append(problem)
+                yield one, one.id not in shown_ids
             if len(found) < STEP:
                 break
             after = (values.Value(reference_value=store._connected().name(collection, found[-1].id)),)
-    return checked, problems
 
 
 def _problem(store: FirestoreV1Store, found: Found) -> Problem | None:
