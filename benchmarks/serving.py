@@ -44,7 +44,7 @@ async def points(
         gets.append(lambda i: bare.get(known[i % len(known)]))
         puts.append(lambda i: bare.put(written[i]))
     for what, calls, most in (("get", gets, size), ("put", puts, len(written))):
-        sides = [_side(call, most) for call in calls]
+        sides = [picked(call, most) for call in calls]
         spent = [p50(rounds) for rounds in await turns(sides, options.rounds, options.calls)]
         tell: dict[str, Any] = {"records": size, "durability": store.durability if what == "put" else ""}
         session.add(name, f"{what} p50", store.name, "µs", spent[0], floor=spent[1], **tell)
@@ -54,7 +54,8 @@ async def points(
             session.add(name, f"{what}: bare command", store.name, "µs", spent[2], **tell)
 
 
-def _side(call: Callable[[int], Awaitable[Any]], most: int) -> Side:
+def picked(call: Callable[[int], Awaitable[Any]], most: int) -> Side:
+    """Calls with numbers below ``most``, picked at random."""
     rng = random.Random(most)
 
     async def side(count: int) -> list[float]:

@@ -54,12 +54,12 @@ BACKENDS: dict[str, Backend] = {
     "postgres": Backend(
         "memory.backends.postgres:PostgresStore", "postgres", ("postgresql", "postgresql+asyncpg", "postgres")
     ),
+    "firestore_v1": Backend("memory.backends.firestore.v1:FirestoreV1Store", "firestore", ("firestore+v1",)),
     "firestore_v2": Backend("memory.backends.firestore.v2:FirestoreV2Store", "firestore", ("firestore",)),
 }
 """The built-in backends: one line each."""
 
 LATER: dict[str, str] = {
-    "firestore_v1": "the adapter to Firestore's first layout",
     **dict.fromkeys(("faiss", "vector"), "FAISS"),
     **dict.fromkeys(("file", "composite"), "this kind of store"),
 }

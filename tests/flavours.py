@@ -12,12 +12,19 @@ from typing import Any
 
 from servers import server
 
-from memory.testing.making import MakeAt, maker
+from memory.registry import named
+from memory.testing.making import MakeAt, maker, name_of
 
 
 def on(name: str, **fixed: Any) -> Callable[[], MakeAt]:
     """Stores on a server of this run, by its address."""
     return lambda: maker(server(name).url, **fixed)
+
+
+def on_firestore(name: str) -> MakeAt:
+    """Stores on the emulator of this run; each place is a project of its own, which the emulator keeps apart."""
+    kind, emulator = named(name), server("firestore").url
+    return lambda place, **options: kind(**{"project_id": name_of(place), "emulator": emulator, **options})
 
 
 FLAVOURS: dict[str, Callable[[], MakeAt]] = {
@@ -29,7 +36,10 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "postgres": on("postgres"),
     "postgres_plain": on("postgres_plain"),
     "pgbouncer": on("pgbouncer", pgbouncer=True),
+    "firestore_v2": lambda: on_firestore("firestore_v2"),
 }
+LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
+"""Those that hold only a part of what the others do."""
 ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
 """Those on which each operation is attacked with what belongs to another tenant."""
 SEARCHED = ["redis_stack", "postgres_plain"]
@@ -40,4 +50,4 @@ SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 
 def flavour(name: str) -> MakeAt:
     """Makes stores of a flavour, each at a place of its own."""
-    return FLAVOURS[name]()
+    return (FLAVOURS | LEGACY)[name]()

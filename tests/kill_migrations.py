@@ -1,11 +1,13 @@
 """Runs a command over and over in children that are killed on the way, until one of them comes to its end.
 
-``python kill_migrations.py KILLS SEED JOURNAL ARGUMENT...``: the arguments are those of the command ``memory``. Prints JSON:
-how many were killed, how many of them while writes were under way, how many without any journal yet, and how the last ended.
+``python kill_migrations.py KILLS SEED JOURNAL GROWTH ARGUMENT...``: the arguments are those of the command ``memory``; most are
+killed when the journal has grown by up to GROWTH bytes. Prints JSON: how many were killed, how many of them while writes were
+under way, how many without any journal yet, and how the last ended.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -54,8 +56,12 @@ def wait_for(pid: int, journal: Path, growth: int, seconds: float) -> int | None
     return code
 
 
-def main(kills: int, seed: int, journal: Path, arguments: list[str]) -> dict[str, int]:
+def main(kills: int, seed: int, journal: Path, growth: int, arguments: list[str]) -> dict[str, int]:
     """The whole run."""
+    if any(one.startswith("firestore") for one in arguments):
+        importlib.import_module(
+            "memory.backends.firestore.v2"
+        )  # its driver takes a second; no call is made before a fork
     rng = random.Random(seed)
     told = {"kills": 0, "writing": 0, "early": 0, "code": -1}
     while told["kills"] < kills:
@@ -63,7 +69,7 @@ def main(kills: int, seed: int, journal: Path, arguments: list[str]) -> dict[str
         if told["kills"] % 5 == 4:  # at any moment: while it opens, plans, resolves
             code = wait_for(pid, journal, 1 << 40, rng.uniform(0.0, 0.4))
         else:
-            code = wait_for(pid, journal, rng.randint(1, 3_000), 60.0)
+            code = wait_for(pid, journal, rng.randint(1, growth), 60.0)
             if code is None:
                 code = wait_for(pid, journal, 1 << 40, rng.uniform(0.0, 0.01))
         if code is not None:
@@ -81,4 +87,4 @@ def main(kills: int, seed: int, journal: Path, arguments: list[str]) -> dict[str
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])))
+    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])))

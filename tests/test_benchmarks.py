@@ -13,6 +13,8 @@ import servers
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not part of an installed package")
 
+from servers import server
+
 from benchmarks import measure, plot, targets, workload
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.figures import Figure, Target, shown
@@ -41,13 +43,16 @@ def conversation_file(directory: Path) -> Path:
 
 
 RUNS = [(name, backend) for name in BENCHMARKS for backend in BACKENDS]
-# Nothing to open in memory; embedders know no backend. Retrieval and the servers have tests of their own.
-ONCE = (("opening", "in_memory"), ("embedding", "sqlite"))
+# Nothing to open in memory; embedders know no backend, and firestore is one. Retrieval and the other servers have tests of
+# their own.
+ONCE = (("opening", "in_memory"), ("embedding", "sqlite"), ("firestore", "sqlite"))
 RUNS = [run for run in RUNS if run[0] not in ("retrieval", "redis", "postgres") and run not in ONCE]
 
 
 @pytest.mark.parametrize(("name", "backend"), RUNS)
-def test_each_benchmark_runs_and_leaves_figures(name, backend, tmp_path, capsys):
+def test_each_benchmark_runs_and_leaves_figures(name, backend, tmp_path, capsys, monkeypatch):
+    if name in ("firestore", "migration"):  # the emulator of this run: another would take seconds to start
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", server("firestore").url)
     out = tmp_path / "figures.json"
     sizes = ["300"] if name in ("stalls", "footprint") else ["300", "600"]
     told = [name, "--backend", backend, "--records", *sizes, "--quick", "--directory", str(tmp_path)]

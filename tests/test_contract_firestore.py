@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from servers import server
 
+from memory.backends.firestore.v1 import FirestoreV1Store
 from memory.backends.firestore.v2 import FirestoreV2Store
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract
@@ -28,3 +29,8 @@ def emulator() -> str:
 class TestFirestoreV2(StoreContract):
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         return FirestoreV2Store(project_id=project_of(place), emulator=server("firestore").url, **options)
+
+
+class TestFirestoreV1(StoreContract):
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return FirestoreV1Store(project_id=project_of(place), emulator=server("firestore").url, **options)

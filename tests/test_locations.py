@@ -20,6 +20,12 @@ from memory.registry import create_store
         ),
         ("postgresql://me:secret@host:5433/db", {}, "postgresql://me:***@host:5433/db?schema=memory"),
         ("postgres://host/db", {"schema": "a", "prefix": "b_"}, "postgresql://host/db?prefix=b_&schema=a"),
+        ("firestore://project", {"emulator": "host:1"}, "firestore://project?emulator=host%3A1"),
+        (
+            "firestore://project/my-db?environment=prod&namespace=n",
+            {"emulator": "host:1"},
+            "firestore://project/my-db?environment=prod&namespace=n&emulator=host%3A1",
+        ),
     ],
 )
 def test_a_location_opens_the_same_data_and_hides_the_password(url: str, options: dict[str, str], said: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from migrations import (
+    FED,
+    PAIRS,
     around_write,
     before_write,
     made,
@@ -26,7 +28,14 @@ from memory.migration import migrate, rollback
 # --- the source is in use --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("feed", [False, True], ids=["without a feed", "with a feed"])
+WITHOUT_OR_WITH_A_FEED = pytest.mark.parametrize(
+    ("pair", "feed"),
+    [(pair, False) for pair in PAIRS] + [pytest.param(pair, True, id=f"{pair}-with a feed") for pair in FED],
+    indirect=["pair"],
+)
+
+
+@WITHOUT_OR_WITH_A_FEED
 async def test_what_changes_at_the_source_meanwhile_is_followed(
     pair: str, tmp_path: Path, state: Path, feed: bool
 ) -> None:
@@ -47,6 +56,7 @@ async def test_what_changes_at_the_source_meanwhile_is_followed(
         assert "i00002" not in [id for _, id in await rows(target)]
 
 
+@pytest.mark.parametrize("pair", FED, indirect=True)
 async def test_with_a_feed_changes_are_followed_even_without_a_comparison(
     pair: str, tmp_path: Path, state: Path
 ) -> None:
@@ -134,7 +144,7 @@ async def test_what_both_sides_change_meanwhile_is_a_conflict_that_the_feed_find
         assert kept.metadata == {"n": "ours"}
 
 
-@pytest.mark.parametrize("feed", [False, True])
+@WITHOUT_OR_WITH_A_FEED
 async def test_what_was_deleted_between_a_crash_and_the_next_run_does_not_come_back(
     pair: str, tmp_path: Path, state: Path, feed: bool
 ) -> None:

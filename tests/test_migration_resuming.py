@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from migrations import LOCAL, around_write, every_kind, file, fill, made, plain, records
+from migrations import LOCAL, around_write, every_kind, file, fill, killed, made, plain, records
 
 from memory import MemoryItem
 from memory.errors import AlreadyExists, BackendUnavailable, CorruptData, InvalidSetting, StorageFull
@@ -21,18 +18,6 @@ from memory.migration.state import State, load
 from memory.migration.written import Index, Written
 from memory.ops import Position
 from memory.testing.heartbeat import assert_calm
-
-DRIVER = Path(__file__).parent / "kill_migrations.py"
-
-
-def killed(kills: int, seed: int, state: Path, *arguments: str) -> dict[str, int]:
-    """Run a command whose processes are killed, and once more to its end."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
-    line = [sys.executable, str(DRIVER), str(kills), str(seed), str(state), *arguments]
-    done = subprocess.run(line, env=environment, cwd=state.parent, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    told: dict[str, int] = json.loads(done.stdout)
-    return told
 
 
 async def proof(count: int, kills: int, batch: int, tmp_path: Path, state: Path) -> None:

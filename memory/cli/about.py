@@ -104,7 +104,11 @@ async def backends(at: At) -> None:
             (
                 one["name"],
                 ", ".join(one["urls"]),
-                ", ".join(name.replace("_", " ") for name, able in one["capabilities"].items() if able)
+                ", ".join(
+                    name.replace("_", " ")
+                    for name, able in one["capabilities"].items()
+                    if able and not isinstance(able, str)
+                )
                 or "nothing more"
                 if one["available"]
                 else f"not available: {one['reason']}",

@@ -195,7 +195,7 @@ def _print_report(report: MigrationReport) -> None:
     print(safe(f"{report.source} -> {report.target}"))
     print(_plan_line(report.plan))
     if report.stopped == "refused":
-        print("nothing is written: the target cannot hold some items; --skip-refused moves the rest")
+        print("nothing is written: some items cannot be moved; --skip-refused moves the rest")
     elif report.stopped == "conflicts":
         print("nothing is written: the target holds other items under these keys; see --on-conflict")
     elif report.dry_run:
@@ -205,6 +205,7 @@ def _print_report(report: MigrationReport) -> None:
         print(", ".join([*parts, f"{report.removed} removed"] if report.removed else parts))
         print(_validation_line(report))
     for kind, count in (
+        ("unlisted", report.unlisted),
         ("refused", report.refused),
         ("conflict", report.conflicts),
         ("difference", report.differences),
@@ -223,6 +224,7 @@ def _plan_line(plan: Plan) -> str:
         ("later in the target", plan.kept),
         ("in conflict", plan.conflicts),
         ("refused", plan.refused),
+        ("beside the items, which stay behind", plan.unlisted),
     )
     told = ", ".join(f"{count} {name}" for name, count in counts if count)
     return f"{plan.items} items, {plan.size / 1e6:.1f} MB" + (f": {told}" if told else "")

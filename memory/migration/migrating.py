@@ -325,6 +325,7 @@ class Run:
             updated=state.done["update"],
             replaced=state.done["replace"],
             removed=state.done["remove"],
+            unlisted=state.found["unlisted"],
             refused=state.found["refused"],
             conflicts=state.found["conflict"],
             differences=state.found["difference"],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from memory.migration.report import MigrationReport
     from memory.migration.state import State
 
-_LISTS = (("refused", "refused"), ("conflicts", "conflict"), ("differences", "difference"))
+_LISTS = (("unlisted", "unlisted"), ("refused", "refused"), ("conflicts", "conflict"), ("differences", "difference"))
 
 
 async def write_report(path: Path, report: MigrationReport, journal: Path, state: State) -> None:

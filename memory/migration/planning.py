@@ -48,11 +48,14 @@ async def plan(
             if found:
                 await mover.journal.sync()
             progress(told.items)
+    for one in await source.unlisted():
+        told.unlisted += 1
+        mover.note(one)
     told.read_seconds = time.perf_counter() - started
     told.estimate = MOVING_COSTS * told.read_seconds
     if throttle is not None:
         told.estimate = max(told.estimate, told.writes / throttle)
-    if told.refused and not skip_refused:
+    if (told.refused or told.unlisted) and not skip_refused:
         told.stopped = "refused"
     elif told.conflicts and policy == "refuse":
         told.stopped = "conflicts"

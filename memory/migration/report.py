@@ -34,6 +34,8 @@ class Plan(msgspec.Struct, kw_only=True, tag="plan", tag_field="t"):
     conflicts: int = 0
     refused: int = 0
     """What the target cannot hold."""
+    unlisted: int = 0
+    """What lies at the source and is no item of it, so that it stays behind."""
     read_seconds: float = 0.0
     """What going through the source and looking them up in the target took."""
     estimate: float = 0.0
@@ -50,7 +52,7 @@ class Plan(msgspec.Struct, kw_only=True, tag="plan", tag_field="t"):
 class Finding(msgspec.Struct, frozen=True, kw_only=True, tag="finding", tag_field="t"):
     """Something about one item. ``fields``: the names of those that differ."""
 
-    kind: Literal["refused", "conflict", "difference"]
+    kind: Literal["unlisted", "refused", "conflict", "difference"]
     key: Key
     why: str
     fields: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class MigrationReport(msgspec.Struct, kw_only=True):
     """Items in the target's part that the source does not have and this migration did not write (full comparison)."""
     meanwhile: int = 0
     """Items found changed at the source while they were moved, and moved again or taken back."""
+    unlisted: int = 0
     refused: int = 0
     conflicts: int = 0
     differences: int = 0
@@ -101,7 +104,7 @@ class MigrationReport(msgspec.Struct, kw_only=True):
         """Whether everything planned is there; of a dry run: whether it would begin."""
         if self.dry_run:
             return self.stopped is None
-        return self.stopped is None and not (self.refused or self.conflicts or self.differences)
+        return self.stopped is None and not (self.unlisted or self.refused or self.conflicts or self.differences)
 
     @property
     def written(self) -> int:

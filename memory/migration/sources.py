@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from memory.codec import decode
 from memory.filters import parse, predicate
 from memory.migration.records import Pair
+from memory.migration.report import Finding
 from memory.model import Key
 from memory.ops import Count, FeedRead, Position, Read, Scan, Scope
 
@@ -49,6 +50,10 @@ class Source(Protocol):
 
     async def read(self, keys: Sequence[Key]) -> list[Pair | None]:
         """The live items under these keys; None where there is none in scope."""
+        ...
+
+    async def unlisted(self) -> list[Finding]:
+        """What lies at the source and is no item of it, so that it stays behind: a finding for each."""
         ...
 
     async def feed_head(self) -> int | None:
@@ -126,6 +131,19 @@ class StoreSource:
                 wanted = item is not None and (self._accept is None or self._accept(item))
                 pairs.append((row, item) if row is not None and item is not None and wanted else None)
         return pairs
+
+    async def unlisted(self) -> list[Finding]:
+        """What the store cannot list, in the namespaces of the scope; where a filter or an owner is asked for, nobody can
+        say whether it belongs to the part, and it is not told."""
+        scope, store = self.scope, self._store
+        if scope is None or self._accept is not None or scope != Scope(scope.path, scope.below):
+            return []
+        found: list[Finding] = []
+        for one in await store._unlisted():
+            if one.key is not None and scope.covers_namespace(one.key[0]):
+                why = f"{one.what}: {one.detail}" if one.detail else one.what
+                found.append(Finding(kind="unlisted", key=one.key, why=why))
+        return found
 
     async def feed_head(self) -> int | None:
         """Where the store's feed stands; None: it keeps none."""

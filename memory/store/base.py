@@ -354,6 +354,12 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         """Check everything stored: (records checked, problems)."""
         return await fallbacks.verify(self)
 
+    async def _unlisted(self) -> list[Problem]:
+        """What lies where this store keeps its records and is not listed among them, such as another program's documents
+        that are no items, each by the key that its name stands for. A migration tells them: nothing is left behind in
+        silence."""
+        return []
+
     async def _repair(self) -> RepairReport:
         """Rebuild what is derived from the records and set damaged records aside."""
         return RepairReport(["nothing to rebuild"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
 
-from memory.model import MAX_DIMENSION, Key, MemoryItem
+from memory.errors import InvalidItem
+from memory.model import DEFAULT_NAMESPACE, MAX_DIMENSION, Key, MemoryItem
 
 Durability = Literal["none", "process", "power", "replicated", "unknown"]
 """What survives after an acknowledged write: nothing, the death of this process, power loss, loss of a server."""
@@ -33,10 +35,24 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """``backup`` takes a point-in-time copy; else it exports page by page."""
     reembeds: bool = False
     """``reembed`` can give a store the vectors of another embedder while the old ones serve."""
+    namespaces: bool = True
+    """Holds items of any namespace; False: of the default one only. An item of another is refused before any I/O."""
+    forbidden_ids: str = ""
+    """A regular expression of the ids that it cannot hold; an item with one is refused before any I/O."""
     max_dimension: int = MAX_DIMENSION
     """Most numbers of a vector; a longer one is refused before any I/O."""
     recall: float = 1.0
     """Least share of the true best that vector search finds without ``exact=True``; 1.0: it is always exact."""
+
+    def check(self, backend: str, item: MemoryItem) -> None:
+        """Raises InvalidItem for an item that such a backend cannot hold."""
+        if not self.namespaces and item.namespace != DEFAULT_NAMESPACE:
+            raise InvalidItem(
+                f"{backend} has one namespace, {DEFAULT_NAMESPACE!r}; it cannot hold an item of {item.namespace!r}",
+                field="namespace",
+            )
+        if self.forbidden_ids and re.fullmatch(self.forbidden_ids, item.id):
+            raise InvalidItem(f"{backend} cannot hold an item whose id is {item.id!r}", field="id")
 
 
 class ItemPage(msgspec.Struct, frozen=True):

@@ -304,6 +304,7 @@ class Writes(Deletes):
             changes["source"] = self._source
         if changes:
             item = msgspec.structs.replace(item, **changes)
+        self._store.capabilities.check(self._store.name, item)
         if item.embedding is not None and not keeps_vector:
             check_space(self._store, None, len(item.embedding))
         body = encode(item)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import grpc
 import msgspec
@@ -16,6 +17,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from memory.errors import BackendUnavailable, InvalidSetting
 
+DATABASE = "(default)"
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 SCOPES = ("https://www.googleapis.com/auth/datastore",)
 HOST = "firestore.googleapis.com"
@@ -39,6 +41,13 @@ class Place(msgspec.Struct, frozen=True):
     def address(self) -> str:
         """The place as messages show it."""
         return f"{self.emulator or HOST}/{self.name}"
+
+    def location(self, scheme: str, options: Mapping[str, str]) -> str:
+        """The address that opens a store here: ``scheme://PROJECT/DATABASE?options``."""
+        path = "" if self.database == DATABASE else f"/{quote(self.database, safe='')}"
+        told = dict(options) if self.emulator is None else {**options, "emulator": self.emulator}
+        query = f"?{urlencode(told)}" if told else ""
+        return f"{scheme}://{quote(self.project, safe=':')}{path}{query}"
 
 
 def place_of(url: str | None, project: str | None, database: str, emulator: str | None) -> Place:

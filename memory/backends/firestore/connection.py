@@ -121,17 +121,24 @@ class Connection(Generic[D]):
 
     async def get(self, collection: str, ids: Sequence[str], meter: Meter) -> dict[str, D]:
         """The documents of these names that are there."""
-        found: dict[str, D] = {}
         if len(ids) == 1:
             self._count(1, meter)
             only = await self.ask(lambda: self._get_one(self.name(collection, ids[0])))
             return {} if only is None else {ids[0]: self._made(only)}
-        for start in range(0, len(ids), AT_ONCE):
-            part = [self.name(collection, id) for id in ids[start : start + AT_ONCE]]
+        found = await self.get_across([(collection, id) for id in ids], meter)
+        return {id: one for (_, id), one in found.items()}
+
+    async def get_across(
+        self, places: Sequence[tuple[str, str]], meter: Meter, fields: Sequence[str] = ()
+    ) -> dict[tuple[str, str], D]:
+        """The documents at these places, (collection, name) each, that are there. ``fields``: those to read; none: all."""
+        found: dict[tuple[str, str], D] = {}
+        for start in range(0, len(places), AT_ONCE):
+            part = [self.name(*place) for place in places[start : start + AT_ONCE]]
             self._count(len(part), meter)
-            for document in await self.ask(lambda names=part: self._get(names)):  # type: ignore[misc]
+            for document in await self.ask(lambda names=part: self._get(names, fields)):  # type: ignore[misc]
                 one = self._made(document)
-                found[one.id] = one
+                found[one.collection, one.id] = one
         return found
 
     async def _get_one(self, name: str) -> Any:
@@ -142,9 +149,13 @@ class Connection(Generic[D]):
                 return None
             raise
 
-    async def _get(self, names: list[str]) -> list[Any]:
+    async def _get(self, names: list[str], fields: Sequence[str]) -> list[Any]:
         read = []
-        async for reply in self._many(_Gets(database=self.place.name, documents=names), **self._how):
+        asked = _Gets(database=self.place.name, documents=names)
+        asked.mask.field_paths.extend(fields)
+        if not fields:
+            asked.ClearField("mask")
+        for reply in await _replies(self._many(asked, **self._how)):
             self._saw(reply.read_time)
             if reply.HasField("found"):
                 read.append(reply.found)
@@ -155,11 +166,11 @@ class Connection(Generic[D]):
         limit = meter.capped(query.limit)
         read = await self.ask(lambda: self._run(message(query, limit)))
         self._count(max(1, len(read)), meter)
-        return [self._made(document) for document in read]
+        return [self._made(document) async for document in singly(read)]
 
     async def _run(self, query: Any) -> list[Any]:
         read = []
-        async for reply in self._found(_Run(parent=self._root, structured_query=query), **self._how):
+        for reply in await _replies(self._found(_Run(parent=self._root, structured_query=query), **self._how)):
             if reply.HasField("read_time"):
                 self._saw(reply.read_time)
             if reply.HasField("document"):
@@ -177,7 +188,7 @@ class Connection(Generic[D]):
     async def _aggregate(self, asked: Any) -> int:
         total = 0
         request = _Aggregate(parent=self._root, structured_aggregation_query=asked)
-        async for reply in self._totals(request, **self._how):
+        for reply in await _replies(self._totals(request, **self._how)):
             total += int(reply.result.aggregate_fields["n"].integer_value)
         return total
 
@@ -223,7 +234,8 @@ class Connection(Generic[D]):
         return b"".join(parts)
 
     def _made(self, document: Any) -> D:
-        return self._kind(document.name.rpartition("/")[2], document.fields, values.micros(document.update_time))
+        _, collection, id = document.name.rsplit("/", 2)
+        return self._kind(id, document.fields, values.micros(document.update_time), collection)
 
     def _saw(self, read_time: Any) -> None:
         self.read_time = max(self.read_time, values.micros(read_time))
@@ -248,6 +260,15 @@ def _unary(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> 
 
 def _stream(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> Any:
     return channel.unary_stream(_SERVICE + method, request.SerializeToString, reply.FromString)
+
+
+async def _replies(call: Any) -> list[Any]:
+    """All that a call answers. Cancelled while the request is still being sent, the driver would leave the call open, and a
+    task with it, until its deadline."""
+    try:
+        return [reply async for reply in call]
+    finally:
+        call.cancel()
 
 
 def expecting(write: Any, version: int | None) -> Any:

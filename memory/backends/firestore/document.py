@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from memory.backends.firestore.values import Fields
+
+UNNAMED = re.compile(r"(?s:.*/.*|\.{1,2}|__.*__)")
+"""What Firestore takes for no document's name."""
 
 
 class Document(msgspec.Struct, gc=False):
@@ -13,3 +18,4 @@ class Document(msgspec.Struct, gc=False):
     id: str
     fields: Fields
     version: int
+    collection: str = ""

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from memory.backends.firestore.v2.documents import Found
+from memory.backends.firestore.document import Document
 
-Known = dict[str, Found | None]
+Known = dict[str, Document | None]
 """Document -> what is there (None: nothing). Not in it: unknown."""
 
 

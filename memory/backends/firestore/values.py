@@ -172,11 +172,35 @@ def _fill(into: Any, value: Any, depth: int, *, in_list: bool) -> int:
         into.map_value.SetInParent()
         leaves = 1
         for name, one in value.items():
-            if not name or (name.startswith("__") and name.endswith("__")) or len(name.encode()) > 1_500:
+            if not is_name(name):
                 raise NotNativeError
             leaves += _fill(into.map_value.fields[name], one, depth + 1, in_list=False)
         return leaves
     return 1
+
+
+def is_name(name: str) -> bool:
+    """Whether Firestore takes it for a field's name."""
+    return bool(name) and not (name.startswith("__") and name.endswith("__")) and len(name.encode()) <= 1_500
+
+
+def native_map(fields: Mapping[str, Any]) -> Any:
+    """A JSON object as Firestore's own map: what of it can be one, within NATIVE_LEAVES."""
+    made = Value()
+    made.map_value.SetInParent()
+    left = NATIVE_LEAVES
+    for name, value in fields.items():
+        if not is_name(name):
+            continue
+        try:
+            one, leaves = native(value)
+        except NotNativeError:
+            continue
+        left -= leaves
+        if left < 0:
+            break
+        made.map_value.fields[name].CopyFrom(one)
+    return made
 
 
 def plain(value: Any) -> Any:

@@ -12,14 +12,14 @@ import pytest
 from memory.clock import ManualClock, from_micros
 from memory.errors import InvalidItem, NotFound, VersionConflict
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, ids, item, needs
+from memory.testing.contract.suite import Make, Suite, home, ids, item, needs
 
 
 async def plant(store: MemoryStore, clock: ManualClock) -> int:
     """A live item "b" and an expired item "a", both about marmots; returns the version "a" had."""
     await store.put(item("b", "marmot burrow"))
     version = (await store.put(item("a", "marmot whistle", namespace=("default",), tags=("x",)), ttl=10)).version
-    await store.put(item("z", "marmot", namespace=("only", "expired")), ttl=10)
+    await store.put(item("z", "marmot", namespace=home(store, "only", "expired")), ttl=10)
     clock.advance(10)
     return version
 

@@ -13,7 +13,7 @@ from memory.errors import InvalidFilter
 from memory.filters import F
 from memory.model import MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, ids, item
+from memory.testing.contract.suite import Make, Suite, ids, item, needs
 
 BIG = 2**53
 
@@ -202,6 +202,7 @@ class Filtering(Suite):
         assert await ids(store, {"content": {"$exists": True}}) == ["a", "b", "c", "d"]
 
     async def test_tags_and_namespace_behave_as_lists(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await store.put_many(
             [item("a", tags=("red", "blue")), item("b", tags=("blue",)), item("c", namespace=("x", "red"))]
         )

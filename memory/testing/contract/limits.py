@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from memory.codec import encode
 from memory.errors import EmbeddingMismatch, InvalidItem, InvalidSetting, MemoryStoreError
 from memory.model import MAX_RECORD_BYTES, MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, Tap, ids, item, whole
+from memory.testing.contract.suite import Make, Suite, Tap, home, ids, item, possible, whole
 
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - what must be refused
 
@@ -89,8 +91,40 @@ class Limits(Suite):
             {"namespace": ("x" * 255, "y" * 256)},
         ):  # fmt: skip
             said = MemoryItem(**{"id": "a", "content": "x", **fields})
+            if home(store, *said.namespace) != said.namespace:
+                continue
             stored = await store.put(said)
             assert await store.get(said.id, namespace=said.namespace) == stored, fields
+
+    async def test_what_a_backend_declares_it_cannot_hold_is_refused_before_any_io_and_absent(
+        self, make: Make, place: Path
+    ) -> None:
+        tap = Tap()
+        store = await make(layers=(tap,)).open()
+        limits = store.capabilities
+        bad = [item(id) for id in ("a/b", "..", "__x__") if limits.forbidden_ids and id not in possible(store, [id])]
+        if not limits.namespaces:
+            bad += [item(namespace=("other",)), item(namespace=("default", "below"))]
+        if not bad:
+            pytest.skip(f"{store.name} holds every namespace and id")
+        for one in bad:
+            for call in (store.put, store.add):
+                with pytest.raises(InvalidItem, match=store.name):
+                    await call(one)
+            with pytest.raises(InvalidItem, match=store.name) as caught:
+                await store.put_many([item("ok"), one])
+            assert getattr(caught.value, "index", None) == 1
+        lines = "".join(json.dumps(one.to_dict()) + "\n" for one in bad)
+        await asyncio.to_thread((place / "bad.jsonl").write_text, lines, "utf-8")
+        report = await store.import_jsonl(place / "bad.jsonl", on_error="skip")
+        assert (report.imported, len(report.refused)) == (0, len(bad))
+        assert tap.calls == []
+        for one in bad:
+            assert await store.get(one.id, namespace=one.namespace) is None
+            assert not await store.touch(one.id, namespace=one.namespace)
+            assert not await store.delete(one.id, namespace=one.namespace)
+            assert await store.count({"id": one.id}, namespace=one.namespace) == 0
+        assert await store.namespaces() == []
 
     async def test_a_record_of_256_kib_is_stored_and_one_byte_more_refused(self, store: MemoryStore) -> None:
         base = of_size(MAX_RECORD_BYTES - 4_096)

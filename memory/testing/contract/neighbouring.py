@@ -14,7 +14,7 @@ from memory.search.neighbours import best, share
 from memory.search.text import Scorer, query_terms, reference_match
 from memory.store import MemoryStore
 from memory.testing.contract.searching import collect, plant, reference
-from memory.testing.contract.suite import Suite, item
+from memory.testing.contract.suite import Suite, item, needs
 
 
 class Neighbouring(Suite):
@@ -60,6 +60,7 @@ class Neighbouring(Suite):
     async def test_neighbours_stay_within_their_session_and_namespace(
         self, store: MemoryStore, clock: ManualClock
     ) -> None:
+        needs(store, "namespaces")
         for id, session, namespace, text in (
             ("1", "s", ("a",), "before"), ("2", "t", ("a",), "other session"), ("3", "s", ("b",), "other namespace"),
             ("4", "s", ("a",), "marmot"), ("5", None, ("a",), "no session"), ("6", "s", ("a", "x"), "below"), ("7", "s", ("a",), "after"),

@@ -12,7 +12,7 @@ from memory.clock import ManualClock
 from memory.errors import InvalidCursor
 from memory.model import key_order
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, ids, item, needs, walk
+from memory.testing.contract.suite import Make, Suite, home, ids, item, needs, walk
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = ["a", "B", "b", "é", "e\u0301", "z", "\uffee", "\U0001f600", "10", "9", "a b", "a\x01", "aa", "_", "~"]
@@ -37,6 +37,7 @@ class Ordering(Suite):
         assert await ids(store) == sorted(IDS, key=str.encode)
 
     async def test_namespaces_order_segment_by_segment(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         paths = [
             ("a",),
             ("a", "b"),
@@ -57,7 +58,7 @@ class Ordering(Suite):
 
     async def test_key_order_descends_too(self, store: MemoryStore) -> None:
         await store.put_many([item(id) for id in IDS])
-        await store.put_many([item(id, namespace=("a", "b")) for id in IDS[:5]])
+        await store.put_many([item(id, namespace=home(store, "a", "b")) for id in IDS[:5]])
         up = [one.key for one in await walk(store, limit=4)]
         assert [one.key for one in await walk(store, limit=4, order="-key")] == up[::-1]
 
@@ -80,19 +81,18 @@ class Ordering(Suite):
             assert await ids(store, order=order, limit=2) == ["B", "a", "b", "c", "é"], order
 
     async def test_an_order_with_a_filter_and_a_namespace_pages_fully(self, store: MemoryStore) -> None:
+        x, y = home(store, "x"), home(store, "x", "y")
         await store.put_many(
             [
-                item(
-                    f"{i:02}", namespace=("x",) if i % 2 else ("x", "y"), importance=(i % 4) / 4, metadata={"n": i % 3}
-                )
+                item(f"{i:02}", namespace=x if i % 2 else y, importance=(i % 4) / 4, metadata={"n": i % 3})
                 for i in range(40)
             ]
         )
-        found = await walk(store, {"metadata.n": {"$ne": 1}}, order="-importance", under=("x",), limit=3)
+        found = await walk(store, {"metadata.n": {"$ne": 1}}, order="-importance", under=x, limit=3)
         assert len(found) == 27
         assert found == sorted(found, key=lambda one: (-one.importance, key_order(one.key)))
-        exact = await walk(store, {"metadata.n": {"$ne": 1}}, order="-importance", namespace=("x",), limit=3)
-        assert exact == [one for one in found if one.namespace == ("x",)]
+        exact = await walk(store, {"metadata.n": {"$ne": 1}}, order="-importance", namespace=x, limit=3)
+        assert exact == [one for one in found if one.namespace == x]
 
     async def test_times_before_the_epoch_sort_too(self, store: MemoryStore) -> None:
         years = [1970, 1969, 1900, 2, 9999]
@@ -175,25 +175,29 @@ class Ordering(Suite):
         assert (await store.list(limit=3, cursor=page.cursor)).cursor is None
 
     async def test_a_cursor_is_bound_to_its_question(self, store: Any) -> None:
-        await store.put_many([item(id, namespace=("x",), user_id="ann", metadata={"n": 1}) for id in "abcd"])
-        page = await store.list({"metadata.n": 1}, under=("x",), limit=2)
+        x = home(store, "x")
+        await store.put_many([item(id, namespace=x, user_id="ann", metadata={"n": 1}) for id in "abcd"])
+        page = await store.list({"metadata.n": 1}, under=x, limit=2)
         assert page.cursor is not None
         for options in (
-            {"where": {"metadata.n": 2}, "under": ("x",)},
-            {"where": None, "under": ("x",)},
+            {"where": {"metadata.n": 2}, "under": x},
+            {"where": None, "under": x},
             {"where": {"metadata.n": 1}},
             {"where": {"metadata.n": 1}, "under": ("y",)},
-            {"where": {"metadata.n": 1}, "namespace": ("x",)},
-            {"where": {"metadata.n": 1}, "under": ("x",), "order": "created_at"},
-            {"where": {"metadata.n": 1}, "under": ("x",), "order": "-key"},
+            {"where": {"metadata.n": 1}, "namespace": x},
+            {"where": {"metadata.n": 1}, "under": x, "order": "created_at"},
+            {"where": {"metadata.n": 1}, "under": x, "order": "-key"},
         ):
             with pytest.raises(InvalidCursor):
                 await store.list(cursor=page.cursor, **options)
         with pytest.raises(InvalidCursor):
-            await store.scoped(user_id="ann").list({"metadata.n": 1}, under=("x",), cursor=page.cursor)
+            await store.scoped(user_id="ann").list({"metadata.n": 1}, under=x, cursor=page.cursor)
         with pytest.raises(InvalidCursor):
             await store.search("text", cursor=page.cursor)
-        assert [one.id for one in await store.list({"metadata.n": 1.0}, under="x", cursor=page.cursor)] == ["c", "d"]
+        assert [one.id for one in await store.list({"metadata.n": 1.0}, under=list(x), cursor=page.cursor)] == [
+            "c",
+            "d",
+        ]
 
     async def test_a_damaged_cursor_is_refused(self, store: Any) -> None:
         await store.put_many([item(id) for id in "abcd"])

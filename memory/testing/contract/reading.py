@@ -10,7 +10,7 @@ import pytest
 
 from memory.errors import InvalidItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Suite, ids, item, walk
+from memory.testing.contract.suite import Suite, ids, item, needs, walk
 
 TREE = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a.b",), ("a/b",), ("A",), ("b",)]
 
@@ -52,6 +52,7 @@ class Reading(Suite):
         assert not await store.exists("A")
 
     async def test_point_reads_default_to_the_default_namespace(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await store.put(item(namespace=("other",)))
         assert await store.get("a") is None
         assert await store.get_many(["a"]) == [None]
@@ -59,10 +60,12 @@ class Reading(Suite):
         assert await store.get("a", namespace=("other",)) is not None
 
     async def test_lists_cover_the_whole_store_by_default(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await plant(store)
         assert len(await ids(store)) == await store.count() == len(TREE)
 
     async def test_namespace_is_exact(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await plant(store)
         for path in TREE:
             assert await ids(store, namespace=path) == ["|".join(path)]
@@ -71,6 +74,7 @@ class Reading(Suite):
         assert await store.count(namespace=("a", "b", "c", "d")) == 0
 
     async def test_under_means_it_and_everything_below_at_segment_boundaries(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await plant(store)
         assert await ids(store, under=("a",)) == ["a", "a|b", "a|b|c"]
         assert await ids(store, under=("a", "b")) == ["a|b", "a|b|c"]
@@ -86,6 +90,7 @@ class Reading(Suite):
             await store.count(namespace=("a",), under=("a",))
 
     async def test_namespaces_come_in_key_order_without_the_empty_ones(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await plant(store)
         await store.delete("b", namespace=("b",))
         expected = sorted((path for path in TREE if path != ("b",)), key=lambda path: "\0".join(path).encode())

@@ -15,7 +15,7 @@ from memory.model import MemoryItem, key_order
 from memory.search.analysis import Analyser
 from memory.search.text import Scorer, query_terms, reference_match
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, item, walk
+from memory.testing.contract.suite import Make, Suite, item, needs, walk
 
 WORDS = [
     "marmot",
@@ -122,6 +122,7 @@ class Searching(Suite):
             assert shown(await view.search("marmot valley", limit=200)) == reference(kept, "marmot valley")
 
     async def test_search_keeps_to_namespace_and_under(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         for path in (("a",), ("a", "b"), ("ab",)):
             await store.put(item("|".join(path), "marmot", namespace=path))
         assert [hit.item.id for hit in await store.search("marmot", namespace=("a",))] == ["a"]
@@ -150,6 +151,7 @@ class Searching(Suite):
             assert await collect(store, "marmot whistle alpine", limit) == whole
 
     async def test_ties_go_by_key(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await store.put_many(
             [item(id, "marmot", namespace=ns) for id in ("c", "a", "B", "é") for ns in (("z",), ("m", "n"), ("m",))]
         )

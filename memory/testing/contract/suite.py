@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest_asyncio
 from memory.clock import ManualClock
 from memory.errors import WrongLoop
 from memory.layers import Hook
-from memory.model import MemoryItem
+from memory.model import DEFAULT_NAMESPACE, MemoryItem
 from memory.ops import Result, Status
 from memory.store import MemoryStore, View
 from memory.testing.heartbeat import Heartbeat, limit_now, slowness
@@ -209,6 +210,17 @@ def needs(store: Store, capability: str) -> None:
     """Skip the sentence where the backend does not declare the capability."""
     if not getattr(whole(store).capabilities, capability):
         pytest.skip(f"{whole(store).name} does not declare {capability}")
+
+
+def home(store: Store, *path: str) -> tuple[str, ...]:
+    """This namespace, for a sentence that only happens to use one: the default one where the backend has no other."""
+    return path if whole(store).capabilities.namespaces else DEFAULT_NAMESPACE
+
+
+def possible(store: Store, ids: Iterable[str]) -> list[str]:
+    """The ids, but for those that the backend declares it cannot hold, each once."""
+    forbidden = whole(store).capabilities.forbidden_ids
+    return [id for id in dict.fromkeys(ids) if not (forbidden and re.fullmatch(forbidden, id))]
 
 
 def item(id: str = "a", content: Any = "text", **fields: Any) -> MemoryItem:

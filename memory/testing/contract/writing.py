@@ -12,7 +12,7 @@ from memory.clock import ManualClock, from_micros
 from memory.errors import AlreadyExists, BatchError, InvalidItem, UnsupportedOperation
 from memory.model import MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, Tap, body, ids, item, needs, stamp, whole
+from memory.testing.contract.suite import Make, Suite, Tap, body, home, ids, item, needs, stamp, whole
 
 
 class Writing(Suite):
@@ -21,7 +21,7 @@ class Writing(Suite):
     async def test_a_put_item_comes_back_with_every_field(self, store: MemoryStore) -> None:
         said = MemoryItem(
             id="all",
-            namespace=("acme", "bot"),
+            namespace=home(store, "acme", "bot"),
             kind="episodic",
             content={"who": "ann", "n": [1, 2.5, None, True, {"deep": "x"}]},
             text="searched words",
@@ -32,7 +32,7 @@ class Writing(Suite):
             importance=0.25,
         )
         stored = await store.put(said)
-        found = await store.get("all", namespace=("acme", "bot"))
+        found = await store.get("all", namespace=home(store, "acme", "bot"))
         assert found == stored
         for field in (
             "content",
@@ -152,6 +152,7 @@ class Writing(Suite):
         assert (await store.get("a") or item()).content == "two"
 
     async def test_the_same_id_in_two_namespaces_is_two_items(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await store.put(item(content="one", namespace=("x",)))
         await store.put(item(content="two", namespace=("y",)))
         await store.delete("a", namespace=("x",))
@@ -184,6 +185,7 @@ class Writing(Suite):
         assert await store.count({"metadata.odd": 1}) == 0
 
     async def test_delete_where_stays_in_its_namespace(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await store.put_many([item(str(i), namespace=ns) for i, ns in enumerate([("x",), ("x", "y"), ("xy",)])])
         assert await store.delete_where(None, namespace=("x",)) == 1
         assert await ids(store) == ["1", "2"]
@@ -322,6 +324,7 @@ class Writing(Suite):
         assert updated.source == {"by": "robot"}
 
     async def test_two_spellings_of_a_namespace_are_one(self, store: MemoryStore) -> None:
+        needs(store, "namespaces")
         await store.put(item(namespace="notes"))
         found = await store.get("a", namespace=("notes",))
         assert body(found) == body(await store.get("a", namespace="notes"))

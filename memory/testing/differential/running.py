@@ -42,6 +42,7 @@ class Store:
         self.versions: dict[Key, list[int]] = {}
         self.cursors: list[tuple[Pins, Any, str, str]] = []
         self.token: str | None = None
+        self._begun = False
         self.atomic = True
         self.store: MemoryStore
 
@@ -51,9 +52,15 @@ class Store:
         options = {"feed": True} if self._feed else {}
         store = self._make(self._place, clock=self._clock, sweep_interval=None, embedder=words, **options)
         self.store = await store.open()
-        if self._feed and self.token is None:
-            first = MemoryItem(id="first", namespace=("first",), content=None)
+        if self._begun:
+            return
+        self._begun = True
+        # Of one item that no step writes: where versions are counted, those of the steps begin above 1 as everywhere.
+        first = MemoryItem(id="first", namespace=("first",), content=None)
+        if self._feed:
             self.token = await start(self.store, first)
+        else:
+            await self.store.put(first)
 
     async def close(self) -> None:
         """Close it."""

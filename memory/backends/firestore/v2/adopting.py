@@ -16,18 +16,12 @@ from memory.backends.firestore.connection import Write, expecting
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.records import OURS, item_of, row_of
+from memory.backends.firestore.spaces import make_space
 from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import (
-    Found,
-    fill_ours,
-    fill_terms,
-    fill_vector,
-    item_of,
-    row_of,
-)
-from memory.backends.firestore.v2.legacy import OURS, VECTOR
+from memory.backends.firestore.v2.documents import Found, fill_ours, fill_terms, fill_vector
+from memory.backends.firestore.v2.legacy import VECTOR
 from memory.backends.firestore.v2.names import document_id
-from memory.backends.firestore.v2.spaces import make_space
 from memory.codec import content_hash
 from memory.errors import CorruptData, MemoryStoreError
 from memory.model import MAX_DISTINCT_TERMS
@@ -89,7 +83,7 @@ class Adopter:
                 if one.ours is not None and not one.changed:
                     continue
                 try:
-                    writes.append(await self._write(one))
+                    writes.append(await self.adoption(one))
                 except MemoryStoreError as error:
                     unreadable += 1
                     _log.warning("unreadable document", backend=self.store.name, document=one.id, error=error)
@@ -103,7 +97,7 @@ class Adopter:
             _log.info("adopted documents of other programs", backend=self.store.name, documents=adopted)
         return adopted
 
-    async def _write(self, found: Found) -> Any:
+    async def adoption(self, found: Found) -> Any:
         """The write that gives a document our fields. Raises CorruptData, InvalidItem for what is no item."""
         store, item = self.store, item_of(found)
         if document_id(item.key) != found.id:

@@ -10,11 +10,12 @@ from memory.backends.firestore.connection import Write, expecting
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.queries import Query
+from memory.backends.firestore.records import OURS
+from memory.backends.firestore.spaces import make_space
 from memory.backends.firestore.v2 import paths
 from memory.backends.firestore.v2.documents import fill_vector
-from memory.backends.firestore.v2.legacy import OURS, VECTOR
+from memory.backends.firestore.v2.legacy import VECTOR
 from memory.backends.firestore.v2.scanning import PAGE, row
-from memory.backends.firestore.v2.spaces import make_space
 from memory.errors import UnsupportedOperation
 from memory.keys import encode_key
 from memory.model import Key

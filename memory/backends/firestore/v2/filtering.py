@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from memory.backends.firestore import values
+from memory.backends.firestore.filtering import conjuncts
 from memory.backends.firestore.queries import Condition
 from memory.backends.firestore.v2 import paths
-from memory.filters import And, Compare, Filter
-from memory.filters.compiling import nnf
+from memory.filters import Compare, Filter
 from memory.keys import key_range
 from memory.model import path_bytes
 from memory.ops import Scope
@@ -44,7 +44,7 @@ def narrow(scope: Scope, where: Filter | None, *, by_key: bool, arrays: bool = T
         return Narrowed((), exact=True, empty=True)
     conditions = [*_namespaces(scope, by_key=by_key), *_owner(scope)]
     exact = True
-    for part in _conjuncts(where):
+    for part in conjuncts(where):
         said = _say(part)
         if said is None or (said.operator == "contains" and not arrays):
             exact = False
@@ -75,13 +75,6 @@ def _namespaces(scope: Scope, *, by_key: bool) -> list[Condition]:
 def _owner(scope: Scope) -> list[Condition]:
     pinned = ((paths.USER, scope.user_id), (paths.AGENT, scope.agent_id), (paths.SESSION, scope.session_id))
     return [Condition(path, "==", values.text(value)) for path, value in pinned if value is not None]
-
-
-def _conjuncts(where: Filter | None) -> list[Filter]:
-    if where is None:
-        return []
-    tree = nnf(where)
-    return list(tree.parts) if isinstance(tree, And) else [tree]
 
 
 def _say(part: Filter) -> Condition | None:

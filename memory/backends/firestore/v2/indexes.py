@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from memory.backends.firestore.store import Collections
 from memory.backends.firestore.v2 import paths
 from memory.backends.firestore.v2.legacy import VECTOR
-from memory.backends.firestore.v2.names import Collections, collections
+from memory.backends.firestore.v2.names import collections
 from memory.backends.firestore.v2.nearest import PRE_FILTERS
 
 FILE = Path(__file__).with_name("firestore.indexes.json")

@@ -8,17 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from memory.backends.firestore import values
+from memory.backends.firestore.records import OURS
 from memory.backends.firestore.values import Fields
 from memory.codec import encode
 from memory.model import DEFAULT_NAMESPACE, MemoryItem, check_item
 
-OURS = "memory"
-"""The field of a document that is ours."""
 VECTOR = "memory_vector"
 """Ours too: the vector that Firestore searches. Its emulator finds none inside a map."""
 KIND = "message"
 """The item_type of a document that has none, as V2 reads it."""
-PERSONA = "persona_active"
 _KNOWN = frozenset(
     (
         "id",
@@ -40,28 +38,10 @@ HASH = "content_hash"
 
 def native_metadata(metadata: dict[str, Any], text: str) -> Any:
     """Metadata as Firestore's own map: what of it can be one, and the hash by which V2 programs find duplicates."""
-    made = values.Value()
-    made.map_value.SetInParent()
-    fields = made.map_value.fields
-    left = values.NATIVE_LEAVES
-    for name, value in metadata.items():
-        if not _is_name(name):
-            continue
-        try:
-            one, leaves = values.native(value)
-        except values.NotNativeError:
-            continue
-        left -= leaves
-        if left < 0:
-            break
-        fields[name].CopyFrom(one)
+    made = values.native_map(metadata)
     if text and HASH not in metadata:
-        fields[HASH].string_value = _sha256(text)
+        made.map_value.fields[HASH].string_value = _sha256(text)
     return made
-
-
-def _is_name(name: str) -> bool:
-    return bool(name) and not (name.startswith("__") and name.endswith("__")) and len(name.encode()) <= 1_500
 
 
 def _sha256(text: str) -> str:

@@ -13,8 +13,9 @@ from memory.backends.firestore import values
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.records import item_of
 from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import Found, item_of, term_value
+from memory.backends.firestore.v2.documents import Found, term_value
 from memory.backends.firestore.v2.filtering import narrow
 from memory.backends.firestore.v2.scanning import live, row, value_at
 from memory.filters import predicate

@@ -7,8 +7,8 @@ import hashlib
 import os
 import re
 
-import msgspec
-
+from memory.backends.firestore.document import UNNAMED
+from memory.backends.firestore.store import Collections
 from memory.errors import InvalidSetting
 from memory.keys import encode_key
 from memory.model import DEFAULT_NAMESPACE, Key
@@ -16,19 +16,15 @@ from memory.model import DEFAULT_NAMESPACE, Key
 HASHED = "~"
 """Begins the name of a document that is a hash of its key."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_RESERVED = re.compile(r"\.{1,2}|__.*__", re.DOTALL)
 
 
-class Collections(msgspec.Struct, frozen=True):
-    """The collections of one store: ``items`` is shared with V2 programs, the others are ours alone."""
+class V2Collections(Collections, frozen=True):
+    """``agents``: where V2 programs keep agent data."""
 
-    items: str
-    tombstones: str
-    locks: str
-    store: str
+    agents: str
 
 
-def collections(namespace: str, privacy: str, environment: str | None) -> Collections:
+def collections(namespace: str, privacy: str, environment: str | None) -> V2Collections:
     """The names that V2 gives: ``{namespace}_{base}_{privacy}[_{environment}]``, a base replaced by the variable
     ``ORCHESTRA_STORAGE_<BASE>``. Raises InvalidSetting."""
     for setting, part in (("namespace", namespace), ("privacy", privacy), ("environment", environment)):
@@ -45,14 +41,20 @@ def collections(namespace: str, privacy: str, environment: str | None) -> Collec
             raise InvalidSetting(f"{variable} is no name of a collection: {base!r}", setting=variable)
         return "_".join([namespace, base, privacy] + ([environment] if environment else []))
 
-    return Collections(name("memory_items"), name("memory_tombstones"), name("memory_locks"), name("memory_store"))
+    return V2Collections(
+        items=name("memory_items"),
+        tombstones=name("memory_tombstones"),
+        locks=name("memory_locks"),
+        store=name("memory_store"),
+        agents=name("agent_data"),
+    )
 
 
 def document_id(key: Key) -> str:
     """The name of a key's document. An id of the default namespace names its document, as in V2 programs, where
     Firestore allows it; for other keys it is a hash, and whoever reads the document compares the whole key."""
     namespace, id = key
-    if namespace == DEFAULT_NAMESPACE and id[0] != HASHED and "/" not in id and not _RESERVED.fullmatch(id):
+    if namespace == DEFAULT_NAMESPACE and id[0] != HASHED and not UNNAMED.fullmatch(id):
         return id
     digest = hashlib.blake2b(encode_key(key), digest_size=32).digest()
     return HASHED + base64.urlsafe_b64encode(digest).decode().rstrip("=")

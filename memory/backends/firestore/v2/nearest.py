@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from memory.backends.firestore import values
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.records import covers, item_of
+from memory.backends.firestore.spaces import read_space
 from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import Found, covers, item_of, unit64
+from memory.backends.firestore.v2.documents import Found, unit64
 from memory.backends.firestore.v2.filtering import narrow
 from memory.backends.firestore.v2.legacy import VECTOR
 from memory.backends.firestore.v2.scanning import live, row
-from memory.backends.firestore.v2.spaces import read_space
 from memory.filters import predicate
 from memory.model import key_order
 from memory.ops import Nearest, Row

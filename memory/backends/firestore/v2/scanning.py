@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from memory.backends.firestore import values
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.records import covers, row_of
 from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import Found, covers, row_of
+from memory.backends.firestore.v2.documents import Found
 from memory.backends.firestore.v2.filtering import narrow
 from memory.codec import decode
 from memory.errors import CorruptData

@@ -1,80 +1,24 @@
-"""Reclaiming what has expired, facts for health, and the check of every document."""
+"""Facts for health, and the check of every document."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.firestore import queries, values
-from memory.backends.firestore.connection import Write
-from memory.backends.firestore.faults import CALL_ERRORS, translate
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
-from memory.backends.firestore.queries import Condition, Query
-from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import DAY, Found, item_of, term_value
-from memory.backends.firestore.v2.writing import Batch
+from memory.backends.firestore.queries import Query
+from memory.backends.firestore.records import item_of
+from memory.backends.firestore.v2.documents import Found, term_value
 from memory.codec import content_hash
 from memory.errors import CorruptData, InvalidItem
 from memory.keys import encode_key
-from memory.ops import Problem, Remove, Status
-from memory.store.settle import new_token
+from memory.ops import Problem
 
 if TYPE_CHECKING:
     from memory.backends.firestore.v2.backend import FirestoreV2Store
 
 STEP = 200
-
-
-async def sweep(store: FirestoreV2Store, now: int) -> int:
-    """Remove expired documents by version, and tombstones and locks older than a day."""
-    removed = 0
-    expired = Query(
-        collection=store.names.items,
-        conditions=(Condition(paths.EXPIRES, "<=", values.moment(now)),),
-        orders=((paths.EXPIRES, False),),
-        limit=STEP,
-    )
-    while found := await store._connected().query(expired, Meter()):
-        ops: list[Remove] = []
-        for one in found:
-            try:
-                ops.append(Remove(key=one.key, token=new_token(), now=now, expect=one.version, expired=True))
-            except CorruptData:
-                continue  # verify tells of it
-        results = await Batch(store, ops).run({one.id: one for one in found})
-        done = sum(result.status is Status.DONE for result in results)
-        removed += done
-        if not done:
-            break
-    for collection in (store.names.tombstones, store.names.locks):
-        await _forget(store, collection, now - DAY)
-    return removed
-
-
-async def _forget(store: FirestoreV2Store, collection: str, before: int) -> None:
-    connection = store._connected()
-    old = Query(
-        collection=collection,
-        conditions=(Condition("at", "<=", values.integer(before)),),
-        orders=(("at", False),),
-        limit=STEP,
-        fields=("at",),
-    )
-    while found := await connection.query(old, Meter()):
-        # Of one that was written again meanwhile the new one stays.
-        writes = []
-        for one in found:
-            write = Write(delete=connection.name(collection, one.id))
-            stamp = write.current_document.update_time
-            stamp.seconds, rest = divmod(one.version, 1_000_000)
-            stamp.nanos = rest * 1_000
-            writes.append(write)
-        try:
-            await connection.commit(writes)
-        except CALL_ERRORS as error:
-            raise translate(error, connection.place.address, store.timeout) from error
-        if len(found) < STEP:
-            return
 
 
 async def health(store: FirestoreV2Store) -> dict[str, Any]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from memory.backends.firestore.deciding import Change
+from memory.backends.firestore.document import Document
 from memory.backends.firestore.faults import CALL_ERRORS, is_conflict, is_refusal, translate
 from memory.backends.firestore.lanes import Known
+from memory.backends.firestore.locks import digest_lock, lock_names
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
-from memory.backends.firestore.v2.deciding import Change, Naming, decide
-from memory.backends.firestore.v2.dedup import digest_lock, find_twins, lock_names
-from memory.backends.firestore.v2.documents import Found
-from memory.backends.firestore.v2.names import document_id
-from memory.backends.firestore.v2.spaces import read_space, space_write
+from memory.backends.firestore.spaces import read_space, space_write
 from memory.errors import DeadlineExceeded, MemoryStoreError
 from memory.ops import Put, Remove, Result, Row, Status
 from memory.ops import Write as Op
 
 if TYPE_CHECKING:
-    from memory.backends.firestore.v2.backend import FirestoreV2Store
+    from memory.backends.firestore.store import FirestoreStore
 
 MOST_WRITES = 500
 """Of one commit: what Firestore takes."""
@@ -34,10 +33,10 @@ AT_ONCE = 4
 class Batch:
     """One call of ``_write``."""
 
-    def __init__(self, store: FirestoreV2Store, ops: Sequence[Op]) -> None:
+    def __init__(self, store: FirestoreStore[Any], ops: Sequence[Op]) -> None:
         self.store, self.ops = store, ops
         self.connection = store._connected()
-        self.names = [document_id(op.key) for op in ops]
+        self.names = [store.document_id(op.key) for op in ops]
         self.locks = lock_names(ops)
         self.results: list[Result | None] = [None] * len(ops)
         self.tombstones: Known = {}
@@ -95,8 +94,7 @@ class Batch:
             self.space_known = True
         unknown = [self.names[i] for i in chosen if self.names[i] not in held]
         if unknown:
-            found = await connection.get(store.names.items, unknown, self.meter)
-            held.update({name: found.get(name) for name in unknown})
+            held.update(await store._fetch(unknown, self.meter))
         repeated = [
             self.names[i] for i in chosen if self.ops[i].floor is not None and self.names[i] not in self.tombstones
         ]
@@ -111,23 +109,14 @@ class Batch:
     async def _decide(self, chosen: list[int], held: Known) -> list[tuple[int, Change]]:
         store = self.store
         unique = [i for i in chosen if self.locks[i]]
-        twins = await find_twins(store, [self.ops[i] for i in unique], self.meter) if unique else {}
+        puts = [op for i in unique if type(op := self.ops[i]) is Put]
+        twins = await store._twins(puts, self.meter) if puts else {}
         changes: list[tuple[int, Change]] = []
         touched: set[str] = set()
         async for i in singly(chosen):
             op, name = self.ops[i], self.names[i]
-            names = Naming(
-                self.connection.name(store.names.items, name), self.connection.name(store.names.tombstones, name)
-            )
             try:
-                verdict = decide(
-                    op,
-                    held[name],
-                    self.tombstones.get(name),
-                    store._space,
-                    names,
-                    expires_natively=store.expires_natively,
-                )
+                verdict = store._decide(op, held[name], self.tombstones.get(name))
             except MemoryStoreError as error:
                 verdict = Result(Status.FAILED, error=error)
             if isinstance(verdict, Change) and type(op) is Put and op.dedup:
@@ -137,7 +126,8 @@ class Batch:
                         continue  # changed by a write before it in this batch: to be decided when that is done
                     verdict = Result(Status.DUPLICATE, twin[1])
                 else:
-                    verdict.writes.append(digest_lock(self.connection, store, op, held[self.locks[i] or ""]))
+                    verdict.lock = len(verdict.writes)
+                    verdict.writes.append(digest_lock(store, op, held[self.locks[i] or ""]))
             if isinstance(verdict, Result):
                 self.results[i] = verdict
             else:
@@ -194,8 +184,8 @@ class Batch:
             version = versions[at]
             self._done(i, change, version, held)
             lock = self.locks[i]
-            if lock and len(change.writes) > 1:
-                held[lock] = Found(lock, {}, versions[at + 1])
+            if lock and change.lock is not None:
+                held[lock] = Document(lock, {}, versions[at + change.lock])
             at += len(change.writes)
         self.size = min(MOST_WRITES, self.size * 2)
 
@@ -204,9 +194,11 @@ class Batch:
         row: Row = change.row
         row.version = version
         self.results[i] = Result(Status.DONE, row)
-        held[name] = None if change.after is None else Found(name, change.after, version)
+        held[name] = change.after
         if type(self.ops[i]) is Remove:
             self.tombstones.pop(name, None)
+        elif change.after is not None:
+            change.after.version = version
         if change.makes_space is not None:
             self.store._space = change.makes_space
 

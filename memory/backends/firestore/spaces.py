@@ -8,18 +8,18 @@ from memory.backends.firestore import values
 from memory.backends.firestore.connection import Connection, Write, expecting
 from memory.backends.firestore.faults import CALL_ERRORS, is_conflict, is_refusal, translate
 from memory.backends.firestore.meter import Meter
-from memory.backends.firestore.v2.documents import FORMAT, Found
+from memory.backends.firestore.records import FORMAT
 from memory.errors import CorruptData, InvalidSetting
 from memory.ops import Space
 
 if TYPE_CHECKING:
-    from memory.backends.firestore.v2.backend import FirestoreV2Store
+    from memory.backends.firestore.store import FirestoreStore
 
 ABOUT = "about"
 SPACE = "space"
 
 
-async def prepare(store: FirestoreV2Store) -> None:
+async def prepare(store: FirestoreStore[Any]) -> None:
     """Find, or write, what the store is. Raises InvalidSetting (another analyser), CorruptData (a newer format)."""
     connection, identity = store._connected(), store.analyser.identity
     found = await _read(store, Meter())
@@ -47,13 +47,13 @@ async def prepare(store: FirestoreV2Store) -> None:
     _notice(store, found)
 
 
-async def read_space(store: FirestoreV2Store, meter: Meter) -> Space | None:
+async def read_space(store: FirestoreStore[Any], meter: Meter) -> Space | None:
     """The space as it is now: another process may have written the first vector."""
     _notice(store, await store._connected().get(store.names.store, [SPACE], meter))
     return store._space
 
 
-async def make_space(store: FirestoreV2Store, space: Space) -> Space:
+async def make_space(store: FirestoreStore[Any], space: Space) -> Space:
     """Make this the store's space, if it has none; the one it has then."""
     connection = store._connected()
     try:
@@ -66,7 +66,7 @@ async def make_space(store: FirestoreV2Store, space: Space) -> Space:
     return found
 
 
-def space_write(connection: Connection[Found], store: FirestoreV2Store, space: Space | None) -> Any:
+def space_write(connection: Connection[Any], store: FirestoreStore[Any], space: Space | None) -> Any:
     """The write that makes a space, if there is none yet."""
     assert space is not None
     write = Write()
@@ -76,11 +76,11 @@ def space_write(connection: Connection[Found], store: FirestoreV2Store, space: S
     return expecting(write, None)
 
 
-async def _read(store: FirestoreV2Store, meter: Meter) -> dict[str, Found]:
+async def _read(store: FirestoreStore[Any], meter: Meter) -> dict[str, Any]:
     return await store._connected().get(store.names.store, [ABOUT, SPACE], meter)
 
 
-def _notice(store: FirestoreV2Store, found: dict[str, Found]) -> None:
+def _notice(store: FirestoreStore[Any], found: dict[str, Any]) -> None:
     if SPACE in found:
         fields = found[SPACE].fields
         dimension = values.get_integer(fields, "dimension")

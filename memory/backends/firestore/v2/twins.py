@@ -1,8 +1,4 @@
-"""Dedup: a query finds the live item of equal content, and a document for each digest makes racing puts serialise.
-
-Who finds no twin writes the digest's lock document in the same commit as the item, expecting it as it was before the query:
-of two puts that both found nothing one loses, reads again, and finds the other's item.
-"""
+"""Dedup: the live item of equal content, found by an index."""
 
 from __future__ import annotations
 
@@ -10,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.firestore import values
-from memory.backends.firestore.connection import Connection, Write, expecting
+from memory.backends.firestore.locks import Twin
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.queries import Condition, Query
+from memory.backends.firestore.records import item_of, row_of
 from memory.backends.firestore.v2 import paths
-from memory.backends.firestore.v2.documents import DAY, Found, item_of, row_of
+from memory.backends.firestore.v2.documents import Found
 from memory.codec import content_hash
-from memory.ops import Put, Row
-from memory.ops import Write as Op
+from memory.ops import Put
 
 if TYPE_CHECKING:
     from memory.backends.firestore.v2.backend import FirestoreV2Store
@@ -28,29 +24,11 @@ FEW = 60
 """Documents that a query for several digests reads; where there are more each digest is asked for alone."""
 PAGE = 4
 """Documents of one digest that are read at once; the first live one is enough."""
-Twin = tuple[str, Row]
-"""The name of a document, and its row."""
 
 
-def lock_names(ops: Sequence[Op]) -> list[str | None]:
-    """For each write the lane of its digest; None where it does not look for twins. (No document's name has a /.)"""
-    return [f"lock/{op.digest.hex()}" if type(op) is Put and op.dedup else None for op in ops]
-
-
-def digest_lock(connection: Connection[Found], store: FirestoreV2Store, op: Put, before: Found | None) -> Any:
-    """The write of a digest's lock document."""
-    write = Write()
-    write.update.name = connection.name(store.names.locks, op.digest.hex())
-    write.update.fields["token"].bytes_value = op.token
-    write.update.fields["at"].integer_value = op.now
-    if store.expires_natively:
-        write.update.fields["ttl"].CopyFrom(values.moment(op.now + 2 * DAY))
-    return expecting(write, None if before is None else before.version)
-
-
-async def find_twins(store: FirestoreV2Store, ops: Sequence[Op], meter: Meter) -> dict[bytes, Twin]:
+async def find_twins(store: FirestoreV2Store, ops: Sequence[Put], meter: Meter) -> dict[bytes, Twin]:
     """Digest -> the live item of this content with the lowest key. Digests without one are left out."""
-    puts = {op.digest: op for op in ops if type(op) is Put}
+    puts = {op.digest: op for op in ops}
     twins: dict[bytes, Twin] = {}
     digests = list(puts)
     now = ops[0].now
