@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import asyncpg
+import pytest
 import servers
 
 from memory.backends.postgres import PostgresStore
@@ -42,6 +43,7 @@ class TestPostgresThroughTwins(Postgres, TwinsContract):
     pass
 
 
+@pytest.mark.full  # views are the base's: every run has them over Redis
 class TestPostgresThroughAView(Postgres, ViewContract):
     pass
 

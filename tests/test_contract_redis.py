@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from servers import server
 
 from memory.backends.redis import RedisStore
@@ -29,6 +30,7 @@ class TestRedis(Core, StoreContract):
     calm = True
 
 
+@pytest.mark.full  # twins are the base's: every run has them over Postgres
 class TestRedisThroughTwins(Core, TwinsContract):
     pass
 

@@ -26,14 +26,18 @@ def program() -> list[Step]:
     return sequence(500, 1)
 
 
-FED = [name for name in FLAVOURS if name not in ("in_memory", "firestore_v2")]
-GROUPS = [*(FED[first::3] for first in range(3)), pytest.param(["firestore_v2"], marks=pytest.mark.full)]
-"""Each with the reference: so that two processes can share the work. What keeps no feed is by itself: of a group where one
-has none, no feed is looked at. Firestore's emulator takes minutes: every run has 400 steps of it (test_firestore_machine)."""
+GROUPS = [["sqlite", "redis"], ["postgres"]]
+"""Each with the reference: so that two processes can share the work."""
+VARIANTS = [["redis_stack", "redis_cluster"], ["postgres_plain", "pgbouncer"]]
+"""Flavours of these: a shorter sequence in every run, the whole one by hand, and so firestore_v2, whose emulator takes
+minutes (every run has 400 steps of it: test_firestore_machine)."""
+WHOLE = [*VARIANTS, ["firestore_v2"]]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("names", GROUPS, ids=" ".join)
+@pytest.mark.parametrize(
+    "names", [*GROUPS, *(pytest.param(group, marks=pytest.mark.full) for group in WHOLE)], ids=" ".join
+)
 def test_two_thousand_operations_agree_on_every_flavour(names: list[str], tmp_path: Path) -> None:
     tally = check({name: flavour(name) for name in ("in_memory", *names)}, tmp_path)
     for name in (
@@ -54,6 +58,16 @@ def test_two_thousand_operations_agree_on_every_flavour(names: list[str], tmp_pa
         assert tally[name] >= 8, name
     for name in ("AlreadyExists", "VersionConflict", "NotFound", "InvalidItem", "InvalidFilter", "InvalidCursor"):
         assert tally[name] >= 8, name
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("names", VARIANTS, ids=" ".join)
+def test_five_hundred_operations_agree_on_every_variant(names: list[str], tmp_path: Path) -> None:
+    assert check({name: flavour(name) for name in ("in_memory", *names)}, tmp_path, steps=500)
+
+
+def test_every_flavour_is_in_a_group() -> None:
+    assert {name for group in (*GROUPS, *WHOLE) for name in group} | {"in_memory"} == set(FLAVOURS)
 
 
 class FeedForgetsDeletes(InMemoryStore):
