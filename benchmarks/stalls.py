@@ -2,7 +2,8 @@
 
 A hold is judged by the longest of all rounds. The note says how long the loop's thread was computing during the worst
 one: near the hold, Python held the loop; near nothing, the thread waited for the GIL, a lock, or a core that another
-process had. "idle" is the same measurement while nothing happens: what the machine itself adds.
+process had. "idle" is the same measurement while nothing happens: what the machine itself adds. And it says how long the longest
+collection of garbage took meanwhile: in whichever thread it runs, nothing else does.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from benchmarks import crowding, workload
@@ -20,6 +21,7 @@ from benchmarks.figures import percentile
 from benchmarks.measure import Heartbeat, heartbeat, paced
 from benchmarks.session import Session
 from memory import F, MemoryItem, MemoryStore
+from memory.model import Key
 
 NAME = "stalls"
 ROUNDS = 3
@@ -37,27 +39,54 @@ class _Phases:
     def __init__(self) -> None:
         self.hearts: dict[str, list[Heartbeat]] = {}
         self.gets: dict[str, list[float]] = {}
+        self.collections: dict[str, float] = {}
+        """The longest of each phase, in milliseconds."""
 
     async def run(self, name: str, work: Work, store: MemoryStore | None, size: int) -> None:
         """Do the work while a heart beats and, where there is an open store, gets come in."""
+        keys = workload.keys(size)
         gc.collect()
         gc.freeze()  # what the benchmark itself holds is not the store's to be collected
+        with _collections() as collections:
+            heart = await self._beside(name, work, store, keys)
+        gc.unfreeze()
+        self.hearts.setdefault(name, []).append(heart)
+        self.collections[name] = max(self.collections.get(name, 0.0), *collections, 0.0)
+
+    async def _beside(self, name: str, work: Work, store: MemoryStore | None, keys: Sequence[Key]) -> Heartbeat:
         async with heartbeat() as heart:
             ended = asyncio.Event()
-            callers = None if store is None else asyncio.create_task(_gets(store, size, ended))
+            callers = None if store is None else asyncio.create_task(_gets(store, keys, ended))
             await work()
             ended.set()
             if callers is not None:
                 self.gets.setdefault(name, []).append(percentile(await callers or [0.0], 0.99))
-        gc.unfreeze()
-        self.hearts.setdefault(name, []).append(heart)
+        return heart
 
 
-async def _gets(store: MemoryStore, size: int, ended: asyncio.Event) -> list[float]:
-    keys = workload.keys(size)
+@contextmanager
+def _collections() -> Iterator[list[float]]:
+    """How long each collection of garbage takes, in milliseconds."""
+    spent: list[float] = []
+    began = 0.0
 
+    def note(phase: str, info: dict[str, int]) -> None:
+        nonlocal began
+        if phase == "start":
+            began = time.perf_counter()
+        else:
+            spent.append((time.perf_counter() - began) * 1_000)
+
+    gc.callbacks.append(note)
+    try:
+        yield spent
+    finally:
+        gc.callbacks.remove(note)
+
+
+async def _gets(store: MemoryStore, keys: Sequence[Key], ended: asyncio.Event) -> list[float]:
     async def call(number: int) -> None:
-        path, id = keys[number * 7_919 % size]
+        path, id = keys[number * 7_919 % len(keys)]
         await store.get(id, namespace=path)
 
     return await paced(call, ended, EVERY)
@@ -76,7 +105,7 @@ async def run(session: Session) -> None:
                 session.add(
                     NAME, f"longest hold of the loop: {name}", backend, "ms", [heart.worst for heart in hearts],
                     records=size, target="none" if name == "idle" else "longest hold of the loop", worst=True,
-                    note=f"computing {worst.worst_busy:.1f} of it; p99 {worst.p99:.2f}",
+                    note=f"computing {worst.worst_busy:.1f} of it; p99 {worst.p99:.2f}; garbage {phases.collections[name]:.1f}",
                 )  # fmt: skip
             for name, spent in phases.gets.items():
                 session.add(
