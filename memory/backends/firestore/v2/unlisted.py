@@ -35,9 +35,9 @@ async def unlisted(store: FirestoreV2Store) -> list[Problem]:
         told.append(Problem(why, (DEFAULT_NAMESPACE, one.id)))
     if store._adopter.unreadable:
         async for one in documents(store, store.names.items):
-            why = await _why_none(store, one)
-            if why is not None:
-                told.append(Problem("a document that is no item", (DEFAULT_NAMESPACE, one.id), why))
+            reason = await _why_none(store, one)
+            if reason is not None:
+                told.append(Problem("a document that is no item", (DEFAULT_NAMESPACE, one.id), reason))
     return told
 
 
