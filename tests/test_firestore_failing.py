@@ -210,7 +210,7 @@ async def test_a_document_of_another_key_is_never_shown(store: FirestoreV2Store)
     taken = document_id((("default",), "a/b"))
     store.document_id = lambda key: taken  # type: ignore[method-assign]
     assert await store.get("other/id") is None
-    import memory.backends.firestore.v2.writing as writing
+    import memory.backends.firestore.writing as writing
 
     before = writing.document_id
     writing.document_id = lambda key: taken
