@@ -86,7 +86,9 @@ async def test_a_store_of_format_1_is_read_searched_and_written_on() -> None:
     host, project = server("firestore").url, "f-" + uuid.uuid4().hex[:12]
     v1 = program(project, host)
     await asyncio.to_thread(v1.load, str(FIXTURE))
-    async with FirestoreV1Store(project_id=project, emulator=host, clock=ManualClock(from_micros(kept["now"]))) as store:
+    async with FirestoreV1Store(
+        project_id=project, emulator=host, clock=ManualClock(from_micros(kept["now"]))
+    ) as store:
         found = [item.to_dict() for item in await store.list(limit=100)]
         for one in found:
             del one["version"]

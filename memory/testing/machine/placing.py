@@ -30,7 +30,7 @@ def within(limits: Capabilities, drawn: Any) -> Any:
         return msgspec.structs.replace(drawn, namespace=path, id=id)
     if isinstance(drawn, tuple) and isinstance(drawn[-1], str):
         return (_path(limits, drawn[0]), _id(limits, drawn[1]))
-    return type(drawn)(within(limits, one) for one in drawn)
+    return type(drawn)(within(limits, one) for one in drawn) if isinstance(drawn, list | tuple) else drawn
 
 
 def _path(limits: Capabilities, path: tuple[str, ...]) -> tuple[str, ...]:
