@@ -52,6 +52,8 @@ async def health(store: FirestoreV1Store) -> dict[str, Any]:
 async def verify(store: FirestoreV1Store) -> tuple[int, list[Problem]]:
     """Read every document, expired ones too: whether it is an item, and the only one of its name."""
     checked, problems = 0, []
+    store.unreadable.clear()  # what has been mended since is not told any more
+    store.hidden.clear()
     for collection in (ITEMS, AGENTS):
         after: tuple[Any, ...] = ()
         while True:
