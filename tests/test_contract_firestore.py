@@ -12,7 +12,7 @@ from servers import server
 from memory.backends.firestore.v1 import FirestoreV1Store
 from memory.backends.firestore.v2 import FirestoreV2Store
 from memory.store import MemoryStore
-from memory.testing.contract import StoreContract, TwinsContract
+from memory.testing.contract import StoreContract
 
 
 def project_of(place: Path) -> str:
@@ -26,18 +26,9 @@ def emulator() -> str:
     return str(server("firestore").url)
 
 
-class V2:
+class TestFirestoreV2(StoreContract):
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         return FirestoreV2Store(project_id=project_of(place), emulator=server("firestore").url, **options)
-
-
-class TestFirestoreV2(V2, StoreContract):
-    pass
-
-
-@pytest.mark.full  # twins are the base's: every run has them over Postgres
-class TestFirestoreV2ThroughTwins(V2, TwinsContract):
-    pass
 
 
 class TestFirestoreV1(StoreContract):
