@@ -58,7 +58,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         help="compare only N items picked at random; without it every item is compared in every field "
         "(the earlier tool looked at 10)",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the report there, as JSON with every finding")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the report there, as JSON with every finding"
+    )
     return parser.parse_args(given)
 
 
@@ -144,7 +146,9 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         return conclude(asyncio.run(move(told)))
     except (Exception, KeyboardInterrupt) as error:
-        log.error("%s; the same command goes on where this one stopped", message_of(error), exc_info=code_of(error) == 70)
+        log.error(
+            "%s; the same command goes on where this one stopped", message_of(error), exc_info=code_of(error) == 70
+        )
         return code_of(error)
 
 

@@ -135,7 +135,9 @@ async def fill(store: MemoryStore, items: Sequence[MemoryItem], embedder: str | 
         assert all(isinstance(outcome, MemoryItem) for outcome in outcomes), outcomes
 
 
-def killed(kills: int, seed: int, state: Path, *arguments: str, growth: int = 3_000, **environment: str) -> dict[str, int]:
+def killed(
+    kills: int, seed: int, state: Path, *arguments: str, growth: int = 3_000, **environment: str
+) -> dict[str, int]:
     """Run a command whose processes are killed, and once more to its end."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
     line = [sys.executable, str(DRIVER), str(kills), str(seed), str(state), str(growth), *arguments]

@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not part of an installed package")
 
+from servers import server
+
 from benchmarks import measure, plot, targets, workload
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.figures import Figure, Target, shown
-from servers import server
 
 BACKENDS = ("in_memory", "sqlite")
 

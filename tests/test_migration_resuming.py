@@ -19,6 +19,7 @@ from memory.migration.written import Index, Written
 from memory.ops import Position
 from memory.testing.heartbeat import assert_calm
 
+
 async def proof(count: int, kills: int, batch: int, tmp_path: Path, state: Path) -> None:
     """Move, being killed on the way; nothing lost, nothing twice, undone to the byte, being killed on the way."""
     source, target = file(tmp_path / "source.db"), file(tmp_path / "target.db")
