@@ -21,7 +21,8 @@ from memory.backends.firestore.connection import Connection
 from memory.backends.firestore.queries import NAME, Query
 from memory.backends.firestore.v1 import FirestoreV1Store
 from memory.clock import from_micros
-from memory.errors import CorruptData, UnsupportedOperation
+from memory.errors import CorruptData, UnknownOutcome, UnsupportedOperation
+from memory.testing.contract.suite import Tap
 
 ITEMS, AGENTS = "memory_items", "agent_data"
 HERE = Path(__file__).parent
@@ -412,7 +413,8 @@ async def test_of_two_documents_of_one_name_the_memory_item_is_shown_and_the_oth
     for id in ("a", "b", "c"):
         await v1("set", **v1_data(id, f"data {id}", timestamp=time("2025-01-01T00:00:00+00:00"), data_type="same"))
     await v1("set", **v1_item("b", "item b", item_type="same"))
-    async with store_of(v1, clock) as store:
+    tap = Tap()
+    async with store_of(v1, clock, layers=(tap,)) as store:
         assert (await store.get("b") or MemoryItem(content=0)).content == "item b"
         for order in ("key", "-key", "created_at", "-created_at", "importance"):
             assert sorted(await listed(store, order=order)) == ["a", "b", "c"], order
@@ -428,6 +430,12 @@ async def test_of_two_documents_of_one_name_the_memory_item_is_shown_and_the_oth
         assert await store.touch("b")
         assert await store.delete("b")
         assert (await store.get("b") or MemoryItem(content=0)).content == "data b", "what it hid is there again"
+        await v1("set", **v1_item("b", "item b"))
+        tap.replies = 1
+        with pytest.raises(UnknownOutcome) as caught:
+            await store.delete("b")
+        assert await caught.value.retry() is True
+        assert (await store.get("b") or MemoryItem(content=0)).content == "data b", "only one was deleted"
         assert (await store.verify()).ok
         assert await store.delete("b")
         assert await store.get("b") is None
@@ -564,21 +572,3 @@ async def test_reads_are_bounded_when_asked(v1: V1, clock: ManualClock) -> None:
         ):
             with pytest.raises(UnsupportedOperation, match="max_reads"):
                 await call()
-
-
-# --- the format ----------------------------------------------------------------------------------
-
-
-async def test_documents_of_format_1_are_written_and_read_as_they_were(v1: V1) -> None:
-    """tests/fixtures/firestore-v1-1.json was written by the first release of this format; it is never written again."""
-    kept = json.loads((HERE / "fixtures/firestore-v1-1.json").read_text("utf-8"))
-    for one in kept["documents"]:
-        await v1("set", collection=one["collection"], name=one["name"], fields=one["fields"])
-    clock = ManualClock(kept["now"])
-    async with store_of(v1, clock) as store:
-        found = [item.to_dict() for item in await store.list(limit=100)]
-        for one in found:
-            del one["version"]
-        assert found == kept["items"]
-        assert (await store.verify()).ok
-        assert all(not one.changed for one in await store._connected().query(Query(collection=ITEMS), store._meter()))

@@ -21,6 +21,7 @@ from memory.registry import create_store
         ("postgresql://me:secret@host:5433/db", {}, "postgresql://me:***@host:5433/db?schema=memory"),
         ("postgres://host/db", {"schema": "a", "prefix": "b_"}, "postgresql://host/db?prefix=b_&schema=a"),
         ("firestore://project", {"emulator": "host:1"}, "firestore://project?emulator=host%3A1"),
+        ("firestore+v1://project/my-db", {"emulator": "host:1"}, "firestore+v1://project/my-db?emulator=host%3A1"),
         (
             "firestore://project/my-db?environment=prod&namespace=n",
             {"emulator": "host:1"},

@@ -106,7 +106,7 @@ def test_a_server_keeps_what_is_its_drivers_in_its_address() -> None:
         ("", "must be a name, a URL or module:Class"),
         ("./agent.db", "MEMORY_PATH"),
         ("sqlite:agent.db", "sqlite:///file.db"),
-        ("firestore_v1", "first layout comes later. Choose sqlite"),
+        ("firestore+v1://", "name the Google Cloud project"),
         ("firestore://", "name the Google Cloud project"),
         ("redis://me:hunter2@host/0?db=1", "no option 'db'"),
         ("postgresq://host/db", "did you mean 'postgresql'?"),
@@ -205,7 +205,7 @@ def test_an_installed_package_can_offer_a_backend(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [offered, shadow])
     assert type(create_store("mine")) is InMemoryStore
     assert type(create_store("mine://?feed=true")) is InMemoryStore
-    assert registry.names() == ["sqlite", "in_memory", "redis", "postgres", "firestore_v2", "mine"]
+    assert registry.names() == ["sqlite", "in_memory", "redis", "postgres", "firestore_v1", "firestore_v2", "mine"]
     assert isinstance(create_store("sqlite"), SqliteStore), "a package cannot take the place of a built-in backend"
 
 

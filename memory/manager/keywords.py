@@ -28,7 +28,9 @@ RENAMED = {
 }
 """Another name for the same thing: old -> ours."""
 
-_FIRESTORE = "this is an option of the backend firestore_v2 alone; choose that one, or leave it out"
+_FIRESTORE = (
+    "this is an option of the backends firestore_v1 and firestore_v2 alone; choose one of them, or leave it out"
+)
 _REDIS = (
     "a read needs no cache in front of an embedded engine; Redis as the store itself is chosen by its address "
     "(redis_url=, or the backend redis://host). Leave it out"

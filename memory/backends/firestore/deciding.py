@@ -45,7 +45,7 @@ def settled(op: Op, found: Record | None, tombstone: Document | None) -> Result 
         )
     if op.floor is not None:
         version, token = (0, b"") if found is None else (found.version, found.part("token"))
-        if found is None and tombstone is not None:
+        if tombstone is not None and tombstone.version > version:
             version = tombstone.version
             token = values.get_bytes(tombstone.fields, "token") or b""
         if token == op.token:

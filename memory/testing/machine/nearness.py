@@ -6,13 +6,14 @@ from typing import Any
 
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition
 
 from memory.errors import UnsupportedOperation
 from memory.model import MemoryItem
 from memory.testing.embedder import WordEmbedder
 from memory.testing.machine import reference, strategies
 from memory.testing.machine.model import Pins, Refused, agree, numbers, searchable
+from memory.testing.machine.placing import rule
 from memory.testing.machine.reference import Asked
 from memory.testing.machine.rules import StoreMachine
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
 
 from memory.clock import ManualClock
 from memory.errors import BatchError, MemoryStoreError, VersionConflict
@@ -33,6 +33,7 @@ from memory.testing.machine.model import (
     ordered,
     searchable,
 )
+from memory.testing.machine.placing import rule, within
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -54,6 +55,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.place.mkdir(parents=True)
         self.loop = asyncio.new_event_loop()
         self.open(embedder)
+        batch = within(self.store.capabilities, batch)
         for item, stored in zip(batch, self.run(self.store.put_many(batch)), strict=True):
             self.took(stored, *self.model.put(Pins(), item))
 

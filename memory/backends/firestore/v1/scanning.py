@@ -14,7 +14,7 @@ from memory.backends.firestore.records import row_of
 from memory.backends.firestore.v1.documents import Found
 from memory.backends.firestore.v1.narrowing import narrow
 from memory.backends.firestore.v1.natives import AGENTS, ITEMS
-from memory.backends.firestore.v1.walking import PAGE, By, walk
+from memory.backends.firestore.v1.walking import By, Walk
 from memory.codec import decode
 from memory.errors import CorruptData
 from memory.filters import predicate
@@ -75,7 +75,8 @@ async def scan(store: FirestoreV1Store, op: Scan, meter: Meter) -> Page:
     if by is None or (by != "name" and any(asked.values())):
         return await _best(store, op, meter)
     rows: list[Row] = []
-    async for documents in walk(store, asked, by, op.after, op.limit, meter):
+    walk = Walk(store, asked, meter, by=by, after=op.after, size=op.limit)
+    while documents := await walk.next():
         rows += [made async for made, _ in readable(store, documents, op.scope, op.now, vectors=op.vectors)]
         if len(rows) >= op.limit:
             return Page(rows[: op.limit], exact=op.where is None, more=True)
@@ -88,7 +89,8 @@ async def _best(store: FirestoreV1Store, op: Scan, meter: Meter) -> Page:
     after = None if op.after is None else _rank_of(op.order, op.after.value, op.after.id)
     by_key = op.order.field == "key"  # descending: the others are walked
     best: list[Ranked] = []
-    async for documents in walk(store, narrow(op.scope, op.where), "name", None, PAGE, meter):
+    walk = Walk(store, narrow(op.scope, op.where), meter)
+    while documents := await walk.next():
         fresh: list[Ranked] = []
         async for made, item in readable(store, documents, op.scope, op.now, vectors=op.vectors):
             place = rank(made, item)
@@ -140,7 +142,8 @@ async def count(store: FirestoreV1Store, op: Count, meter: Meter) -> int:
     """How many, by reading them: Firestore's own counting cannot leave out what has expired and what is hidden."""
     accept = None if op.where is None else predicate(op.where)
     total = 0
-    async for documents in walk(store, narrow(op.scope, op.where), "name", None, PAGE, meter):
+    walk = Walk(store, narrow(op.scope, op.where), meter)
+    while documents := await walk.next():
         async for _, item in readable(store, documents, op.scope, op.now, vectors=False):
             total += accept is None or accept(item)
     return total
@@ -148,7 +151,8 @@ async def count(store: FirestoreV1Store, op: Count, meter: Meter) -> int:
 
 async def find_space(store: FirestoreV1Store, meter: Meter) -> None:
     """Look for the first vector of V1 programs, where nothing has told of how many numbers they are."""
-    async for documents in walk(store, narrow(Scope(), None), "name", None, PAGE, meter):
+    walk = Walk(store, narrow(Scope(), None), meter)
+    while documents := await walk.next():
         store._derive_space(documents)
         if store._space is not None or store.embedder is not None:
             return

@@ -20,7 +20,7 @@ from memory.backends.firestore.v1.documents import Found
 from memory.backends.firestore.v1.narrowing import Conditions, narrow
 from memory.backends.firestore.v1.natives import AGENTS, ITEMS, collection_of
 from memory.backends.firestore.v1.scanning import row
-from memory.backends.firestore.v1.walking import PAGE, walk
+from memory.backends.firestore.v1.walking import PAGE, Walk
 from memory.codec import content_hash
 from memory.errors import CorruptData
 from memory.filters import And, Compare
@@ -57,7 +57,8 @@ async def _candidates(store: FirestoreV1Store, ops: Sequence[Put], meter: Meter)
         elif op.item.agent_id is None and isinstance(op.item.content, str):
             texts[op.item.user_id].add(op.item.content)
     for asked in (*_digests(ops), *_texts(texts), *_kinds(agents)):
-        async for documents in walk(store, asked, "name", None, PAGE, meter):
+        walk = Walk(store, asked, meter)
+        while documents := await walk.next():
             yield documents
     for text in {text for said in texts.values() for text in said if len(text.encode()) > INDEXED}:
         async for documents in _beginning(store, text, meter):

@@ -7,7 +7,7 @@ descending too; each group of equal times is put in order, and one that a chunk 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from memory.backends.firestore import values
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 PAGE = 300
 """Documents that one query reads at most."""
 By = Literal["name", "oldest", "newest"]
+Orders = tuple[tuple[str, bool], ...]
 Place = tuple[int, bytes]
 """Where a document stands in an order: its time (0 by name) and its name."""
+_BY_NAME: Orders = ((NAME, False),)
 PLACES: dict[By, Callable[[Found], Place]] = {
     "name": lambda found: (0, found.id.encode()),
     "oldest": lambda found: (found.created, found.id.encode()),
@@ -34,41 +36,49 @@ PLACES: dict[By, Callable[[Found], Place]] = {
 }
 
 
-async def walk(
-    store: FirestoreV1Store, asked: dict[str, Conditions], by: By, after: Position | None, size: int, meter: Meter
-) -> AsyncIterator[list[Found]]:
+class Walk:
     """The documents behind a position that are asked for, in order, expired ones too. ``size``: how many are wanted first.
 
     By time only without conditions. What a document of ``memory_items`` hides is left out.
     """
-    first = min(size + (by == "newest"), PAGE)  # one more tells whether the last time is whole
-    walks = [_Walk(store, name, asked[name], by, after, first, meter) for name in asked]
-    place = PLACES[by]
-    chunks = [one.chunks() for one in walks]
-    ahead: list[list[Found]] = [[] for _ in walks]
-    going = [True] * len(walks)
-    while True:
-        for i, chunk in enumerate(chunks):
-            while going[i] and not ahead[i]:
-                try:
-                    ahead[i] = await anext(chunk)
-                except StopAsyncIteration:
-                    going[i] = False
-        # What lies behind the end of a chunk may lie behind what follows that chunk, too.
-        ends = [place(held[-1]) for held, goes in zip(ahead, going, strict=True) if goes and held]
-        end = min(ends, default=None)
-        ready: list[Found] = []
-        for i, held in enumerate(ahead):
-            cut = len(held) if end is None else sum(place(one) <= end for one in held)
-            ready += held[:cut]
-            ahead[i] = held[cut:]
-        if ready:
-            yield sorted(ready, key=place)
-        if not any(going):
-            return
+
+    def __init__(
+        self,
+        store: FirestoreV1Store,
+        asked: dict[str, Conditions],
+        meter: Meter,
+        *,
+        by: By = "name",
+        after: Position | None = None,
+        size: int = PAGE,
+    ) -> None:
+        self._place = PLACES[by]
+        first = min(size + (by == "newest"), PAGE)  # one more tells whether the last time is whole
+        kind = _Newest if by == "newest" else _Ascending
+        self._walks = [kind(store, name, asked[name], by, after, first, meter) for name in asked]
+        self._ahead: list[list[Found]] = [[] for _ in self._walks]
+
+    async def next(self) -> list[Found]:
+        """The next chunk; empty at the end."""
+        while True:
+            for i, walk in enumerate(self._walks):
+                while not self._ahead[i] and not walk.ended:
+                    self._ahead[i] = await walk.chunk()
+            # What lies behind the end of a chunk may lie behind what follows that chunk, too.
+            pairs = zip(self._ahead, self._walks, strict=True)
+            end = min((self._place(held[-1]) for held, walk in pairs if held and not walk.ended), default=None)
+            ready: list[Found] = []
+            for i, held in enumerate(self._ahead):
+                cut = len(held) if end is None else sum(self._place(one) <= end for one in held)
+                ready += held[:cut]
+                self._ahead[i] = held[cut:]
+            if ready or end is None:
+                return sorted(ready, key=self._place)
 
 
 class _Walk:
+    """One collection's documents."""
+
     def __init__(
         self,
         store: FirestoreV1Store,
@@ -80,83 +90,79 @@ class _Walk:
         meter: Meter,
     ) -> None:
         self.store, self.collection, self.conditions = store, collection, conditions
-        self.by, self.after, self.size, self.meter = by, after, size, meter
+        self.size, self.meter = size, meter
+        self.cursor: tuple[Any, ...] = ()
+        self.ended = False
+        self.start(by, after)
 
-    async def chunks(self) -> AsyncIterator[list[Found]]:
-        steps = self._newest() if self.by == "newest" else self._ascending()
-        async for found in steps:
-            shown = await visible(self.store, found, self.meter) if self.collection == AGENTS else found
-            if shown:
-                yield shown
+    def start(self, by: By, after: Position | None) -> None:
+        """Put the cursor behind a position."""
+        raise NotImplementedError
 
-    async def _ascending(self) -> AsyncIterator[list[Found]]:
-        orders: tuple[tuple[str, bool], ...] = ((NAME, False),)
-        cursor: tuple[Any, ...] = ()
-        if self.after is not None:
-            cursor = (self._name(self.after.id),)
-        if self.by == "oldest":
-            orders = ((TIMESTAMP, False), *orders)
-            if self.after is not None:
-                cursor = (values.moment(int(self.after.value or 0)), *cursor)
-        async for found in self._pages(self.conditions, orders, cursor):
-            yield found
+    async def read(self) -> list[Found]:
+        """The next documents; may be none before the end."""
+        raise NotImplementedError
 
-    async def _pages(
-        self, conditions: Sequence[Condition], orders: tuple[tuple[str, bool], ...], cursor: tuple[Any, ...]
-    ) -> AsyncIterator[list[Found]]:
-        while True:
-            size, found = self.size, await self._ask(conditions, orders, cursor)
-            if found:
-                yield found
-            if len(found) < size:
-                return
-            last = found[-1]
-            cursor = (self._name(last.id),)
-            if len(orders) == 2:
-                cursor = (last.fields[TIMESTAMP], *cursor)
+    async def chunk(self) -> list[Found]:
+        """The next documents that are shown; may be none before the end."""
+        found = await self.read()
+        return await visible(self.store, found, self.meter) if self.collection == AGENTS else found
 
-    async def _newest(self) -> AsyncIterator[list[Found]]:
-        cursor: tuple[Any, ...] = ()
-        if self.after is not None:
-            at = values.moment(int(self.after.value or 0))
-            async for found in self._at(at, (self._name(self.after.id),)):
-                yield found
-            cursor = (at,)
-        while True:
-            size, found = self.size, await self._ask((), ((TIMESTAMP, True),), cursor)
-            whole = len(found) < size
-            last = None if whole else found[-1].created
-            complete = [one for one in found if one.created != last]
-            if complete:
-                yield sorted(complete, key=PLACES["newest"])
-            if whole:
-                return
-            at = found[-1].fields[TIMESTAMP]
-            async for group in self._at(at, ()):
-                yield group
-            cursor = (at,)
+    async def ask(self, conditions: Conditions, orders: Orders, cursor: tuple[Any, ...]) -> tuple[list[Found], bool]:
+        """Some documents, and whether there are no more."""
+        size = self.size
+        query = Query(collection=self.collection, conditions=conditions, orders=orders, after=cursor, limit=size)
+        self.size = min(PAGE, 2 * size)  # few are wasted where few are wanted
+        found = await self.store._connected().query(query, self.meter)
+        return found, len(found) < size
 
-    async def _at(self, at: Any, cursor: tuple[Any, ...]) -> AsyncIterator[list[Found]]:
-        """The documents of one time."""
-        condition = Condition(TIMESTAMP, "==", at)
-        async for found in self._pages((condition,), ((NAME, False),), cursor):
-            yield found
-
-    async def _ask(
-        self, conditions: Sequence[Condition], orders: tuple[tuple[str, bool], ...], cursor: tuple[Any, ...]
-    ) -> list[Found]:
-        query = Query(
-            collection=self.collection,
-            conditions=tuple(conditions),
-            orders=orders,
-            after=cursor,
-            limit=self.size,
-        )
-        self.size = min(PAGE, 2 * self.size)  # few are wasted where few are wanted
-        return await self.store._connected().query(query, self.meter)
-
-    def _name(self, id: str) -> Any:
+    def name(self, id: str) -> Any:
+        """A document of the collection, as a value."""
         return values.Value(reference_value=self.store._connected().name(self.collection, id))
+
+
+class _Ascending(_Walk):
+    """By name, or by time and name."""
+
+    def start(self, by: By, after: Position | None) -> None:
+        self.orders = _BY_NAME if by == "name" else ((TIMESTAMP, False), *_BY_NAME)
+        if after is not None:
+            time = () if by == "name" else (values.moment(int(after.value or 0)),)
+            self.cursor = (*time, self.name(after.id))
+
+    async def read(self) -> list[Found]:
+        found, self.ended = await self.ask(self.conditions, self.orders, self.cursor)
+        if found:
+            last = found[-1]
+            self.cursor = tuple(self.name(last.id) if path == NAME else last.fields[path] for path, _ in self.orders)
+        return found
+
+
+class _Newest(_Walk):
+    """Down the times; those of one time by name."""
+
+    at: Any = None
+    """The time whose documents are being read by name, behind ``within``."""
+    within: tuple[Any, ...] = ()
+
+    def start(self, by: By, after: Position | None) -> None:
+        if after is not None:
+            self.at = values.moment(int(after.value or 0))
+            self.within, self.cursor = (self.name(after.id),), (self.at,)
+
+    async def read(self) -> list[Found]:
+        if self.at is not None:
+            found, whole = await self.ask((Condition(TIMESTAMP, "==", self.at),), _BY_NAME, self.within)
+            self.at, self.within = (None, ()) if whole else (self.at, (self.name(found[-1].id),))
+            return found
+        found, self.ended = await self.ask((), ((TIMESTAMP, True),), self.cursor)
+        if self.ended:
+            return sorted(found, key=PLACES["newest"])
+        # The last time may go on behind what was read: its documents are read by name.
+        self.at = found[-1].fields[TIMESTAMP]
+        self.cursor = (self.at,)
+        last = found[-1].created
+        return sorted((one for one in found if one.created != last), key=PLACES["newest"])
 
 
 async def visible(store: FirestoreV1Store, found: list[Found], meter: Meter) -> list[Found]:

@@ -110,7 +110,7 @@ class FirestoreV2Store(FirestoreStore[Found]):
     # --- hooks ---------------------------------------------------------------------------------
 
     def _decide(self, op: Write, found: Found | None, tombstone: Document | None) -> Result | Change:
-        connection, id = self._connected(), document_id(op.key)
+        connection, id = self._connected(), self.document_id(op.key)
         return decide(
             op,
             found,
