@@ -134,7 +134,7 @@ def main(given: Sequence[str] | None = None) -> int:
     told = arguments(given)
     form = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s")
     try:
-        handlers = [logging.StreamHandler(), logging.FileHandler(LOG_FILE, encoding="utf-8")]
+        handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(LOG_FILE, encoding="utf-8")]
     except OSError as error:
         sys.stderr.write(f"{LOG_FILE} cannot be written: {error.strerror}; run it in another directory\n")
         return 2

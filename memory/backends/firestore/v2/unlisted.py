@@ -30,9 +30,9 @@ async def unlisted(store: FirestoreV2Store) -> list[Problem]:
     """A problem for each such document, with the key that its name would be."""
     told: list[Problem] = []
     agents = store.names.agents
+    beside = f"a document of {agents}, where V2 programs keep agent data: this store does not list it"
     async for one in documents(store, agents, names_only=True):
-        why = f"a document of {agents}, where V2 programs keep agent data: this store does not list it"
-        told.append(Problem(why, (DEFAULT_NAMESPACE, one.id)))
+        told.append(Problem(beside, (DEFAULT_NAMESPACE, one.id)))
     if store._adopter.unreadable:
         async for one in documents(store, store.names.items):
             why = await _why_none(store, one)
