@@ -35,7 +35,7 @@ def test_random_programs_agree_with_the_model(tmp_path: Path) -> None:
 
 
 def test_random_programs_of_one_namespace_agree_with_the_model_on_v1(tmp_path: Path) -> None:
-    check(at_v1, tmp_path, examples=4, steps=30)
+    check(at_v1, tmp_path, examples=3, steps=20)
 
 
 @pytest.mark.full

@@ -77,6 +77,8 @@ def _odd_vector(store: FirestoreV1Store, found: Found) -> Problem | None:
 async def verify(store: FirestoreV1Store) -> tuple[int, list[Problem]]:
     """Read every document, expired ones too: whether it is an item, and the only one of its name."""
     checked, problems = 0, []
+    store.unreadable.clear()  # what has been mended since is not told any more
+    store.hidden.clear()
     async for one, hidden in _every(store):
         checked += 1
         problem = Problem(HIDDEN, one.key) if hidden else _problem(store, one)

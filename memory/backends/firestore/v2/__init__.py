@@ -1,5 +1,5 @@
-"""``firestore_v2``. ``backend``: the store and its options; ``documents``, ``legacy``: what a document holds; ``writing``:
-reading, deciding, committing; ``scanning``, ``matching``, ``nearest``: finding; ``connection``: every call, bounded."""
+"""``firestore_v2``. ``backend``: the store and its options; ``documents``, ``legacy``: what a document holds; ``deciding``:
+writes; ``scanning``, ``matching``, ``nearest``, ``twins``: finding; ``adopting``: what V2 programs wrote; ``indexes``."""
 
 from memory.backends.firestore.v2.backend import FirestoreV2Store
 
