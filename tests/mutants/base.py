@@ -10,7 +10,7 @@ import msgspec
 from memory.backends.in_memory import InMemoryStore
 from memory.codec import content_hash
 from memory.ops import Read
-from memory.store import bound, cursors, reads, settle, view, watching, writes
+from memory.store import Capabilities, bound, cursors, reads, settle, view, watching, writes
 from mutants.catalogue import caught, patched, replace
 
 
@@ -192,3 +192,18 @@ class SkipsTheAbsent(InMemoryStore):
     async def _read(self, op: Read) -> Any:
         rows = await super()._read(op)
         return [row for row in rows if row is not None] + [None] * rows.count(None)
+
+
+class Lenient(Capabilities):
+    def check(self, backend: str, item: Any) -> None:
+        pass
+
+
+@caught(
+    "test_what_a_backend_declares_it_cannot_hold_is_refused_before_any_io_and_absent",
+    "what is declared is not enforced",
+)
+class HoldsMoreThanItDeclares(InMemoryStore):
+    capabilities = Lenient(
+        **{**msgspec.structs.asdict(InMemoryStore.capabilities), "namespaces": False, "forbidden_ids": r"\.\."}
+    )

@@ -52,6 +52,7 @@ def rule(**drawn: Any) -> Callable[[Any], Any]:
             held = {name: within(limits, one) if name in PLACED else one for name, one in given.items()}
             return method(self, **held)
 
-        return stateful.rule(**drawn)(placed)
+        ruled: Any = stateful.rule(**drawn)
+        return ruled(placed)
 
     return decorate

@@ -186,8 +186,8 @@ def _content(content: Any, before: Mapping[str, Any]) -> Any:
         return before["content"]
     try:
         made, leaves = values.native(content)
+        if leaves <= values.NATIVE_LEAVES:
+            return made
     except values.NotNativeError:
-        leaves = values.NATIVE_LEAVES + 1
-    if leaves > values.NATIVE_LEAVES:
-        return values.text(_canonical(content).decode())
-    return made
+        pass
+    return values.text(_canonical(content).decode())
