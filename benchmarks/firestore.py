@@ -17,12 +17,13 @@ from memory.testing.services import ServiceMissing, firestore
 NAME = "firestore"
 MOST = 2_000
 """Records: the emulator holds everything in its memory and takes milliseconds for each."""
+QUICK = 200
 LIMIT = 10
 
 
 async def run(session: Session) -> None:
     options = session.options
-    size = min(*options.records, MOST)
+    size = min(*options.records, QUICK if options.quick else MOST)
     try:
         with firestore() as server:
             from benchmarks.firestore_by_hand import ByHand
@@ -37,7 +38,7 @@ async def run(session: Session) -> None:
                 await serving.points(session, NAME, store, hand, size)
                 await _questions(session, store, hand, size)
                 await _bulk(session, store, hand, size)
-                await serving.callers(session, NAME, store, hand, size)
+                await serving.callers(session, NAME, store, hand, size, serving.CALLERS if options.quick else None)
             hand.close()
     except ServiceMissing:
         return  # the report has no rows of it
@@ -45,23 +46,22 @@ async def run(session: Session) -> None:
 
 async def _questions(session: Session, store: MemoryStore, hand: Any, size: int) -> None:
     options = session.options
-    users = [item.user_id or "" for item in workload.records(0, min(size, options.calls))]
-    vectors = workload.wanted(min(50, options.calls))
-    asked: list[tuple[str, int, Callable[[int], Awaitable[Any]], Callable[[int], Awaitable[Any]]]] = [
+    count = 5 if options.quick else 50
+    users = [item.user_id or "" for item in workload.records(0, count)]
+    vectors = workload.wanted(count)
+    asked: list[tuple[str, Callable[[int], Awaitable[Any]], Callable[[int], Awaitable[Any]]]] = [
         (
             "first 10 of a user, p50",
-            len(users),
             lambda i: store.list({"user_id": users[i]}, limit=LIMIT),
             lambda i: hand.page(users[i], LIMIT + 1),
         ),
         (
             "vector top-10, p50",
-            len(vectors),
             lambda i: store.search(vector=vectors[i], limit=LIMIT),
             lambda i: hand.near(vectors[i], LIMIT),
         ),
     ]
-    for what, count, ours, by_hand in asked:
+    for what, ours, by_hand in asked:
         sides = [serving.picked(call, count) for call in (ours, by_hand)]
         spent = [p50(rounds) for rounds in await turns(sides, options.rounds, count)]
         session.add(NAME, what, store.name, "µs", spent[0], records=size, floor=spent[1], target="none")
@@ -73,7 +73,7 @@ async def _bulk(session: Session, store: MemoryStore, hand: Any, size: int) -> N
     options, start = session.options, size
     ours: list[float] = []
     theirs: list[float] = []
-    count = 200 if options.quick else 1_000
+    count = 100 if options.quick else 1_000
     for number in range(options.rounds + 1):
         for mine in (True, False) if number % 2 else (False, True):
             items = workload.records(start, start + count)

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import numpy as np
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
@@ -23,9 +22,11 @@ from google.cloud.firestore_v1.vector import Vector
 from memory import MemoryItem
 from memory.backends.firestore.v2.documents import unit64
 from memory.backends.firestore.v2.names import document_id
-from memory.codec import encode
+from memory.clock import to_micros
+from memory.codec import decode, encode
 from memory.keys import encode_key
 from memory.model import Key, path_bytes
+from memory.ops import Row
 from memory.search.analysis import Analyser
 
 TOGETHER = 100
@@ -119,8 +120,9 @@ class ByHand:
 
 
 def _item(fields: dict[str, Any]) -> MemoryItem:
-    body = msgspec.json.decode(fields["memory"]["body"])
-    body["namespace"] = tuple(body.get("namespace", ("default",)))
-    body["tags"] = tuple(body.get("tags", ()))
     vector = fields.get("embedding")
-    return MemoryItem(**body, embedding=None if vector is None else np.array(vector, dtype="<f4"))
+    raw = None if vector is None else np.array(vector, dtype="<f4").tobytes()
+    made = to_micros(fields["timestamp"])
+    return decode(
+        Row(body=fields["memory"]["body"], version=1, created=made, updated=made, accessed=made, embedding=raw)
+    )

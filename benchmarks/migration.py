@@ -14,7 +14,7 @@ import apsw
 
 from benchmarks.by_hand import ByHand
 from benchmarks.measure import ratios
-from benchmarks.migration_firestore import MOST, emulator
+from benchmarks.migration_firestore import MOST, QUICK, emulator
 from benchmarks.session import Session
 from memory import MemoryItem, MemoryStore
 from memory.backends.sqlite.records import FULL_SQL, to_row
@@ -38,7 +38,7 @@ async def run(session: Session) -> None:
         pairs = [pair for end in ends.values() for one in there if one.holds_all for pair in ((end, one), (one, end))]
         pairs += [(source, target) for source in there for target in there if source is not target and target.holds_all]
         for one, other in pairs:
-            await _measure(session, one, other, min(*options.records, MOST))
+            await _measure(session, one, other, min(*options.records, QUICK if options.quick else MOST))
 
 
 async def _measure(session: Session, source: Any, target: Any, size: int) -> None:

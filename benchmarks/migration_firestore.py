@@ -16,6 +16,7 @@ from memory.testing.services import ServiceMissing, firestore
 
 MOST = 1_000
 """Items: the emulator takes milliseconds for each."""
+QUICK = 200
 PAGE = 300
 
 

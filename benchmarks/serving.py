@@ -64,8 +64,11 @@ def picked(call: Callable[[int], Awaitable[Any]], most: int) -> Side:
     return side
 
 
-async def callers(session: Session, name: str, store: MemoryStore, hand: Hand, size: int) -> None:
-    """64 callers of the store at once, beside 64 of the driver, whose calls are not put together."""
+async def callers(
+    session: Session, name: str, store: MemoryStore, hand: Hand, size: int, calls: int | None = None
+) -> None:
+    """64 callers of the store at once, beside 64 of the driver, whose calls are not put together. ``calls``: of all in a
+    round."""
     options = session.options
     items = workload.records(0, min(size, 1_000), options.vectors)
     written = workload.rewritten(items) + items
@@ -81,7 +84,7 @@ async def callers(session: Session, name: str, store: MemoryStore, hand: Hand, s
         rates: tuple[list[float], list[float]] = ([], [])
         for number in range(options.rounds + 1):
             for side in (0, 1) if number % 2 else (1, 0):
-                rates[side].append(await _rate((ours, by_hand)[side], options.calls * 4, number))
+                rates[side].append(await _rate((ours, by_hand)[side], calls or options.calls * 4, number))
         tell: dict[str, Any] = {"records": size, "durability": store.durability if what == "put" else ""}
         session.add(name, f"64 callers, {what}", store.name, "/s", rates[0][1:], floor=rates[1][1:], **tell)
         session.add(

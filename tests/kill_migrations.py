@@ -59,9 +59,9 @@ def wait_for(pid: int, journal: Path, growth: int, seconds: float) -> int | None
 def main(kills: int, seed: int, journal: Path, growth: int, arguments: list[str]) -> dict[str, int]:
     """The whole run."""
     if any(one.startswith("firestore") for one in arguments):
-        importlib.import_module(
-            "memory.backends.firestore.v2"
-        )  # its driver takes a second; no call is made before a fork
+        # The driver takes a second; no call is made before a fork.
+        importlib.import_module("memory.backends.firestore.v1")
+        importlib.import_module("memory.backends.firestore.v2")
     rng = random.Random(seed)
     told = {"kills": 0, "writing": 0, "early": 0, "code": -1}
     while told["kills"] < kills:

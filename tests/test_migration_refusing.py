@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from migrations import (
+    around_write,
     every_kind,
     fill,
     made,
@@ -18,8 +20,10 @@ from migrations import (
 )
 
 from memory import MemoryItem
-from memory.errors import UnsupportedOperation
+from memory.backends.in_memory import InMemoryStore
+from memory.errors import BackendUnavailable, UnsupportedOperation
 from memory.migration import MigrationReport, migrate
+from memory.ops import Problem
 
 # --- what is in the way ----------------------------------------------------------------------------
 
@@ -167,3 +171,42 @@ async def test_a_view_is_no_target(tmp_path: Path, state: Path) -> None:
     async with source, target:
         with pytest.raises(UnsupportedOperation, match="whole store"):
             await migrate(source, target.scoped("team"), state=state)  # type: ignore[arg-type]
+
+
+class WithStrays(InMemoryStore):
+    """Something lies beside its items that it cannot list."""
+
+    async def _unlisted(self) -> list[Problem]:
+        return [Problem("of another program", (("team",), "stray"), "no item"), Problem("without a key")]
+
+
+async def test_what_the_source_cannot_list_is_told_and_stays_told(tmp_path: Path, state: Path) -> None:
+    down = True
+
+    async def failing(number: int, hook: Any, ops: Any, atomic: bool) -> Any:
+        if number == 2 and down:
+            raise BackendUnavailable("down")
+        return await hook(ops, atomic)
+
+    _, target = made("in_memory-sqlite", tmp_path, layers=[around_write(failing)])
+    async with WithStrays() as source, target:
+        await source.put_many(plain(20))
+        report = await migrate(source, target, state=state)
+        assert (report.ok, report.stopped, report.plan.unlisted, report.plan.create) == (False, "refused", 1, 20)
+        assert [(one.kind, one.key, one.why) for one in report.findings] == [
+            ("unlisted", (("team",), "stray"), "of another program: no item")
+        ]
+        assert await target.count() == 0
+        with pytest.raises(BackendUnavailable):
+            await migrate(source, target, state=state, skip_refused=True, batch_size=10)
+        down = False
+        output = tmp_path / "report.json"
+        moved = await migrate(source, target, state=state, skip_refused=True, batch_size=10, output=output)
+        assert (moved.ok, moved.resumed, moved.created, moved.unlisted, moved.differences) == (False, True, 20, 1, 0)
+        assert json.loads(output.read_text())["listed"]["unlisted"] == [
+            {"namespace": ["team"], "id": "stray", "why": "of another program: no item"}
+        ]
+        for part in ({"under": "other"}, {"where": {"kind": "note"}}):
+            assert (await migrate(source, target, state=tmp_path / "part.jsonl", dry_run=True, **part)).unlisted == 0  # type: ignore[arg-type]
+        view = source.scoped(user_id="ana")
+        assert (await migrate(view, target, state=tmp_path / "view.jsonl", dry_run=True)).unlisted == 0

@@ -19,7 +19,7 @@ from memory.backends.firestore.v2.deciding import decide
 from memory.backends.firestore.v2.documents import Found
 from memory.backends.firestore.v2.indexes import DIMENSION, definitions
 from memory.backends.firestore.v2.matching import Matching
-from memory.backends.firestore.v2.names import V2Collections, collections, document_id
+from memory.backends.firestore.v2.names import collection, collections, document_id
 from memory.backends.firestore.v2.nearest import nearest
 from memory.backends.firestore.v2.twins import find_twins
 from memory.backends.firestore.v2.unlisted import unlisted
@@ -68,7 +68,6 @@ class FirestoreV2Store(FirestoreStore[Found]):
         max_dimension=2_048,
     )
     record = Found
-    names: V2Collections
 
     def __init__(
         self,
@@ -84,6 +83,8 @@ class FirestoreV2Store(FirestoreStore[Found]):
         parts = {"namespace": namespace, "privacy": privacy, "environment": environment}
         self._named = {name: part for name, part in parts.items() if part not in (None, "", USUAL.get(name))}
         self.names = collections(namespace, privacy, environment)
+        self.agents = collection("agent_data", namespace, privacy, environment)
+        """Where V2 programs keep agent data, which is told and not read."""
         if legacy_check is not None and (type(legacy_check) not in (int, float) or not 0 <= legacy_check < 1e9):
             raise InvalidSetting(
                 f"legacy_check must be seconds from 0, or None, not {legacy_check!r}", setting="legacy_check"

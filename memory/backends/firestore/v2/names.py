@@ -18,14 +18,14 @@ HASHED = "~"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-class V2Collections(Collections, frozen=True):
-    """``agents``: where V2 programs keep agent data."""
+def collections(namespace: str, privacy: str, environment: str | None) -> Collections:
+    """The collections of a store, named as V2 names its own (see ``collection``). Raises InvalidSetting."""
+    bases = ("memory_items", "memory_tombstones", "memory_locks", "memory_store")
+    return Collections(*(collection(base, namespace, privacy, environment) for base in bases))
 
-    agents: str
 
-
-def collections(namespace: str, privacy: str, environment: str | None) -> V2Collections:
-    """The names that V2 gives: ``{namespace}_{base}_{privacy}[_{environment}]``, a base replaced by the variable
+def collection(base: str, namespace: str, privacy: str, environment: str | None) -> str:
+    """The name that V2 gives: ``{namespace}_{base}_{privacy}[_{environment}]``, the base replaced by the variable
     ``ORCHESTRA_STORAGE_<BASE>``. Raises InvalidSetting."""
     for setting, part in (("namespace", namespace), ("privacy", privacy), ("environment", environment)):
         if part is not None and not _PART.fullmatch(part):
@@ -33,21 +33,11 @@ def collections(namespace: str, privacy: str, environment: str | None) -> V2Coll
                 f"{setting} is part of the names of collections: letters, digits, _ . and -, at most 100; not {part!r}",
                 setting=setting,
             )
-
-    def name(base: str) -> str:
-        variable = f"ORCHESTRA_STORAGE_{base.upper()}"
-        base = os.environ.get(variable) or base
-        if not _PART.fullmatch(base):
-            raise InvalidSetting(f"{variable} is no name of a collection: {base!r}", setting=variable)
-        return "_".join([namespace, base, privacy] + ([environment] if environment else []))
-
-    return V2Collections(
-        items=name("memory_items"),
-        tombstones=name("memory_tombstones"),
-        locks=name("memory_locks"),
-        store=name("memory_store"),
-        agents=name("agent_data"),
-    )
+    variable = f"ORCHESTRA_STORAGE_{base.upper()}"
+    base = os.environ.get(variable) or base
+    if not _PART.fullmatch(base):
+        raise InvalidSetting(f"{variable} is no name of a collection: {base!r}", setting=variable)
+    return "_".join([namespace, base, privacy] + ([environment] if environment else []))
 
 
 def document_id(key: Key) -> str:

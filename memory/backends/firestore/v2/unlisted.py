@@ -28,11 +28,9 @@ STEP = 300
 
 async def unlisted(store: FirestoreV2Store) -> list[Problem]:
     """A problem for each such document, with the key that its name would be."""
-    told: list[Problem] = []
-    agents = store.names.agents
-    async for one in documents(store, agents, names_only=True):
-        why = f"a document of {agents}, where V2 programs keep agent data: this store does not list it"
-        told.append(Problem(why, (DEFAULT_NAMESPACE, one.id)))
+    beside = f"a document of {store.agents}, where V2 programs keep agent data: this store does not list it"
+    agents = documents(store, store.agents, names_only=True)
+    told = [Problem(beside, (DEFAULT_NAMESPACE, one.id)) async for one in agents]
     if store._adopter.unreadable:
         async for one in documents(store, store.names.items):
             reason = await _why_none(store, one)
