@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 READY_SECONDS = 30.0
+STOPPING_SECONDS = 5.0
 
 
 class ServiceMissing(Exception):
@@ -109,8 +110,15 @@ class Process(Service):
             self._child = None
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """SIGSTOP: connections stay open, nothing answers. Waits until the last thread stands still, which may still answer."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + STOPPING_SECONDS
+        while self._child is not None and not all(
+            _is_stopped(pid) for pid in (self._child.pid, *_descendants(self._child.pid))
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {self._child.pid} goes on {STOPPING_SECONDS:g} s after SIGSTOP")
+            time.sleep(0.002)
 
     def resume(self) -> None:
         """SIGCONT, after ``pause``."""
@@ -151,6 +159,15 @@ def _descendants(pid: int) -> list[int]:
         found += below
         wanted += below
     return found
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether no thread of a process runs any more: stopped (T), or ended."""
+    states = set()
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.add(thread.read_text().rpartition(")")[2].split()[0])
+    return states <= {"T", "t", "X", "Z"}
 
 
 def free_port() -> int:
