@@ -5,7 +5,9 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import servers
@@ -14,20 +16,41 @@ from flavours import flavour
 from migrations import PAIRS
 
 from memory import MemoryManager
+from memory.testing import heartbeat
 
-MEASURES = re.compile("holds?_the_loop|stalls|disturbance|heartbeat|calm")
+MEASURES = re.compile("stalls|disturbance|heartbeat|calm_work")
+_turn: list[IO[str]] = []
+"""While a test runs, what the processes that share the tests lock: together for a test, by itself for one that measures silences."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Where several processes share the tests, one that measures how long a loop is held has the machine for itself."""
+    """Where several processes share the tests, one that measures what the machine does has it for itself."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
         return (yield)
-    alone = getattr(getattr(item, "cls", None), "calm", False) or MEASURES.search(item.name) is not None
     with Path(tempfile.gettempdir(), f"memory-tests-{run}").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        return (yield)
+        fcntl.flock(lock, fcntl.LOCK_EX if MEASURES.search(item.name) else fcntl.LOCK_SH)
+        _turn.append(lock)
+        try:
+            return (yield)
+        finally:
+            _turn.remove(lock)
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """While the loop is found held, and measured again: the tests of the other processes may be the reason."""
+    for lock in _turn:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        for lock in _turn:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+heartbeat.alone = by_itself
 
 
 def pytest_sessionfinish() -> None:
