@@ -48,7 +48,12 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--inside", help=argparse.SUPPRESS)
     four = add("damage", "flip, zero and cut off at every 64 bytes, read everything, compare")
     four.add_argument("--sample", type=int, help="only so many cases for each file (default: all)")
-    four.add_argument("--every", type=int, default=1, help="only every n-th place of each file (default 1: all)")
+    four.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        help="only every n-th place of each file, n best odd: pages begin at even ones (default 1)",
+    )
     four.add_argument("--only", metavar="FILE", help='only this file, e.g. "live memory.db-wal"')
     four.add_argument("--no-control", action="store_true", help="without the store that has to be caught")
     five = proofs.add_parser("servers", help=SERVERS, description=SERVERS)
