@@ -136,7 +136,7 @@ async def fill(store: MemoryStore, items: Sequence[MemoryItem], embedder: str | 
 
 
 def killed(
-    kills: int, seed: int, state: Path, *arguments: str, growth: int = 3_000, **environment: str
+    kills: int, seed: int, state: Path, *arguments: str, growth: int = 1_000, **environment: str
 ) -> dict[str, int]:
     """Run a command whose processes are killed, and once more to its end."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}

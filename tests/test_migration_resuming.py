@@ -20,7 +20,7 @@ from memory.ops import Position
 from memory.testing.heartbeat import assert_calm
 
 
-async def proof(count: int, kills: int, batch: int, tmp_path: Path, state: Path) -> None:
+async def proof(count: int, kills: int, batch: int, growth: int, tmp_path: Path, state: Path) -> None:
     """Move, being killed on the way; nothing lost, nothing twice, undone to the byte, being killed on the way."""
     source, target = file(tmp_path / "source.db"), file(tmp_path / "target.db")
     items = [*every_kind(), *(msgspec.structs.replace(one, embedding=[1.0, 2.0, 3.0]) for one in plain(count - 60))]
@@ -33,7 +33,7 @@ async def proof(count: int, kills: int, batch: int, tmp_path: Path, state: Path)
         before = await records(target)
     addresses = [f"sqlite:///{tmp_path}/{name}.db?synchronous=off" for name in ("source", "target")]
     command = ["migrate", *addresses, "--state", str(state), "--batch-size", str(batch), "--on-conflict", "replace"]
-    told = killed(kills, 1, state, *command, "--output", str(tmp_path / "report.json"))
+    told = killed(kills, 1, state, *command, "--output", str(tmp_path / "report.json"), growth=growth)
     assert (told["kills"], told["code"]) == (kills, 0), "the last one ended well"
     assert told["writing"] >= kills // 4, "enough of the kills came while something was being written"
     report = json.loads((tmp_path / "report.json").read_text())
@@ -51,13 +51,13 @@ async def proof(count: int, kills: int, batch: int, tmp_path: Path, state: Path)
 
 @pytest.mark.crash
 async def test_killed_twenty_times_on_the_way_it_arrives_whole(tmp_path: Path, state: Path) -> None:
-    await proof(2_000, 20, 20, tmp_path, state)
+    await proof(2_000, 20, 20, 1_000, tmp_path, state)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1_200)
 async def test_ten_thousand_items_and_sixty_kills(tmp_path: Path, state: Path) -> None:
-    await proof(10_000, 60, 50, tmp_path, state)
+    await proof(10_000, 60, 50, 3_000, tmp_path, state)
 
 
 # --- every moment, one by one ------------------------------------------------------------------

@@ -149,7 +149,7 @@ class Calm(Suite):
 
         async def work() -> None:
             async with asyncio.TaskGroup() as group:
-                for i in range(60):
+                for i in range(30):
                     group.create_task(store.search(f"marmot meadow {i}", mode=modes[i % 3], neighbours=i % 2))
 
         await assert_calm(work)
