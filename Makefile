@@ -41,7 +41,7 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # every payload of every attack.
 UNTRACED := hold_the_loop or holds_the_loop or stalls or test_imports or disturbance
 AGAIN := (Through and not InMemory) or BehindPgBouncer or test_tenants or test_benchmarks or hundred_operations or two_thousand \
-    or redis_machine or postgres_machine or firestore_machine or search_agrees or properties or hostile_name or attacks_are
+    or machine_servers or firestore_machine or search_agrees or properties or hostile_name or attacks_are
 QUICK := not full and not semantic and not mutants
 
 coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml

@@ -12,7 +12,9 @@ import servers
 
 from memory.backends.postgres import PostgresStore
 from memory.store import MemoryStore
-from memory.testing.contract import StoreContract, TwinsContract, ViewContract
+from memory.testing.contract import OperationsContract, StoreContract, TwinsContract, ViewContract
+from memory.testing.contract.cancelling import Cancelling
+from memory.testing.contract.lifecycle import Lifecycle
 
 
 def schema_of(place: Path) -> str:
@@ -52,6 +54,15 @@ class TestPostgresWithoutPgvector(Postgres, StoreContract):
     server = "postgres_plain"
 
 
-class TestPostgresBehindPgBouncer(Postgres, StoreContract):
+class BehindPgBouncer(Postgres):
     server = "pgbouncer"
     options: ClassVar[dict[str, Any]] = {"pgbouncer": True}
+
+
+class TestPostgresBehindPgBouncer(BehindPgBouncer, OperationsContract, Cancelling, Lifecycle):
+    pass
+
+
+@pytest.mark.full  # the rest of the contract does not depend on how a statement gets to the server
+class TestPostgresBehindPgBouncerWhole(BehindPgBouncer, StoreContract):
+    pass
