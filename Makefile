@@ -38,10 +38,11 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # What coverage leaves out, because its tracing makes all of the package take four times as long. First what measures the
 # time that the loop is held, or the modules that an interpreter loads: they run by themselves. Then what has no lines of its
 # own, which `make test` runs: mutants, twins and views beyond the first, a pooler, random programs on a further backend,
-# every payload of every attack.
+# every payload of every attack, every operand of every filter.
 UNTRACED := hold_the_loop or holds_the_loop or stalls or test_imports or disturbance
-AGAIN := (Through and not InMemory) or BehindPgBouncer or test_tenants or test_benchmarks or hundred_operations or two_thousand \
-    or machine_servers or firestore_machine or search_agrees or properties or hostile_name or attacks_are
+AGAIN := (Through and not InMemory) or BehindPgBouncer or test_tenants or test_benchmarks or test_docs or hundred_operations \
+    or two_thousand or machine_servers or firestore_machine or search_agrees or properties or hostile_name or attacks_are \
+    or every_operand or random_filters or (test_migration and (redis or postgres or pgbouncer))
 QUICK := not full and not semantic and not mutants
 
 coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml
