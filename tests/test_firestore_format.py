@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from memory import F, ManualClock, MemoryItem
+from memory.backends.firestore import values
 from memory.backends.firestore.breaker import Breaker
 from memory.backends.firestore.connecting import Place
 from memory.backends.firestore.connection import Connection, Write
@@ -115,3 +116,11 @@ async def test_documents_of_the_first_format_are_read_and_say_what_was_written()
 
 if __name__ == "__main__":
     asyncio.run(write_fixture(sys.argv[1]))
+
+
+def test_an_array_of_texts_is_what_its_messages_would_be() -> None:
+    said = ["", "a", "é" * 60, "x" * 124, "x" * 125, "x" * 126, "x" * 127, "x" * 128, "\U0001f600" * 5_000, "\0"]
+    made = values.Value()
+    made.array_value.values.extend([values.Value(string_value=one) for one in said])
+    assert values.texts(said) == made
+    assert values.texts([]) == values.Value(array_value=values.ArrayValue())

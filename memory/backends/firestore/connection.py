@@ -230,7 +230,7 @@ class Connection(Generic[D]):
         parts = [_Commit(database=self.place.name).SerializeToString()]
         async for write in singly(made):
             raw = write.SerializeToString()
-            parts += (_WRITES, _varint(len(raw)), raw)
+            parts += (_WRITES, values.varint(len(raw)), raw)
         return b"".join(parts)
 
     def _made(self, document: Any) -> D:
@@ -243,15 +243,6 @@ class Connection(Generic[D]):
     def _count(self, reads: int, meter: Meter) -> None:
         self.reads += reads
         meter.count(reads)
-
-
-def _varint(number: int) -> bytes:
-    made = bytearray()
-    while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
 
 
 def _unary(channel: grpc.aio.Channel, method: str, request: Any, reply: Any) -> Any:

@@ -21,6 +21,8 @@ Fields = Any
 NATIVE_DEPTH = 16
 NATIVE_LEAVES = 4_000
 """What of a user's JSON is also stored as Firestore's own maps: a document has at most 40,000 index entries."""
+_SHORT = 125
+"""Bytes of a string below which every length around it is one byte."""
 _ENTRY = 11
 """Bytes of one double in an encoded array: tag and length of the value, tag of the double, the double."""
 
@@ -63,10 +65,30 @@ def moment(micros: int) -> Any:
 
 
 def texts(values: Iterable[str]) -> Any:
-    """An array of strings."""
+    """An array of strings, written as the bytes that a protocol message of them has: a message for each would take the 5,000
+    terms of a long text 10 ms."""
+    raw = bytearray()
+    for one in values:
+        text = one.encode()
+        size = len(text)
+        if size < _SHORT:
+            raw += b"\x0a%c\x8a\x01%c%b" % (size + 3, size, text)
+        else:
+            inner = b"\x8a\x01" + varint(size) + text
+            raw += b"\x0a" + varint(len(inner)) + inner
     value = Value()
-    value.array_value.values.extend([Value(string_value=one) for one in values])
+    value.array_value.CopyFrom(ArrayValue.FromString(bytes(raw)))
     return value
+
+
+def varint(number: int) -> bytes:
+    """A length as protocol messages write it."""
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
 
 
 def blobs(values: Iterable[bytes]) -> Any:
