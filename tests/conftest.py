@@ -19,8 +19,9 @@ from memory import MemoryManager
 from memory.testing import heartbeat
 
 MEASURES = re.compile("stalls|disturbance|heartbeat|calm_work")
-_turn: list[IO[str]] = []
-"""While a test runs, what the processes that share the tests lock: together for a test, by itself for one that measures silences."""
+_locks: list[IO[str]] = []
+"""While a test runs, what the processes that share the tests lock. The first is a gate, which a test passes to begin; the
+second is held by all that run, together, or by one that is alone. Who waits to be alone holds the gate, so that no other begins."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -29,25 +30,36 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
         return (yield)
-    with Path(tempfile.gettempdir(), f"memory-tests-{run}").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if MEASURES.search(item.name) else fcntl.LOCK_SH)
-        _turn.append(lock)
+    with _lock_of(run, "gate").open("w") as gate, _lock_of(run, "turn").open("w") as turn:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(turn, fcntl.LOCK_EX if MEASURES.search(item.name) else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        _locks[:] = [gate, turn]
         try:
             return (yield)
         finally:
-            _turn.remove(lock)
+            _locks.clear()
+
+
+def _lock_of(run: str, name: str) -> Path:
+    return Path(tempfile.gettempdir(), f"memory-tests-{run}-{name}")
 
 
 @contextmanager
 def by_itself() -> Iterator[None]:
     """While the loop is found held, and measured again: the tests of the other processes may be the reason."""
-    for lock in _turn:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    if not _locks:
+        yield
+        return
+    gate, turn = _locks
+    fcntl.flock(turn, fcntl.LOCK_UN)  # another test may be waiting to be alone, too
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    fcntl.flock(turn, fcntl.LOCK_EX)
     try:
         yield
     finally:
-        for lock in _turn:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
 
 
 heartbeat.alone = by_itself
@@ -55,7 +67,8 @@ heartbeat.alone = by_itself
 
 def pytest_sessionfinish() -> None:
     """Each process of the run may be the last."""
-    Path(tempfile.gettempdir(), f"memory-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID')}").unlink(missing_ok=True)
+    for name in ("gate", "turn"):
+        _lock_of(str(os.environ.get("PYTEST_XDIST_TESTRUNUID")), name).unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
