@@ -41,7 +41,7 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # every payload of every attack, every operand of every filter.
 UNTRACED := hold_the_loop or holds_the_loop or stalls or test_imports or disturbance
 AGAIN := (Through and not InMemory) or BehindPgBouncer or test_tenants or test_benchmarks or test_docs or hundred_operations \
-    or two_thousand or machine_servers or firestore_machine or search_agrees or properties or hostile_name or attacks_are \
+    or two_thousand or redis_machine or postgres_machine or firestore_machine or search_agrees or properties or hostile_name or attacks_are \
     or every_operand or random_filters or (test_migration and (redis or postgres or pgbouncer))
 QUICK := not full and not semantic and not mutants
 
