@@ -130,9 +130,7 @@ class Spaces:
         elif own:
             number = told[0]
         else:
-            number, replaced = await self._run(NEXT, space.dimension, name_bytes(space.embedder))
-            if replaced:
-                await self.drop(replaced)
+            number = await self._aside(space)
         by_tag: dict[bytes, list[Attach]] = {}
         for op in ops:
             by_tag.setdefault(tag_of(op.key[0]), []).append(op)
@@ -143,6 +141,14 @@ class Spaces:
         if own:
             store._space = space
         return done
+
+    async def _aside(self, space: Space) -> bytes:
+        """The number of the space aside, which is this one from now on; vectors of another go."""
+        number: bytes
+        number, replaced = await self._run(NEXT, space.dimension, name_bytes(space.embedder))
+        if replaced:
+            await self.drop(replaced)
+        return number
 
     async def _attach(self, tag: bytes, number: bytes, own: bool, ops: list[Attach]) -> int:
         store, names = self._store, self._store.names
@@ -175,6 +181,8 @@ class Spaces:
         epoch = os.urandom(12).hex().encode()
         while True:
             told = await self.read()
+            if told is not None and space_of(told) != space:
+                await self._aside(space)  # where no item has a text, no vector has made it
             begun = await self._run(BEGIN, epoch, space.dimension, name_bytes(space.embedder))
             if begun != b"Z":
                 break

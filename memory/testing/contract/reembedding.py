@@ -109,6 +109,18 @@ class Reembedding(Suite):
         report = await store.reembed(WordEmbedder())
         assert (report.switched, report.without_text) == (True, 1)
 
+    async def test_another_embedder_takes_over_where_no_item_is_left_with_a_text(self, make: Make) -> None:
+        store = await make(embedder=WordEmbedder("old", 4)).open()
+        needs(store, "reembeds")
+        await store.put(item("a", "marmot"))
+        await store.put(item("b", ""))
+        await store.delete("a")
+        report = await store.reembed(WordEmbedder("new", 6))
+        assert (report.switched, report.embedder) == (True, "new")
+        store = await make(embedder=WordEmbedder("new", 6)).open()
+        await store.put(item("c", "eagle"))
+        assert [hit.item.id for hit in await store.search("eagle", mode="vector")] == ["c"]
+
     async def test_a_second_embedder_replaces_what_the_first_left_aside(self, make: Make) -> None:
         store = await make(embedder=WordEmbedder("old", 4)).open()
         needs(store, "reembeds")
