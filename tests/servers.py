@@ -25,8 +25,8 @@ def server(name: str) -> Any:
         try:
             made = start(server("postgres_plain")) if name == "pgbouncer" else start()
             _started[name] = running.enter_context(made)
-        except services.ServiceMissing as missing:
-            _missing[name] = str(missing)
+        except services.ServiceMissing as error:
+            _missing[name] = str(error)
     if name in _missing:
         missing(_missing[name])
     return _started[name]

@@ -1,18 +1,25 @@
-"""Random programs against the model on every flavour of Postgres. More of them: MEMORY_MACHINE_EXAMPLES=500."""
+"""Random programs against the model on every flavour of Postgres, the same ones each time."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from flavours import flavour
 
-from memory.testing.machine import check
+from memory.testing.machine import EXAMPLES, check
 
-ASKED = int(os.environ.get("MEMORY_MACHINE_EXAMPLES", "0")) or None
+FLAVOURS = {"postgres": EXAMPLES, "postgres_plain": 6, "pgbouncer": 6}
 
 
-@pytest.mark.parametrize(("name", "examples"), [("postgres", 50), ("postgres_plain", 6), ("pgbouncer", 6)])
+@pytest.mark.timeout(900)  # a failure is made shorter for up to five minutes
+@pytest.mark.parametrize(("name", "examples"), FLAVOURS.items())
 def test_random_programs_agree_with_the_model(name: str, examples: int, tmp_path: Path) -> None:
-    check(flavour(name), tmp_path, examples=ASKED or examples)
+    check(flavour(name), tmp_path, examples=examples)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("name", FLAVOURS)
+def test_five_hundred_random_programs_agree_with_the_model(name: str, tmp_path: Path) -> None:
+    check(flavour(name), tmp_path, examples=500)

@@ -90,20 +90,14 @@ def _calls(ops: list[tuple[int, Write]]) -> list[list[tuple[int, Write]]]:
     return calls
 
 
-def _first_vector(ops: list[tuple[int, Write]]) -> Put | None:
-    for _, op in ops:
-        if type(op) is Put and op.embedding is not None:
-            return op
-    return None
-
-
 async def _send(
     store: RedisStore, batch: Batch, pairs: list[tuple[int, Write]], ready: list[tuple[bytes, ...]] | None = None
 ) -> None:
     """Send operations until each has its result. ``ready``: their arguments, when they are made already."""
+    first: Put | None = None  # the vector that makes the store's space: one that is about to be stored, no other
     for _ in range(TURNS):
         try:
-            await store.tags.enter(batch.tag, _first_vector(pairs))
+            await store.tags.enter(batch.tag, first)
         except LostError as error:
             _fail(batch, pairs, error.for_read())
             return
@@ -138,6 +132,7 @@ async def _send(
             elif answer[:1] == b"D":
                 again.append(pair)
             else:
+                first = pair[1] if answer[:1] == b"S" and type(pair[1]) is Put else None
                 tried = i
                 break
         pairs = again + pairs[tried:]

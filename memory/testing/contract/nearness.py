@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memory.clock import ManualClock, to_micros
-from memory.errors import EmbeddingMismatch, InvalidCursor, InvalidItem, InvalidSetting
+from memory.errors import AlreadyExists, EmbeddingMismatch, InvalidCursor, InvalidItem, InvalidSetting, VersionConflict
 from memory.model import MemoryItem, key_order, vector_bytes
 from memory.search.fusion import Weights, composite, hybrid, recency
 from memory.search.vectors import cosines, matrix
@@ -277,6 +277,16 @@ class Nearness(Suite):
         kept = await store.get("a")
         assert kept is not None
         assert kept.embedding.tolist() == [1.0, 2.0]
+
+    async def test_a_vector_that_was_not_stored_decides_nothing(self, store: MemoryStore) -> None:
+        taken = await store.put(item("a", "x"))
+        refused = item("a", "y", embedding=[1.0, 2.0])
+        with pytest.raises(AlreadyExists):
+            await store.add(refused)
+        with pytest.raises(VersionConflict):
+            await store.put(refused, if_version=taken.version + 1)
+        await store.put(item("b", "x", embedding=[1.0, 2.0, 3.0]))
+        assert await ids(store) == ["a", "b"]
 
     async def test_vectors_of_one_batch_have_one_dimension(self, store: MemoryStore) -> None:
         bad = [

@@ -8,7 +8,7 @@
         check(lambda place, **options: MyStore(place / "data", **options), tmp_path)
 
 A run is 50 examples of 50 steps, the same ones each time; ``MEMORY_MACHINE_EXAMPLES`` (and ``MEMORY_MACHINE_STEPS``)
-in the environment ask for more, and then each run tries others.
+in the environment ask for more, and a run of more than 50 tries others each time.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def check(
     Raises AssertionError with the shortest program found that the store and the model disagree about; with
     ``shrink=False`` with the first one found.
     """
-    asked = examples or int(os.environ.get("MEMORY_MACHINE_EXAMPLES", "0"))
+    asked = examples or int(os.environ.get("MEMORY_MACHINE_EXAMPLES", "0")) or EXAMPLES
     chosen = settings(
-        max_examples=asked or EXAMPLES,
+        max_examples=asked,
         stateful_step_count=steps or int(os.environ.get("MEMORY_MACHINE_STEPS", "0")) or STEPS,
         deadline=None,
-        derandomize=not asked,
+        derandomize=asked <= EXAMPLES,
         database=None,
         print_blob=False,
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),

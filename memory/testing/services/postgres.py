@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from memory.testing.services.process import Existing, Process, Service, ServiceMissing, free_port, listening
+from memory.testing.services.process import (
+    Existing,
+    Process,
+    Service,
+    ServiceMissing,
+    as_user,
+    free_port,
+    listening,
+)
 
 UNPRIVILEGED = "nobody"
 """Who runs Postgres where these tests run as root, which it refuses."""
@@ -186,6 +194,7 @@ def _answers(binaries: Path, host: str, port: int) -> bool:
 
 
 def _run(command: list[str | Path]) -> None:
-    done = subprocess.run(command, user=_runs_as(), capture_output=True, check=False, cwd="/", stdin=subprocess.DEVNULL)
+    asked = as_user(_runs_as(), [str(part) for part in command])
+    done = subprocess.run(asked, capture_output=True, check=False, cwd="/", stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stderr.decode(errors='replace')[-2_000:]}")

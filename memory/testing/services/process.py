@@ -72,12 +72,11 @@ class Process(Service):
         """Start it (again), and return once it answers. Raises RuntimeError with the end of its log."""
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                self.command,
+                as_user(self._user, self.command),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                user=self._user,
                 env=self._environment,
                 start_new_session=True,  # an interrupt from the keyboard is for the tests, who end it
             )
@@ -142,6 +141,11 @@ class Existing(Service):
         if not self._answers():
             raise RuntimeError("the server that the environment names for tests does not answer")
         return self
+
+
+def as_user(user: int | None, command: Sequence[str]) -> list[str]:
+    """The command, run as another user. Popen's ``user=`` would fork for it, which is not safe once gRPC has threads."""
+    return list(command) if user is None else ["setpriv", f"--reuid={user}", *command]
 
 
 def _descendants(pid: int) -> list[int]:
