@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import servers
@@ -15,7 +15,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from flavours import flavour
 from migrations import PAIRS
 
-from memory import MemoryManager
+from memory import ManualClock, MemoryManager
 from memory.testing import heartbeat
 
 MEASURES = re.compile("stalls|disturbance|heartbeat|calm_work")
@@ -126,3 +126,26 @@ def pair(request: pytest.FixtureRequest) -> str:
 def state(tmp_path: Path) -> Path:
     """Where the journal of a migration lies."""
     return tmp_path / "journal.jsonl"
+
+
+@pytest.fixture(scope="session")
+def v1_program() -> Iterator[object]:
+    """A process that knows only the layout of Firestore V1's programs."""
+    from firestore_v1 import other_program  # which loads the driver
+
+    with other_program() as started:
+        yield started
+
+
+@pytest.fixture
+def v1(v1_program: Any) -> object:
+    """That process, with a project of this test."""
+    from firestore_v1 import elsewhere
+
+    return elsewhere(v1_program)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time of this test."""
+    return ManualClock()

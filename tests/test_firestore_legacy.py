@@ -32,11 +32,6 @@ def raw(project: str) -> Iterator[Any]:
         yield client.collection(ITEMS)
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 def open_store(project: str, clock: ManualClock, **options: Any) -> FirestoreV2Store:
     return FirestoreV2Store(
         project_id=project, emulator=server("firestore").url, clock=clock, sweep_interval=None, **options

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,9 +16,7 @@ from firestore_v1 import (
     WHEN,
     A,
     U,
-    elsewhere,
     listed,
-    other_program,
     store_of,
     time,
     v1_data,
@@ -31,23 +28,6 @@ from memory.backends.firestore.connection import Connection
 from memory.backends.firestore.queries import NAME, Query
 from memory.errors import CorruptData, UnknownOutcome, UnsupportedOperation
 from memory.testing.contract.suite import Tap
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[V1]:
-    with other_program() as started:
-        yield started
-
-
-@pytest.fixture
-def v1(program: V1) -> V1:
-    return elsewhere(program)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
 
 # --- what V1 programs wrote --------------------------------------------------------------------
 

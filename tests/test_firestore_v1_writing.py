@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -15,9 +14,7 @@ from firestore_v1 import (
     WHEN,
     A,
     U,
-    elsewhere,
     listed,
-    other_program,
     store_of,
     time,
     v1_item,
@@ -25,23 +22,6 @@ from firestore_v1 import (
 
 from memory import AlreadyExists, ManualClock, MemoryItem, VersionConflict
 from memory.clock import from_micros
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[V1]:
-    with other_program() as started:
-        yield started
-
-
-@pytest.fixture
-def v1(program: V1) -> V1:
-    return elsewhere(program)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
 
 # --- what we write -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import pytest
 from memory.errors import Closed, MemoryStoreError, WrongLoop
 from memory.store import MemoryStore
 from memory.store.types import Capabilities
-from memory.testing.contract.suite import Make, Suite, ids, item, needs
+from memory.testing.contract.suite import Make, Suite, busy, ids, item, needs
 
 
 def every_call(store: Any, place: Path) -> dict[str, Callable[[], Any]]:
@@ -249,6 +249,7 @@ class Lifecycle(Suite):
 
         await asyncio.to_thread(work)
 
+    @busy  # the fork of a large process takes longer than a loop may be held
     async def test_a_forked_child_is_refused_at_once(self, store: MemoryStore) -> None:
         await store.put(item())
         reading, writing = os.pipe()
