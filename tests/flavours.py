@@ -40,6 +40,8 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
 }
 LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
 """Those that hold only a part of what the others do."""
+VARIANTS = {"redis_stack", "redis_cluster", "postgres_plain", "pgbouncer"}
+"""Other servers of a backend that is above already: where tests run over pairs of flavours, theirs are `full`."""
 ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
 """Those on which each operation is attacked with what belongs to another tenant."""
 SEARCHED = ["redis_stack", "postgres_plain"]

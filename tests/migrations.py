@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from flavours import FLAVOURS, flavour
+from flavours import FLAVOURS, VARIANTS, flavour
 
 from memory import MemoryItem, MemoryStore
 from memory.backends.sqlite import SqliteStore
@@ -26,15 +26,22 @@ from memory.store.settle import apply_all
 DRIVER = Path(__file__).parent / "kill_migrations.py"
 LOCAL = ("in_memory", "sqlite")
 ALL = [f"{source}-{target}" for source, target in product(FLAVOURS, FLAVOURS)]
-PAIRS = [pair for pair in ALL if set(pair.split("-")) <= set(LOCAL) or "sqlite" in pair.split("-")]
+"""Every two flavours (tests/flavours.py), either way: "source-target"."""
+PAIRS = [
+    pair
+    for pair in ALL
+    if (set(pair.split("-")) <= set(LOCAL) or "sqlite" in pair.split("-")) and not VARIANTS & set(pair.split("-"))
+]
 """For tests that run over many: those without a server, and sqlite with each server."""
 FED = [pair for pair in PAIRS if "firestore" not in pair.partition("-")[0]]
 """Those whose source keeps a feed where asked."""
 EVERY_PAIR = [
-    pytest.param(pair, marks=pytest.mark.full) if "firestore" in pair and pair not in PAIRS else pair for pair in ALL
+    pytest.param(pair, marks=pytest.mark.full)
+    if VARIANTS & set(pair.split("-")) or ("firestore" in pair and pair not in PAIRS)
+    else pair
+    for pair in ALL
 ]
-"""Every two flavours (tests/flavours.py), either way: "source-target". Firestore's emulator is slow: with sqlite alone it is
-in every run."""
+"""All of them. Firestore's emulator is slow: with sqlite alone it is in every run."""
 
 
 def made(

@@ -54,8 +54,8 @@ def test_each_benchmark_runs_and_leaves_figures(name, backend, tmp_path, capsys,
     if name in ("firestore", "migration"):  # the emulator of this run: another would take seconds to start
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", server("firestore").url)
     out = tmp_path / "figures.json"
-    sizes = ["300"] if name in ("stalls", "footprint") else ["300", "600"]
-    told = [name, "--backend", backend, "--records", *sizes, "--quick", "--directory", str(tmp_path)]
+    sizes = ["100"] if name in ("firestore", "migration", "stalls", "footprint") else ["100", "200"]
+    told = [name, "--backend", backend, "--records", *sizes, "--quick", "--rounds", "1", "--directory", str(tmp_path)]
     assert main([*told, "--json", str(out)]) == 0
     figures = json.loads(out.read_text())["figures"]
     assert figures
@@ -96,7 +96,7 @@ def test_a_server_that_is_missing_is_left_out_with_what_to_install(name, monkeyp
 
     for service in ("redis", "redis_stack", "postgres"):
         monkeypatch.setattr(services, service, absent)
-    assert main([name, "--quick", "--records", "300", "--directory", str(tmp_path)]) == 0
+    assert main([name, "--quick", "--rounds", "1", "--records", "100", "--directory", str(tmp_path)]) == 0
     assert f"{name}: left out. apt install it" in capsys.readouterr().err
 
 
@@ -105,14 +105,14 @@ def test_a_servers_benchmark_runs_and_tells_growth_and_recall(name, backends, tm
     for backend in backends:
         servers.server(backend)  # skips where there is none
     out = tmp_path / "figures.json"
-    assert main([name, "--quick", "--records", "300", "600", "--json", str(out)]) == 0
+    assert main([name, "--quick", "--rounds", "1", "--records", "100", "200", "--json", str(out)]) == 0
     figures = json.loads(out.read_text())["figures"]
     told = {(figure["what"], figure["backend"]): figure["value"] for figure in figures}
     for what in ("get", "put", "bulk", "64 callers, put"):
         assert any(figure["what"].startswith(f"{what}: ÷") for figure in figures)
     for backend in backends:
         for what in ("get", "put", "indexed filter, first 10", "text", "vector"):
-            assert told[f"growth of {what}, 300 to 600", backend] > 0
+            assert told[f"growth of {what}, 100 to 200", backend] > 0
         for narrowed in ("", " of 10 %", " of 1 %", " in one namespace"):
             assert told[f"recall, vector top-10{narrowed}", backend] == 1.0
 
@@ -132,7 +132,7 @@ def test_retrieval_with_an_embedder_also_finds_by_vector_and_by_both(tmp_path, c
 
 def test_the_plots_of_a_run_are_well_formed_and_show_every_figure(tmp_path, capsys):
     out, plots = tmp_path / "figures.json", tmp_path / "plots"
-    told = ["embedding", "retrieval", "--locomo", str(conversation_file(tmp_path)), "--records", "300", "--quick"]
+    told = ["embedding", "retrieval", "--locomo", str(conversation_file(tmp_path)), "--records", "100", "--quick"]
     assert main([*told, "--json", str(out)]) == 0
     assert plot.main([str(out), "-o", str(plots)]) == 0
     assert {path.name for path in plots.iterdir()} == {"embedding.svg", "retrieval.svg"}

@@ -12,9 +12,16 @@ import servers
 
 from memory.backends.postgres import PostgresStore
 from memory.store import MemoryStore
-from memory.testing.contract import OperationsContract, StoreContract, TwinsContract, ViewContract
+from memory.testing.contract import StoreContract, TwinsContract, ViewContract
 from memory.testing.contract.cancelling import Cancelling
+from memory.testing.contract.dedup import Dedup
 from memory.testing.contract.lifecycle import Lifecycle
+from memory.testing.contract.nearness import Nearness
+from memory.testing.contract.retrying import Retrying
+from memory.testing.contract.transfer import Transfer
+from memory.testing.contract.updating import Updating
+from memory.testing.contract.versions import Versions
+from memory.testing.contract.writing import Writing
 
 
 def schema_of(place: Path) -> str:
@@ -41,6 +48,7 @@ class TestPostgres(Postgres, StoreContract):
     calm = True
 
 
+@pytest.mark.full  # twins are the base's: every run has them over Redis
 class TestPostgresThroughTwins(Postgres, TwinsContract):
     pass
 
@@ -59,10 +67,12 @@ class BehindPgBouncer(Postgres):
     options: ClassVar[dict[str, Any]] = {"pgbouncer": True}
 
 
-class TestPostgresBehindPgBouncer(BehindPgBouncer, OperationsContract, Cancelling, Lifecycle):
+class TestPostgresBehindPgBouncer(
+    BehindPgBouncer, Writing, Versions, Updating, Dedup, Nearness, Transfer, Retrying, Cancelling, Lifecycle
+):
     pass
 
 
-@pytest.mark.full  # the rest of the contract does not depend on how a statement gets to the server
+@pytest.mark.full  # what statements say does not depend on how they get to the server
 class TestPostgresBehindPgBouncerWhole(BehindPgBouncer, StoreContract):
     pass

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import pytest
 from servers import server
 
 from memory.backends.redis import RedisStore
@@ -30,7 +29,6 @@ class TestRedis(Core, StoreContract):
     calm = True
 
 
-@pytest.mark.full  # twins are the base's: every run has them over Postgres
 class TestRedisThroughTwins(Core, TwinsContract):
     pass
 
