@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memory import ManualClock, MemoryItem
-from memory.backends.sqlite import SqliteStore, spaces, vectorcache, vectorlog
+from memory.backends.sqlite import SqliteStore, entries, spaces, vectorlog
 from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
@@ -114,8 +114,8 @@ async def same_as_fallback(store: SqliteStore, op: Nearest) -> None:
 async def test_the_exact_nearest_are_those_of_a_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
-    monkeypatch.setattr(vectorcache, "WIDE", 16 if held > 0 else 0)
-    monkeypatch.setattr(vectorcache, "TAIL", 1_024 if held > 0 else 8)
+    monkeypatch.setattr(entries, "WIDE", 16 if held > 0 else 0)
+    monkeypatch.setattr(entries, "TAIL", 1_024 if held > 0 else 8)
     rng, clock = random.Random(5), ManualClock()
     async with SqliteStore(tmp_path / "m.db", clock=clock, index=["metadata.n"], sweep_interval=None) as store:
         store._vectors.exact = held

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import apsw
 
 from memory.backends.sqlite import aside, matching, reading, scanning, upkeep, verifying
+from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.nearest import nearest
 from memory.backends.sqlite.postings import Memo
@@ -19,7 +20,7 @@ from memory.backends.sqlite.room import reserve_log
 from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
 from memory.backends.sqlite.spaces import VectorState, read_state
 from memory.backends.sqlite.statements import scalar, snapshot
-from memory.backends.sqlite.vectorcache import TooLongError, VectorCache
+from memory.backends.sqlite.vectorcache import VectorCache
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer, empty_log
 from memory.errors import Closed, InvalidSetting

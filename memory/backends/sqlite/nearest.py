@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from memory.backends.sqlite.compiling import NEVER
+from memory.backends.sqlite.entries import TooLongError
+from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
 from memory.backends.sqlite.records import FULL_SQL, to_row_within
 from memory.backends.sqlite.spaces import VectorState, read_state, space_of
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.survivors import indexed, survivors
-from memory.backends.sqlite.vectorcache import Coded, Held, TooLongError, VectorCache
+from memory.backends.sqlite.vectorcache import Held, VectorCache
 from memory.backends.sqlite.vectorlog import all_vectors, stored_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.codec import decode
@@ -32,16 +34,10 @@ if TYPE_CHECKING:
     from memory.search.vectors import Floats
 
 Fields = Mapping[tuple[str, ...], int]
-FEW = 5_000
-"""An index that leads to so few records is always used,"""
-SHARE = 8
-"""and one that leads to less than this part of all vectors."""
-BITS = (1_000, 30)
-"""Candidates picked by one bit a number to be put in order by their fine codes: so many, and more for each result wanted."""
-FINE = (32, 2)
-"""Candidates picked by fine code to be compared by their vectors."""
-MOST = 8_192
-"""More are not compared: then all vectors are."""
+MOST = 4_096
+"""More than the nearest so many are not picked by code: then all vectors are compared."""
+LONG = 8
+"""On the loop no more than so many times the results wanted are picked."""
 MANY = 512
 """So many candidates are first cut by their keys."""
 
@@ -104,19 +100,18 @@ class _Search:
         if self.residual is NEVER or not self.state.vectors:
             return []
         index = self.cache.index(self.db, self.state, patient=self.patient)
-        most = max(FEW, self.state.vectors // SHARE)
-        pool = self._pool(index, most)
+        pool = self._pool(index)
         if isinstance(index, Held):
             return self._in_memory(index, pool)
         return self._in_file(index, pool) if self.op.exact else self._by_code(index, pool)
 
-    def _pool(self, index: Held | Coded, most: int) -> Any:
+    def _pool(self, index: Held | Index) -> Any:
         """Places of the records among which all are that satisfy scope and filter; None: of all."""
         asked = indexed(self.op, self.fields)
         known = self.cache.pool(asked, self.state.version)
         if known is not None:
             return known
-        rows = survivors(self.db, asked, most)
+        rows = survivors(self.db, asked, index.most(self.state.vectors))
         if rows is None:
             return None
         return self.cache.keep_pool(asked, self.state.version, index.places(self.db, rows, patient=self.patient))
@@ -147,41 +142,17 @@ class _Search:
 
         return self._ranked(ords, scores, cosines)
 
-    def _by_code(self, index: Coded, pool: Any) -> list[Row]:
-        from memory.backends.sqlite.codes import (
-            bits_of,
-            closest,
-            distances,
-            fine_products,
-            inverse_lengths,
-            largest,
-        )
+    def _by_code(self, index: Index, pool: Any) -> list[Row]:
+        from memory.backends.sqlite.codes import inverse_lengths
         from memory.search.vectors import cosines, products
 
-        np = self.np
-        count = index.count if pool is None else len(pool)
-        picked, wanted = (base + each * self.op.limit for base, each in (BITS, FINE))
-        found: Any = None
-        compared = wanted
-        while compared <= MOST:
-            picked = max(picked, 4 * compared)
-            places = np.arange(count)
-            if picked < count:
-                if found is None:
-                    assert index.centre is not None
-                    columns = index.columns[:, : index.count]
-                    code = bits_of(self.unit[None, :], index.centre)[0]
-                    found = distances(code, columns if pool is None else np.ascontiguousarray(columns[:, pool]))
-                places = closest(found, picked)
-            if pool is not None:
-                places = pool[places]
-            rough = fine_products(index.fine[places], index.step[places], self.unit)
-            numbered = np.unique(index.ords[places[largest(rough, compared)]])
-            if not self.patient and compared > 4 * wanted:
+        limit = self.op.limit
+        picking = index.search(self.db, self.unit, pool, limit)
+        wanted = limit
+        while wanted <= max(MOST, limit):
+            if not self.patient and wanted > LONG * limit:
                 raise TooLongError
-            pieces = list(stored_vectors(self.db, numbered.tolist(), self.dimension))
-            held = np.concatenate([np.empty(0, np.int64), *(part for part, _ in pieces)])
-            rows = np.concatenate([np.empty((0, self.dimension), np.float32), *(part for _, part in pieces)])
+            held, rows, whole = picking.likely(wanted)
             scores = products(rows, self.unit) * inverse_lengths(rows)
 
             def scored(places: Any, rows: Any = rows) -> Floats:
@@ -189,17 +160,17 @@ class _Search:
 
             self.tested = self.passed = 0
             result = self._ranked(held, scores, scored)
-            if compared >= count:
+            if whole:
                 return result
             share = self.passed / self.tested if self.tested else 0.0
             # Of the nearest, so many have to be compared for enough to pass.
-            needed = round(FINE[0] + FINE[1] * self.op.limit / share) if share else MOST
-            if len(result) >= self.op.limit and 5 * compared >= 4 * needed:
+            needed = round(limit / share) if share else MOST
+            if len(result) >= limit and 5 * wanted >= 4 * needed:
                 return result
-            compared = min(count, max(2 * compared, min(MOST, needed)))
+            wanted = max(2 * wanted, min(MOST, needed))
         return self._in_file(index, pool)
 
-    def _in_file(self, index: Coded, pool: Any) -> list[Row]:
+    def _in_file(self, index: Index, pool: Any) -> list[Row]:
         """Every vector is read, a step at a time; of each only its score is kept."""
         from memory.backends.sqlite.codes import inverse_lengths
         from memory.search.vectors import cosines, products
@@ -211,7 +182,7 @@ class _Search:
         if pool is None:
             steps = all_vectors(self.db, self.dimension)
         else:
-            steps = stored_vectors(self.db, np.unique(index.ords[pool]).tolist(), self.dimension)
+            steps = stored_vectors(self.db, np.unique(index.numbered(pool)).tolist(), self.dimension)
         ords, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for numbered, rows in steps:
             ords.append(numbered)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from memory.backends.sqlite.entries import INLINE_CHANGES, TAIL, Entries, TooLongError
+from memory.backends.sqlite.picking import CodedPicking, Index
 from memory.backends.sqlite.spaces import VectorState
-from memory.backends.sqlite.statements import fetch, listed, numbers
+from memory.backends.sqlite.statements import fetch
 from memory.backends.sqlite.vectorlog import CHUNK_SQL, all_vectors, chunk_of, entry_ords, read_centre, stored_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.errors import CorruptData
@@ -27,114 +29,8 @@ _log = get_logger("sqlite")
 
 EXACT = 20_000
 """Up to so many vectors are held as they are."""
-INLINE_CHANGES = 64
-"""So many changed vectors are read on the loop; more are a worker's."""
 POOLS = 32
 """So many filters are remembered with what they let through."""
-TAIL = 1_024
-"""So many records located since, and the table of all is sorted anew."""
-WIDE = 16
-"""Rows that lie this close (one in so many is known) have a table of their places; else they are searched for."""
-_HERE = "SELECT c.value, items.rowid FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023"
-
-
-class TooLongError(Exception):
-    """This search has more to do first than the loop may be held for."""
-
-
-class Entries:
-    """Record numbers by place, and the places of records by their row in ``items``.
-
-    Every index of ``items`` ends in the row's number, so what a filter lets through is known without reading a record.
-    """
-
-    def __init__(self, room: int) -> None:
-        import numpy as np
-
-        self.np = np
-        self.count = 0
-        self.ords = np.empty(room, dtype=np.int64)
-        self._rows: Ints | None = None
-        self._schema: Any = None
-        self._new: list[int] = []
-        self._base: tuple[Ints, Ints] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        self._table: Any = None
-        self._tail: dict[int, int] = {}
-
-    def _grow(self, more: int) -> int:
-        """Room for so many more; the capacity from now on."""
-        np = self.np
-        if self.count + more > len(self.ords):
-            wider = np.empty(max(self.count + more, len(self.ords) * 5 // 4) + 256, dtype=np.int64)
-            wider[: self.count] = self.ords[: self.count]
-            self.ords = wider
-        return len(self.ords)
-
-    def _moved(self, places: Any) -> None:
-        if self._rows is not None:
-            self._new += places
-
-    def places(self, db: apsw.Connection, rows: Ints, *, patient: bool) -> Ints:
-        """The places of the records in these rows of ``items`` that have one."""
-        np = self.np
-        self._locate(db, patient)
-        known, at = self._base
-        held = np.full(len(rows), -1, dtype=np.int64)
-        if self._table is not None:
-            hit = (rows >= known[0]) & (rows <= known[-1])
-            held[hit] = self._table[rows[hit] - known[0]]
-        elif len(known):
-            found = np.searchsorted(known, rows, side="right") - 1
-            hit = (found >= 0) & (known[found] == rows)
-            held[hit] = at[found[hit]]
-        if self._tail:
-            newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
-            held[newer] = [self._tail[row] for row in rows[newer].tolist()]
-        placed: Ints = held[held >= 0]
-        return placed
-
-    def _locate(self, db: apsw.Connection, patient: bool) -> None:
-        schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
-        if self._rows is None or schema != self._schema or len(self._new) > TAIL:
-            if not patient:
-                raise TooLongError
-            self._locate_all(db)
-            self._schema = schema
-        elif self._new:
-            if not patient and len(self._new) > INLINE_CHANGES:
-                raise TooLongError
-            of = {int(self.ords[place]): place for place in self._new}
-            for ord, row in fetch(db, _HERE, (numbers(of),)):
-                self._tail[row] = of[ord]
-            if len(self._tail) > TAIL:
-                if not patient:
-                    self._rows = None
-                    raise TooLongError
-                self._locate_all(db)
-        self._new = []
-
-    def _locate_all(self, db: apsw.Connection) -> None:
-        np = self.np
-        docs, rows = fetch(
-            db,
-            "SELECT group_concat(doc), group_concat(rowid) FROM (SELECT doc, rowid FROM items INDEXED BY items_doc ORDER BY doc)",
-        )[0]
-        breather = Breather()
-        known, located = listed(docs, breather) >> 10, listed(rows, breather)
-        ords = self.ords[: self.count]
-        at = np.searchsorted(known, ords)
-        here = at < len(known)
-        here[here] = known[at[here]] == ords[here]
-        places = np.flatnonzero(here)
-        of = located[at[places]]
-        order = np.argsort(of, kind="stable")  # of two entries of one record the later comes last, and is found
-        known, at = self._base = (of[order], places[order])
-        self._table = None
-        if len(known) and known[-1] - known[0] < WIDE * len(known):
-            self._table = np.full(known[-1] - known[0] + 1, -1, dtype=np.int32)
-            self._table[known - known[0]] = at
-        self._rows = of
-        self._tail, self._new = {}, []
 
 
 class Held(Entries):
@@ -217,6 +113,10 @@ class Coded(Entries):
         self._moved(range(self.count, end))
         self.count = end
 
+    def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> CodedPicking:
+        """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""
+        return CodedPicking(self, db, unit, pool, limit)
+
     def pack(self, ords: Ints, rows: Matrix) -> None:
         """The codes of these vectors."""
         from memory.backends.sqlite.codes import centre_of, pack
@@ -241,23 +141,23 @@ class VectorCache:
         self.lock = threading.Lock()
         """Held by the search that uses the cache."""
         self.exact = EXACT
-        self._index: Held | Coded | None = None
+        self._index: Held | Index | None = None
         self._era = self._seq = -1
         self._dimension = 0
         self._pools: dict[Asked, Ints] = {}
         self._pools_of = -1
 
-    def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Coded:
+    def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Index:
         """All that is known in this read transaction. Raises TooLongError unless patient, CorruptData."""
         index, self._index = self._index, None  # should this end halfway, the next begins anew
         assert state.space is not None
         if index is not None:
-            few = state.vectors <= self.exact * (0.8 if isinstance(index, Coded) else 1)
+            few = state.vectors <= self.exact * (1 if isinstance(index, Held) else 0.8)
             if (self._era, self._dimension) != (state.era, state.space.dimension) or few != isinstance(index, Held):
                 index = None
         if index is not None and self._seq != state.seq:
             try:
-                index = self._catch_up(db, index, state, patient)
+                index = self._catch_up(db, index, state, self._seq, patient)
             except BaseException:
                 self._index = index  # what was taken already may be taken again
                 raise
@@ -281,19 +181,15 @@ class VectorCache:
         self._pools[asked] = places
         return places
 
-    def drop(self) -> None:
-        """Forget everything."""
-        self._index = None
-
     # --- from the file -------------------------------------------------------------------------
 
     def _catch_up(
-        self, db: apsw.Connection, index: Held | Coded, state: VectorState, patient: bool
-    ) -> Held | Coded | None:
+        self, db: apsw.Connection, index: Held | Index, state: VectorState, since: int, patient: bool
+    ) -> Held | Index | None:
         """Take what is above the last number; None: everything is to be read anew."""
         assert state.space is not None
-        chunks = fetch(db, "SELECT seq, length(ords) / 8 FROM codes WHERE seq > ? AND upto > ?", (self._seq, self._seq))
-        moves = fetch(db, "SELECT ords, crc FROM moves WHERE seq > ? ORDER BY seq", (self._seq,))
+        chunks = fetch(db, "SELECT seq, length(ords) / 8 FROM codes WHERE seq > ? AND upto > ?", (since, since))
+        moves = fetch(db, "SELECT ords, crc FROM moves WHERE seq > ? ORDER BY seq", (since,))
         try:
             changed = {ord for entry in moves for ord in entry_ords(*entry)}
             count = len(changed) + sum(count for _, count in chunks)
@@ -326,15 +222,20 @@ class VectorCache:
         for ord in gone:
             index.remove(ord)
 
-    def _load(self, db: apsw.Connection, state: VectorState) -> Held | Coded:
+    def _load(self, db: apsw.Connection, state: VectorState) -> Held | Index:
         assert state.space is not None
-        breather = Breather()
         if state.vectors <= self.exact:
             held = Held(state.space.dimension, state.vectors + 256)
             # No pauses: each step waits longer for SQLite, which lets the loop run, than it computes.
             for ords, rows in all_vectors(db, state.space.dimension):
                 held.put(ords, rows)
             return held
+        return self._codes(db, state)
+
+    def _codes(self, db: apsw.Connection, state: VectorState) -> Index:
+        """The codes of all vectors, up to the state."""
+        assert state.space is not None
+        breather = Breather()
         try:
             return codes_in_file(db, state, breather)
         except CorruptData as error:
