@@ -3,9 +3,9 @@
 A backend is said in one of four ways, wherever one can be said (``MEMORY_BACKEND_TYPE``, ``MemoryManager``,
 ``create_store``, ``memory --backend``):
 
-- a name: ``sqlite`` (the default), ``in_memory``, ``redis``, ``postgres``, or one that an installed package offers in the entry-point group
+- a name: ``sqlite`` (the default), ``in_memory``, ``faiss``, ``redis``, ``postgres``, or one that an installed package offers in the entry-point group
   ``memory.backends``;
-- a URL: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``memory://``,
+- a URL: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``faiss:///relative.db``, ``memory://``,
   ``redis://host:6379``, ``rediss://`` (TLS), ``redis+cluster://``, ``postgresql://user@host/database``. Its query gives options of the
   store: ``sqlite:///agent.db?synchronous=normal&feed=true``. Special characters are percent-encoded;
 - ``package.module:Class``, a subclass of MemoryStore;
@@ -48,6 +48,7 @@ class Backend(NamedTuple):
 BACKENDS: dict[str, Backend] = {
     "sqlite": Backend("memory.backends.sqlite:SqliteStore", None, ("sqlite",)),
     "in_memory": Backend("memory.backends.in_memory:InMemoryStore", None, ("memory",)),
+    "faiss": Backend("memory.backends.faiss:FaissStore", "faiss", ("faiss",)),
     "redis": Backend(
         "memory.backends.redis:RedisStore", "redis", ("redis", "rediss", "redis+cluster", "rediss+cluster")
     ),
@@ -60,10 +61,12 @@ BACKENDS: dict[str, Backend] = {
 """The built-in backends: one line each."""
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("faiss", "vector"), "FAISS"),
     **dict.fromkeys(("file", "composite"), "this kind of store"),
 }
 """Names and schemes that earlier managers know and that come later -> what they stand for."""
+
+ALIASES = {"vector": "faiss"}
+"""Names that earlier managers know."""
 
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _BOOLS = {
@@ -112,6 +115,7 @@ def names() -> list[str]:
 def named(name: str) -> type[MemoryStore]:
     """The class of the backend of this name. Raises InvalidSetting, BackendUnavailable."""
     known = name.lower().replace("-", "_")
+    known = ALIASES.get(known, known)
     if known in BACKENDS:
         return _load(BACKENDS[known].target, known, BACKENDS[known].extra)
     offered = _offered()

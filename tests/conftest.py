@@ -16,6 +16,8 @@ from flavours import flavour
 from migrations import PAIRS
 
 from memory import ManualClock, MemoryManager
+from memory.backends.faiss import building, cache, picking
+from memory.backends.sqlite import spaces, vectorlog
 from memory.testing import heartbeat
 
 MEASURES = re.compile("stalls|disturbance|heartbeat|calm_work")
@@ -120,6 +122,20 @@ def pair(request: pytest.FixtureRequest) -> str:
     for name in request.param.split("-"):
         flavour(name)
     return str(request.param)
+
+
+@pytest.fixture
+def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A faiss store with ``exact=0`` has an index of its first vectors, and merges what follows often."""
+    for module, constants in (
+        (spaces, {"WORTH": 1}),
+        (vectorlog, {"DIRECT": 1}),
+        (cache, {"MERGE": 2, "LATE": 2}),
+        (picking, {"READ_ALL": 3, "START": 16, "FIRST": (4, 2)}),
+        (building, {"TELL": 0.0}),
+    ):
+        for name, value in constants.items():
+            monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture

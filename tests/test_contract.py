@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from memory.backends.faiss import FaissStore
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.store import MemoryStore
@@ -45,3 +48,28 @@ class TestSqliteThroughTwins(Sqlite, TwinsContract):
 
 class TestSqliteThroughAView(Sqlite, ViewContract):
     synchronous = "off"
+
+
+class Faiss:
+    """Everything small, so that every search by vector asks FAISS, and every second one a new generation."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, small_index: None) -> None:
+        pass
+
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return FaissStore(place / "memory.db", synchronous="off", **{"embedder": None, "exact": 0, **options})
+
+
+class TestFaiss(Faiss, StoreContract):
+    calm = True
+
+
+@pytest.mark.full  # twins and views are the base's: every run has them over sqlite
+class TestFaissThroughTwins(Faiss, TwinsContract):
+    pass
+
+
+@pytest.mark.full
+class TestFaissThroughAView(Faiss, ViewContract):
+    pass

@@ -47,7 +47,7 @@ def test_a_keyword_that_means_nothing_here_is_refused_with_what_replaces_it(keyw
     assert caught.value.setting == keyword
 
 
-@pytest.mark.parametrize("backend", ["composite", "faiss"])
+@pytest.mark.parametrize("backend", ["composite", "file"])
 def test_their_environment_is_refused_for_a_backend_that_is_not_here(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,6 @@ def test_a_server_keeps_what_is_its_drivers_in_its_address() -> None:
         ("firestore://", "name the Google Cloud project"),
         ("redis://me:hunter2@host/0?db=1", "no option 'db'"),
         ("postgresq://host/db", "did you mean 'postgresql'?"),
-        ("vector", "FAISS comes later. Choose sqlite"),
         ("sqlit:///agent.db", "did you mean 'sqlite'?"),
         ("sqlite://agent.db", "sqlite:///agent.db"),
         ("sqlite://", "three slashes"),

@@ -111,7 +111,7 @@ class SqliteStore(MemoryStore):
         self._direct: apsw.Connection | None = None
         self._give_up = 0.0
         self._match_seconds = self._nearest_seconds = 1.0
-        self._vectors = VectorCache()
+        self._vectors = self._cache()
         self._memo = Memo()
         self._reader: Worker | None = None
         self._keeper: Worker | None = None
@@ -121,7 +121,7 @@ class SqliteStore(MemoryStore):
     @property
     def location(self) -> str:
         """The file's address."""
-        return f"sqlite:///{quote(self._file)}"
+        return f"{self.name}:///{quote(self._file)}"
 
     @property
     def durability(self) -> Durability:
@@ -158,6 +158,10 @@ class SqliteStore(MemoryStore):
         self._opened_with = read_state(db)
         return int(scalar(db, "SELECT version FROM counter"))
 
+    def _cache(self) -> VectorCache:
+        """What searches by vector keep in memory: the seam at which ``faiss`` puts codes of its own."""
+        return VectorCache()
+
     def _notice(self, state: VectorState) -> None:
         """What a write or search has seen of the vectors. From any thread."""
         self._space = state.space
@@ -185,7 +189,7 @@ class SqliteStore(MemoryStore):
             workers.insert(0, writing)
         self._writer = self._reader = self._keeper = None
         direct, self._direct = self._direct, None
-        self._vectors = VectorCache()
+        self._vectors = self._cache()
         if direct is not None:
             direct.close(True)
         for worker in reversed(workers):

@@ -22,11 +22,44 @@ TAIL = 1_024
 """So many records located since, and the table of all is sorted anew."""
 WIDE = 16
 """Rows that lie this close (one in so many is known) have a table of their places; else they are searched for."""
-_HERE = "SELECT c.value, items.rowid FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023"
+PAGE = 50_000
+"""Rows of ``items`` listed in one step."""
+HERE_SQL = "SELECT c.value, items.rowid FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023"
 
 
 class TooLongError(Exception):
     """This search has more to do first than the loop may be held for."""
+
+
+class Rows:
+    """The place of each row of ``items`` that has one. Of two places of a row the later is found."""
+
+    def __init__(self, rows: Ints, places: Ints) -> None:
+        import numpy as np
+
+        order = np.argsort(rows, kind="stable")
+        known = rows[order]
+        self.np = np
+        self._first = int(known[0]) if len(known) else 0
+        self._table: Any = None
+        if len(known) and known[-1] - known[0] < WIDE * len(known):
+            self._table = np.full(known[-1] - known[0] + 1, -1, dtype=np.int32)
+            self._table[known - known[0]] = places[order]
+        else:
+            self._known, self._at = known, places[order]
+
+    def find(self, rows: Ints) -> Ints:
+        """The place of each of these, -1 where there is none."""
+        np = self.np
+        held: Ints = np.full(len(rows), -1, dtype=np.int64)
+        if self._table is not None:
+            hit = (rows >= self._first) & (rows < self._first + len(self._table))
+            held[hit] = self._table[rows[hit] - self._first]
+        elif len(self._known):
+            found = np.searchsorted(self._known, rows, side="right") - 1
+            hit = (found >= 0) & (self._known[found] == rows)
+            held[hit] = self._at[found[hit]]
+        return held
 
 
 class Entries:
@@ -41,11 +74,9 @@ class Entries:
         self.np = np
         self.count = 0
         self.ords = np.empty(room, dtype=np.int64)
-        self._rows: Ints | None = None
+        self._rows: Rows | None = None
         self._schema: Any = None
         self._new: list[int] = []
-        self._base: tuple[Ints, Ints] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        self._table: Any = None
         self._tail: dict[int, int] = {}
 
     def _grow(self, more: int) -> int:
@@ -73,61 +104,67 @@ class Entries:
     def places(self, db: apsw.Connection, rows: Ints, *, patient: bool) -> Ints:
         """The places of the records in these rows of ``items`` that have one."""
         np = self.np
-        self._locate(db, patient)
-        known, at = self._base
-        held = np.full(len(rows), -1, dtype=np.int64)
-        if self._table is not None:
-            hit = (rows >= known[0]) & (rows <= known[-1])
-            held[hit] = self._table[rows[hit] - known[0]]
-        elif len(known):
-            found = np.searchsorted(known, rows, side="right") - 1
-            hit = (found >= 0) & (known[found] == rows)
-            held[hit] = at[found[hit]]
+        held = self._locate(db, patient).find(rows)
         if self._tail:
             newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
             held[newer] = [self._tail[row] for row in rows[newer].tolist()]
         placed: Ints = held[held >= 0]
         return placed
 
-    def _locate(self, db: apsw.Connection, patient: bool) -> None:
+    def _locate(self, db: apsw.Connection, patient: bool) -> Rows:
         schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
         if self._rows is None or schema != self._schema or len(self._new) > TAIL:
             if not patient:
                 raise TooLongError
-            self._locate_all(db)
+            self._rows = self._locate_all(db)
             self._schema = schema
         elif self._new:
             if not patient and len(self._new) > INLINE_CHANGES:
                 raise TooLongError
             of = {int(self.ords[place]): place for place in self._new}
-            for ord, row in fetch(db, _HERE, (numbers(of),)):
+            for ord, row in fetch(db, HERE_SQL, (numbers(of),)):
                 self._tail[row] = of[ord]
             if len(self._tail) > TAIL:
                 if not patient:
                     self._rows = None
                     raise TooLongError
-                self._locate_all(db)
+                self._rows = self._locate_all(db)
         self._new = []
+        return self._rows
 
-    def _locate_all(self, db: apsw.Connection) -> None:
+    def _locate_all(self, db: apsw.Connection) -> Rows:
         np = self.np
-        docs, rows = fetch(
-            db,
-            "SELECT group_concat(doc), group_concat(rowid) FROM (SELECT doc, rowid FROM items INDEXED BY items_doc ORDER BY doc)",
-        )[0]
-        breather = Breather()
-        known, located = listed(docs, breather) >> 10, listed(rows, breather)
+        known, located = self._located(db)
         ords = self.ords[: self.count]
         at = np.searchsorted(known, ords)
         here = at < len(known)
         here[here] = known[at[here]] == ords[here]
         places = np.flatnonzero(here)
-        of = located[at[places]]
-        order = np.argsort(of, kind="stable")  # of two entries of one record the later comes last, and is found
-        known, at = self._base = (of[order], places[order])
-        self._table = None
-        if len(known) and known[-1] - known[0] < WIDE * len(known):
-            self._table = np.full(known[-1] - known[0] + 1, -1, dtype=np.int32)
-            self._table[known - known[0]] = at
-        self._rows = of
         self._tail, self._new = {}, []
+        return Rows(located[at[places]], places)
+
+    def _located(self, db: apsw.Connection) -> tuple[Ints, Ints]:
+        """The numbers of records, ascending, and the row of each."""
+        return located(db)
+
+
+def located(db: apsw.Connection) -> tuple[Ints, Ints]:
+    """The numbers of all records, ascending, and the row of each."""
+    import numpy as np
+
+    breather = Breather()
+    known, rows = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    after = -(2**63)
+    while True:
+        docs, here = fetch(
+            db,
+            "SELECT group_concat(doc), group_concat(rowid) FROM "
+            "(SELECT doc, rowid FROM items INDEXED BY items_doc WHERE doc > ? ORDER BY doc LIMIT ?)",
+            (after, PAGE),
+        )[0]
+        found = listed(docs, breather)
+        if not len(found) or int(found[-1]) <= after:
+            return np.concatenate(known), np.concatenate(rows)
+        after = int(found[-1])
+        known.append(found >> 10)
+        rows.append(listed(here, breather))

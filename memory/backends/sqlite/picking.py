@@ -41,8 +41,15 @@ class Picking(Protocol):
 class Index(Protocol):
     """The codes of all vectors: places, each with the number of a record. Later codes of a record follow earlier."""
 
-    count: int
-    centre: Matrix | None
+    @property
+    def count(self) -> int:
+        """How many places there are."""
+        ...
+
+    @property
+    def centre(self) -> Matrix | None:
+        """What the codes are taken around."""
+        ...
 
     def append(self, ords: Any, codes: Codes) -> None:
         """Codes of records."""

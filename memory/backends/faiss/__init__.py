@@ -1,0 +1,7 @@
+"""``faiss``: SQLite holds records and vectors, FAISS finds the nearest among a hundred thousand and more."""
+
+from __future__ import annotations
+
+from memory.backends.faiss.store import FaissStore
+
+__all__ = ["FaissStore"]

@@ -1,0 +1,110 @@
+"""Codes of two bits a number: the high bits look through all vectors, both put candidates in order.
+
+A number of the unit vector, seen from the centre, is one of four levels (-1.5, -0.5, 0.5, 1.5), one apart in steps of
+about its mean size, which is the best that two bits do for numbers that scatter as in a normal distribution. How many high
+bits differ is counted by FAISS. A query keeps its numbers (in QUERY bits): its product with levels is a few sums
+over bits, and how far such a product may be off is known, so that what cannot be among the nearest is left out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from memory.backends.sqlite.codes import Bytes, Words, bits_of, halves, words_of
+from memory.backends.sqlite.codes import Codes as Fine
+from memory.search.vectors import Matrix
+
+STEP = 0.9957
+"""Between two levels, in mean sizes of a number (Max 1960)."""
+FINEST = 100.0
+"""``scale`` counts in hundredths, of vectors of as many numbers as their squared length."""
+ONE_BIT, TWO_BITS = 0.668, 0.325
+"""How far products by the high bits and by both are off, one standard deviation, as a part of the scale."""
+SIGN = 1.109
+"""What the sum over high bits alone is worth, in scales."""
+QUERY = 5
+"""Bits of a query's number."""
+
+
+class Codes(NamedTuple):
+    """Of n vectors: ``high`` and ``low`` bits (n, words), and the ``scale`` (n) that makes levels of size."""
+
+    high: Words
+    low: Words
+    scale: Bytes
+
+
+def from_fine(codes: Fine, centre: Matrix) -> Codes:
+    """The same vectors, of which the fine codes of SQLite's file are known."""
+    count, dimension = len(codes.step), len(centre)
+    half = halves(dimension)
+    units = np.empty((count, 2 * half), dtype=np.float32)
+    units[:, :half] = codes.fine & 15
+    units[:, half:] = codes.fine >> 4
+    units -= np.float32(7.5)
+    units *= codes.step[:, None]
+    away = units[:, :dimension] - centre
+    bits = codes.bits.astype("<u8", copy=False).view(np.uint8)
+    above = np.unpackbits(bits, axis=1, count=dimension, bitorder="little")
+    size = np.einsum("ij,ij->i", away, away)
+    outer = np.abs(away) > (np.sqrt(size / dimension) * np.float32(STEP))[:, None]
+    low = np.zeros((count, 8 * words_of(dimension)), dtype=np.uint8)
+    packed = np.packbits(above == outer, axis=1, bitorder="little")
+    low[:, : packed.shape[1]] = packed
+    levels = (above - np.float32(0.5)) * (1 + 2 * outer)
+    along = np.einsum("ij,ij->i", levels, away)
+    scale = np.divide(size, along, out=np.zeros_like(size), where=along > 0) * np.float32(FINEST * np.sqrt(dimension))
+    return Codes(codes.bits, low.view("<u8"), np.minimum(np.rint(scale), 255).astype(np.uint8))
+
+
+class Query:
+    """A unit vector, ready to be compared with codes."""
+
+    def __init__(self, unit: Matrix, centre: Matrix) -> None:
+        self.bits = bits_of(unit[None, :], centre)
+        self._base = float(unit @ centre)
+        self._total = float(unit.sum())
+        self._size = 1 / (FINEST * np.sqrt(len(unit)))
+        self._least = float(unit.min())
+        self._step = (float(unit.max()) - self._least) / (2**QUERY - 1) or 1.0
+        steps = np.rint((unit - self._least) / self._step).astype(np.uint8)
+        planes = np.zeros((QUERY, 8 * words_of(len(unit))), dtype=np.uint8)
+        for bit in range(QUERY):
+            packed = np.packbits(steps >> bit & 1, bitorder="little")
+            planes[bit, : len(packed)] = packed
+        self._planes = planes.view("<u8")
+
+    def sums(self, words: Words) -> Matrix:
+        """For each row of bits (n, words) the sum of the query's numbers where a bit is set."""
+        columns = np.ascontiguousarray(words.T)
+        count = columns.shape[1]
+        both, bits = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint8)
+        total = np.zeros(count, dtype=np.uint32)
+        for bit, plane in enumerate(self._planes):
+            part = np.zeros(count, dtype=np.uint32)
+            for column, word in zip(columns, plane, strict=True):
+                np.bitwise_and(column, word, out=both)
+                part += np.bitwise_count(both, out=bits)
+            total += part << np.uint32(bit)
+        held = np.zeros(count, dtype=np.uint32)
+        for column in columns:
+            held += np.bitwise_count(column, out=bits)
+        found: Matrix = total * np.float32(self._step) + held * np.float32(self._least)
+        return found
+
+    def by_high(self, high: Matrix, scale: Matrix) -> Matrix:
+        """About the products, from the sums of high bits."""
+        found: Matrix = np.float32(self._base) + np.float32(SIGN) * scale * (2 * high - np.float32(self._total))
+        return found
+
+    def by_both(self, high: Matrix, low: Matrix, scale: Matrix) -> Matrix:
+        """About the products, from the sums of both bits."""
+        found: Matrix = np.float32(self._base) + scale * (2 * high + low - np.float32(1.5 * self._total))
+        return found
+
+    def sizes(self, scale: Bytes) -> Matrix:
+        """The stored scale of vectors in the units of products."""
+        found: Matrix = scale * np.float32(self._size)
+        return found

@@ -1,0 +1,227 @@
+"""The index on disk: one file of arrays for each generation, and a manifest that names the one in force.
+
+Beside ``memory.db`` lie ``memory.db-faiss``, the manifest, and ``memory.db-faiss-N``, the arrays: record numbers and rows
+(int64), high and low bits (words), the centre (float32), the scales (bytes), one after another, little-endian. A generation
+is never written again once it has its name; a new one gets a new file, and a rename of the manifest puts it in force.
+What does not have the length and the SHA-256 that the manifest says is not looked at any further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from memory.backends.sqlite.codes import Bytes, Ints, Words, words_of
+from memory.search.vectors import Matrix
+
+FORMAT = 1
+DISTRIBUTION = "agent-memory-backends"
+_LONGEST = 65_536
+"""Bytes of a manifest."""
+
+
+class DoubtfulError(Exception):
+    """These files are not what the manifest says, or there are none."""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a generation is."""
+
+    format: int
+    generation: int
+    """Its number, in the name of its file."""
+    faiss: str
+    """Versions of what wrote it."""
+    package: str
+    dimension: int
+    count: int
+    era: int
+    seq: int
+    """It covers the log of changed vectors up to this chunk, of this digest."""
+    digest: int
+    schema: int
+    """SQLite's schema cookie, by which row numbers hold."""
+    size: int
+    sha256: str
+
+
+class Layout:
+    """Where the arrays of so many codes lie in their file."""
+
+    def __init__(self, count: int, dimension: int) -> None:
+        words = words_of(dimension)
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            "ords": ("<i8", (count,)),
+            "rows": ("<i8", (count,)),
+            "high": ("<u8", (count, words)),
+            "low": ("<u8", (count, words)),
+            "centre": ("<f4", (dimension,)),
+            "scale": ("|u1", (count,)),
+        }
+        self.parts: dict[str, tuple[int, str, tuple[int, ...]]] = {}
+        self.size = 0
+        for name, (kind, shape) in shapes.items():
+            self.parts[name] = (self.size, kind, shape)
+            self.size += np.dtype(kind).itemsize * int(np.prod(shape))
+
+
+class Generation:
+    """The arrays of a generation, as they lie in their file."""
+
+    ords: Ints
+    rows: Ints
+    high: Words
+    low: Words
+    centre: Matrix
+    scale: Bytes
+
+    def __init__(self, manifest: Manifest, content: mmap.mmap) -> None:
+        self.manifest = manifest
+        self.count = manifest.count
+        for name, (offset, kind, shape) in Layout(manifest.count, manifest.dimension).parts.items():
+            count = int(np.prod(shape))
+            setattr(self, name, np.frombuffer(content, dtype=kind, count=count, offset=offset).reshape(shape))
+
+
+def manifest_path(path: str) -> Path:
+    """The manifest of the store at this path."""
+    return Path(f"{path}-faiss")
+
+
+def data_path(path: str, generation: int) -> Path:
+    """The arrays of a generation."""
+    return Path(f"{path}-faiss-{generation}")
+
+
+def read_manifest(path: str) -> Manifest:
+    """The manifest in force. Raises DoubtfulError."""
+    try:
+        with manifest_path(path).open("rb") as stream:
+            manifest = msgspec.json.decode(stream.read(_LONGEST), type=Manifest)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DoubtfulError(f"no manifest: {error}") from None
+    known = 0 < manifest.dimension < 2**20 and 0 < manifest.count < 2**40 and manifest.generation > 0
+    if manifest.format != FORMAT or not known or manifest.size != Layout(manifest.count, manifest.dimension).size:
+        raise DoubtfulError(f"a manifest of format {manifest.format}, which is not one of ours")
+    return manifest
+
+
+def read_generation(path: str, manifest: Manifest) -> Generation:
+    """The arrays that a manifest names, of which length and SHA-256 are right. Raises DoubtfulError."""
+    try:
+        handle = os.open(data_path(path, manifest.generation), os.O_RDONLY)
+        try:
+            if os.fstat(handle).st_size != manifest.size:
+                raise DoubtfulError("the codes have another length than the manifest says")
+            content = mmap.mmap(handle, manifest.size, prot=mmap.PROT_READ)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise DoubtfulError(f"no codes: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise DoubtfulError("the codes are not those that were written")
+    return Generation(manifest, content)
+
+
+class Writing:
+    """A generation in the making: its file is filled, then put in force, or taken away again."""
+
+    def __init__(self, path: str, count: int, dimension: int) -> None:
+        self.path = path
+        self.count = count
+        self.dimension = dimension
+        self.layout = Layout(count, dimension)
+        self.number, self._handle = _create(path)
+        self._filled = dict.fromkeys(self.layout.parts, 0)
+        try:
+            os.posix_fallocate(self._handle, 0, self.layout.size)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def add(self, name: str, array: Any) -> None:
+        """The next part of an array. Raises OSError."""
+        offset, kind, _ = self.layout.parts[name]
+        rest = np.ascontiguousarray(array, dtype=kind).reshape(-1).view(np.uint8).data
+        at = offset + self._filled[name]
+        self._filled[name] += len(rest)
+        while rest:
+            written = os.pwrite(self._handle, rest, at)  # short where the disk is full, and the next one says so
+            at, rest = at + written, rest[written:]
+
+    def commit(self, **facts: Any) -> Manifest:
+        """On disk, and in force. Raises OSError."""
+        import faiss
+
+        assert sum(self._filled.values()) == self.layout.size
+        os.fsync(self._handle)
+        with mmap.mmap(self._handle, self.layout.size, prot=mmap.PROT_READ) as content:
+            digest = hashlib.sha256(content).hexdigest()
+        os.close(self._handle)
+        self._handle = -1
+        manifest = Manifest(
+            format=FORMAT, generation=self.number, faiss=str(faiss.__version__), package=version(DISTRIBUTION), dimension=self.dimension,
+            count=self.count, size=self.layout.size, sha256=digest, **facts,
+        )  # fmt: skip
+        final = manifest_path(self.path)
+        new = Path(f"{final}-new")
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            os.write(handle, msgspec.json.encode(manifest))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        new.replace(final)
+        _sync_directory(final.parent)
+        remove_others(self.path, self.number)
+        return manifest
+
+    def give_up(self) -> None:
+        """Take away what was written."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        with contextlib.suppress(OSError):
+            data_path(self.path, self.number).unlink()
+
+
+def _create(path: str) -> tuple[int, int]:
+    """The number of a new generation, and its file, open."""
+    number = max(_numbers(path), default=0)
+    while True:
+        number += 1
+        with contextlib.suppress(FileExistsError):
+            return number, os.open(data_path(path, number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+
+
+def _numbers(path: str) -> Iterator[int]:
+    prefix = f"{Path(path).name}-faiss-"
+    for entry in os.scandir(Path(path).parent):
+        number = entry.name.removeprefix(prefix)
+        if entry.name.startswith(prefix) and number.isascii() and number.isdigit():
+            yield int(number)
+
+
+def remove_others(path: str, number: int) -> None:
+    """Take away the files of all generations but one. Whoever has one open keeps it."""
+    for other in list(_numbers(path)):
+        if other != number:
+            with contextlib.suppress(OSError):
+                data_path(path, other).unlink()
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

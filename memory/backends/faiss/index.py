@@ -1,0 +1,97 @@
+"""What a search asks: a generation, and beside it the tail, what has changed since.
+
+Places of the generation come first, those of the tail behind them. The tail is small and has SQLite's own codes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import numpy as np
+
+from memory.backends.faiss.generation import Generation
+from memory.backends.faiss.picking import FaissPicking
+from memory.backends.sqlite.codes import Codes, Ints
+from memory.backends.sqlite.entries import FEW, HERE_SQL, SHARE, Rows, TooLongError, located
+from memory.backends.sqlite.statements import fetch, numbers
+from memory.backends.sqlite.vectorcache import Coded
+from memory.search.vectors import Matrix
+
+LEADS = 16_384
+"""An index that leads to more records is not used: looking up so many costs as much as a search through all codes."""
+
+
+class Tail(Coded):
+    """Codes of what has changed since a generation; its records are looked up one by one."""
+
+    def _located(self, db: apsw.Connection) -> tuple[Ints, Ints]:
+        ords = np.unique(self.ords[: self.count]).tolist()
+        here = fetch(db, HERE_SQL, (numbers(ords),)) if ords else []
+        found = np.array(here, dtype=np.int64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+
+class FaissIndex:
+    """A generation and its tail."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.centre: Matrix | None = generation.centre
+        self.tail = Tail(len(generation.centre), 256, generation.centre)
+        self.width = 0
+        """So many codes were looked through lately to find the nearest."""
+        self._rows: Rows | None = None
+        self._schema: Any = None
+
+    @property
+    def count(self) -> int:
+        """All places."""
+        return self.generation.count + self.tail.count
+
+    def append(self, ords: Any, codes: Codes) -> None:
+        """Codes of records."""
+        self.tail.append(ords, codes)
+
+    def pack(self, ords: Ints, rows: Matrix) -> None:
+        """The codes of these vectors."""
+        self.tail.pack(ords, rows)
+
+    def numbered(self, places: Ints) -> Ints:
+        """The numbers of the records at these places."""
+        own, others = self.split(places)
+        return np.concatenate([self.generation.ords[own], self.tail.numbered(others)])
+
+    def split(self, places: Ints) -> tuple[Ints, Ints]:
+        """Places of the generation, and those of the tail, each counted from 0."""
+        count = self.generation.count
+        return places[places < count], places[places >= count] - count
+
+    def most(self, vectors: int) -> int:
+        """So many survivors of a filter, of so many vectors, are worth being looked up."""
+        return min(max(FEW, vectors // SHARE), LEADS)
+
+    def places(self, db: apsw.Connection, rows: Ints, *, patient: bool) -> Ints:
+        """The places of the records in these rows of ``items`` that have one. Raises TooLongError unless patient."""
+        own = self._own(db, patient).find(rows)
+        others = self.tail.places(db, rows, patient=patient)
+        return np.concatenate([own[own >= 0], others + self.generation.count])
+
+    def _own(self, db: apsw.Connection, patient: bool) -> Rows:
+        schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
+        if self._rows is None or schema != self._schema:
+            if not patient:
+                raise TooLongError
+            ords, rows = self.generation.ords, self.generation.rows
+            places = np.arange(len(ords))
+            if schema != self.generation.manifest.schema:
+                known, every = located(db)
+                at = np.minimum(np.searchsorted(known, ords), max(0, len(known) - 1))
+                places = np.flatnonzero(known[at] == ords) if len(known) else places[:0]
+                rows = every[at[places]]
+            self._rows, self._schema = Rows(rows, places), schema
+        return self._rows
+
+    def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> FaissPicking:
+        """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""
+        return FaissPicking(self, db, unit, pool, limit)

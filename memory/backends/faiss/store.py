@@ -1,0 +1,108 @@
+"""``faiss``: the sqlite store with another index of its vectors, which FAISS looks through."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import faiss  # noqa: F401 - here, so that a missing driver is told when the backend is chosen
+
+from memory.backends.faiss.cache import FaissCache
+from memory.backends.sqlite.backend import SqliteStore
+from memory.backends.sqlite.faults import ENGINE_ERRORS
+from memory.backends.sqlite.spaces import VectorState
+from memory.backends.sqlite.vectorcache import EXACT
+from memory.backends.sqlite.workers import Worker
+from memory.errors import InvalidSetting
+from memory.store import Capabilities
+from memory.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from memory.search.embedders.base import Embedder
+
+_log = get_logger("faiss")
+MODEL = "sentence-transformers:all-MiniLM-L6-v2"
+"""Makes the vectors where the extra ``semantic`` is installed and no embedder is named."""
+
+
+class FaissStore(SqliteStore):
+    """Memories in one SQLite file, their vectors found by FAISS: for a hundred thousand of them and more.
+
+    The file is that of ``sqlite``, and either store opens it. Beside it lies the index, a cache that is made anew whenever it
+    is missing, damaged or of another time. ``exact``: up to so many vectors are held in memory and compared one by one.
+    ``embedder``: without one, and without ``dimension``, a sentence-transformers model where that is installed.
+    ``similarity_threshold``: a search by vector finds nothing less near (a cosine from -1 to 1). Further options as in SqliteStore.
+    """
+
+    name = "faiss"
+    capabilities: ClassVar[Capabilities] = SqliteStore.capabilities
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = "memory.db",
+        *,
+        exact: int = EXACT,
+        similarity_threshold: float | None = None,
+        embedder: Embedder | str | Callable[..., Any] | None = "default",
+        **options: Any,
+    ) -> None:
+        if type(exact) is not int or exact < 0:
+            raise InvalidSetting(f"exact must be a number of vectors, not {exact!r}", setting="exact")
+        if similarity_threshold is not None and not -1 <= similarity_threshold <= 1:
+            raise InvalidSetting(
+                f"similarity_threshold must be a cosine from -1 to 1, not {similarity_threshold!r}",
+                setting="similarity_threshold",
+            )
+        self.exact = exact
+        self.similarity_threshold = similarity_threshold
+        self._merger: Worker | None = None
+        self._by_default = embedder == "default"
+        if self._by_default:
+            embedder = self.default_embedder() if options.get("dimension") is None else None
+        super().__init__(path, embedder=embedder, **options)
+
+    @classmethod
+    def default_embedder(cls) -> str | None:
+        """A sentence-transformers model where the extra ``semantic`` is installed."""
+        return MODEL if find_spec("sentence_transformers") is not None else None
+
+    def _cache(self) -> FaissCache:
+        return FaissCache(lambda: self._file, self.exact, self._ask_merger)
+
+    async def _open(self) -> None:
+        if self._by_default and self.embedder is not None:
+            _log.info("no embedder is named: this one makes the vectors", embedder=MODEL)
+        await super()._open()
+
+    def _notice(self, state: VectorState) -> None:
+        super()._notice(state)
+        if isinstance(self._vectors, FaissCache):
+            self._vectors.noticed(state)
+
+    # --- merging -------------------------------------------------------------------------------
+
+    def _ask_merger(self) -> None:
+        """From any thread: merge when the merger's thread gets to it."""
+        if self._writer is None:
+            return
+        if self._merger is None:
+            self._merger = Worker("faiss-merger", self._connect_reader)
+        self._merger.post(self._merge)
+
+    def _merge(self) -> None:
+        worker, vectors = self._merger, self._vectors
+        if worker is None or not isinstance(vectors, FaissCache):
+            return
+        try:
+            vectors.merge(worker.connected())
+        except ENGINE_ERRORS as error:
+            _log.warning("index not merged", path=self.path, error=error)
+
+    async def _close(self) -> None:
+        merger, self._merger = self._merger, None
+        if merger is not None:
+            merger.stop(hurry=True)
+            await merger.stopped()
+        await super()._close()
