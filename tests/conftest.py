@@ -126,12 +126,13 @@ def pair(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A faiss store with ``exact=0`` has an index of its first vectors, and merges what follows often."""
+    """A faiss store with ``exact=0`` asks FAISS from the first vectors on, and merges what follows often."""
     for module, constants in (
         (spaces, {"WORTH": 1}),
         (vectorlog, {"DIRECT": 1}),
         (cache, {"MERGE": 2, "LATE": 2}),
-        (picking, {"READ_ALL": 3, "START": 16, "FIRST": (4, 2)}),
+        # So sure that nothing is cut off: what is found is exact, whatever FAISS is asked first.
+        (picking, {"READ_BYTES": 0, "START": 16, "FIRST": (4, 2), "SURE": 1e3, "SURER": 1e3, "WIDEST": 1}),
         (building, {"TELL": 0.0}),
     ):
         for name, value in constants.items():

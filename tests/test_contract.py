@@ -51,7 +51,7 @@ class TestSqliteThroughAView(Sqlite, ViewContract):
 
 
 class Faiss:
-    """Everything small, so that every search by vector asks FAISS, and every second one a new generation."""
+    """Everything small, so that searches by vector ask FAISS, and new generations come all the time."""
 
     @pytest.fixture(autouse=True)
     def _small(self, small_index: None) -> None:

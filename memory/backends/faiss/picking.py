@@ -27,11 +27,13 @@ WIDEST = 8
 """Never more than this part of all codes."""
 SURE = 2.2
 """Standard deviations between a cut and the last result: of a hundred true results one or two lie beyond it."""
+SLACK = np.float32(2e-3)
+"""What rounding adds to that: of the scales, and of the query."""
 FEW = 5_000
 """Among so few a search is as good as exact: the cuts lie at"""
 SURER = 4.0
-READ_ALL = 512
-"""So few vectors are read without looking at their codes."""
+READ_BYTES = 2**20
+"""So many bytes of vectors are read without looking at their codes."""
 FIRST = (24, 2)
 """Vectors read at the first look: so many, and more for each result wanted."""
 MOST = 4_096
@@ -66,7 +68,7 @@ class FaissPicking:
     def likely(self, wanted: int) -> Likely:
         """Vectors among which the nearest ``wanted`` are."""
         tail = self._tail.likely(wanted)
-        if self._count <= max(READ_ALL, wanted):
+        if self._count <= max(READ_BYTES // (4 * len(self._unit)), wanted):
             self._take(np.arange(self._count) if self._pool is None else self._pool)
         else:
             self._by_code(wanted)
@@ -98,7 +100,7 @@ class FaissPicking:
         if not len(self._scores) or len(self._scores) < FIRST[0] + FIRST[1] * wanted:
             self._refine(largest(self._rough, 16 * (FIRST[0] + FIRST[1] * wanted)))
             self._take(self._candidates[largest(self._fine, FIRST[0] + FIRST[1] * wanted)])
-        least = self._least(wanted)
+        least = self._least(wanted) - SLACK
         self._refine(np.flatnonzero(self._rough >= least - np.float32(self._sure * ONE_BIT) * self._sizes))
         can_be = np.flatnonzero(self._fine >= least - np.float32(self._sure * TWO_BITS) * self._sizes)
         if len(can_be) > max(MOST, wanted):
