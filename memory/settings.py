@@ -248,21 +248,24 @@ def store_of(
     if unknown:
         raise _unknown_keyword(unknown[0], {*fields, *known})
     layers = [*_layers(settings, cls), *own.pop("layers", ())]
-    from_settings = settings.store_options(getattr(cls, "name", ""), known) | _of_search(settings, told, known)
+    from_settings = settings.store_options(getattr(cls, "name", ""), known) | _of_search(settings, cls, told, known)
     from_arguments = {name: from_settings[name] for name in from_settings if name in given}
     chosen = check_options(cls, {**from_settings, **told, **from_arguments, **own})
     return settings, create_store(cls, **chosen, **({"layers": layers} if layers else {}))
 
 
-def _of_search(settings: Settings, told: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+def _of_search(
+    settings: Settings, cls: type[MemoryStore], told: Mapping[str, Any], known: Iterable[str]
+) -> dict[str, Any]:
     """The options that say how to search by meaning, made of their settings.
 
-    Who names a dimension and no embedder brings vectors of their own, which the default embedder would not fit.
+    Who names a dimension and no embedder brings vectors of their own, which the default embedder would not fit. A
+    backend may have a default of its own.
     """
     options: dict[str, Any] = {}
-    brings_vectors = settings.dimension is not None and "embedder" not in settings._origins
-    if "embedder" in known and "embedder" not in told:
-        options["embedder"] = None if brings_vectors else embedder_from(settings)
+    unsaid = "embedder" not in settings._origins
+    if "embedder" in known and "embedder" not in told and not (unsaid and cls.default_embedder() is not None):
+        options["embedder"] = None if unsaid and settings.dimension is not None else embedder_from(settings)
     if "weights" in known:
         try:
             options["weights"] = Weights(**settings.weights)

@@ -130,7 +130,7 @@ def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, constants in (
         (spaces, {"WORTH": 1}),
         (vectorlog, {"DIRECT": 1}),
-        (cache, {"MERGE": 2, "LATE": 2}),
+        (cache, {"MERGE": 2, "LATE": 2, "AGAIN": 0.0}),
         # So sure that nothing is cut off: what is found is exact, whatever FAISS is asked first.
         (picking, {"READ_BYTES": 0, "START": 16, "FIRST": (4, 2), "SURE": 1e3, "SURER": 1e3, "WIDEST": 1}),
         (building, {"TELL": 0.0}),

@@ -140,6 +140,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
             if getattr(cls.capabilities, flag) and getattr(cls, hook) is getattr(MemoryStore, hook):
                 raise TypeError(f"{cls.__name__} declares {flag}=True but does not implement {hook}")
 
+    @classmethod
+    def default_embedder(cls) -> str | None:
+        """Who makes the vectors of a store for which nobody is named; None: they are brought."""
+        return None
+
     # --- lifecycle -----------------------------------------------------------------------------
 
     async def open(self) -> Self:

@@ -34,6 +34,8 @@ LATE = 4
 """With so many times as many changes a search waits for the new generation."""
 PAUSE = 60.0
 """Seconds until another is tried after one could not be written."""
+AGAIN = 1.0
+"""Seconds until it is asked again after there was nothing to merge, or another process was at it."""
 WAIT = 30.0
 """Seconds that a search waits for the process that is making one; then the codes of the file are taken into memory."""
 
@@ -51,7 +53,9 @@ class FaissCache(VectorCache):
         self._ask = ask
         self._fresh: Generation | None = None
         self._told = 0
-        self._build_from = 0.0
+        """So many codes there were when a merge was asked for after a write."""
+        self._asked = False
+        self._ask_from = self._build_from = 0.0
 
     def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Index:
         """All that is known in this read transaction. Raises TooLongError unless patient, CorruptData."""
@@ -59,17 +63,18 @@ class FaissCache(VectorCache):
             self._index = None
         index = super().index(db, state, patient=patient)
         if isinstance(index, FaissIndex) and index.tail.count >= _worth(index.generation.count):
-            self._ask_once(state)
+            self._ask_again()
         return index
 
     def noticed(self, state: VectorState) -> None:
         """A transaction left the vectors like this. From any thread."""
         if state.vectors > self.exact and state.coded >= 2 * self._told + MERGE:
-            self._ask_once(state)
-
-    def _ask_once(self, state: VectorState) -> None:
-        if state.coded != self._told and time.monotonic() >= self._build_from:
             self._told = state.coded
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        if not self._asked and time.monotonic() >= max(self._ask_from, self._build_from):
+            self._asked = True
             self._ask()
 
     # --- which generation ----------------------------------------------------------------------
@@ -149,6 +154,14 @@ class FaissCache(VectorCache):
 
     def merge(self, db: apsw.Connection) -> None:
         """Make a new generation if there is enough to merge, or take the one that another process has made."""
+        try:
+            self._merge(db)
+        finally:
+            self._asked = False
+            if self._fresh is None:
+                self._ask_from = time.monotonic() + AGAIN
+
+    def _merge(self, db: apsw.Connection) -> None:
         with snapshot(db):
             state = read_state(db)
             if state.space is None or state.vectors <= self.exact:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import faiss  # noqa: F401 - here, so that a missing driver is told when the backend is chosen
 
 from memory.backends.faiss.cache import FaissCache
+from memory.backends.faiss.index import FaissIndex
 from memory.backends.sqlite.backend import SqliteStore
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.vectorcache import EXACT
 from memory.backends.sqlite.workers import Worker
 from memory.errors import InvalidSetting
+from memory.ops import Nearest, Row
+from memory.search.vectors import cosines, matrix
 from memory.store import Capabilities
 from memory.telemetry import get_logger
 
@@ -50,7 +53,8 @@ class FaissStore(SqliteStore):
     ) -> None:
         if type(exact) is not int or exact < 0:
             raise InvalidSetting(f"exact must be a number of vectors, not {exact!r}", setting="exact")
-        if similarity_threshold is not None and not -1 <= similarity_threshold <= 1:
+        known = similarity_threshold is None or type(similarity_threshold) in (int, float)
+        if not known or (similarity_threshold is not None and not -1 <= similarity_threshold <= 1):
             raise InvalidSetting(
                 f"similarity_threshold must be a cosine from -1 to 1, not {similarity_threshold!r}",
                 setting="similarity_threshold",
@@ -80,6 +84,26 @@ class FaissStore(SqliteStore):
         super()._notice(state)
         if isinstance(self._vectors, FaissCache):
             self._vectors.noticed(state)
+
+    async def _nearest(self, op: Nearest) -> list[Row]:
+        rows = await super()._nearest(op)
+        least = self.similarity_threshold
+        if least is None or not rows:
+            return rows
+        scores = cosines(op.vector, matrix([row.embedding or b"" for row in rows], len(op.vector) // 4))
+        return [row for row, score in zip(rows, scores.tolist(), strict=True) if score >= least]
+
+    async def _health(self) -> dict[str, Any]:
+        index = self._vectors.known
+        facts = None
+        if isinstance(index, FaissIndex):
+            generation = index.generation
+            facts = {
+                "generation": generation.manifest.generation,
+                "vectors": generation.count,
+                "since": index.tail.count,
+            }
+        return {**await super()._health(), "index": facts}
 
     # --- merging -------------------------------------------------------------------------------
 

@@ -170,6 +170,11 @@ class VectorCache:
         self._era, self._seq, self._dimension = state.era, state.seq, state.space.dimension
         return index
 
+    @property
+    def known(self) -> Held | Index | None:
+        """What the last search used."""
+        return self._index
+
     def pool(self, asked: Asked, version: int) -> Ints | None:
         """The places found for these conditions at this version of the store."""
         return self._pools.get(asked) if self._pools_of == version else None
