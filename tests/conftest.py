@@ -16,9 +16,8 @@ from flavours import flavour
 from migrations import PAIRS
 
 from memory import ManualClock, MemoryManager
-from memory.backends.faiss import building, cache, picking
-from memory.backends.sqlite import spaces, vectorlog
 from memory.testing import heartbeat
+from memory.testing.faults.small import make_small
 
 MEASURES = re.compile("stalls|disturbance|heartbeat|calm_work")
 _locks: list[IO[str]] = []
@@ -126,17 +125,8 @@ def pair(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A faiss store with ``exact=0`` asks FAISS from the first vectors on, and merges what follows often."""
-    for module, constants in (
-        (spaces, {"WORTH": 1}),
-        (vectorlog, {"DIRECT": 1}),
-        (cache, {"MERGE": 2, "LATE": 2, "AGAIN": 0.0}),
-        # So sure that nothing is cut off: what is found is exact, whatever FAISS is asked first.
-        (picking, {"READ_BYTES": 0, "START": 16, "FIRST": (4, 2), "SURE": 1e3, "SURER": 1e3, "WIDEST": 1}),
-        (building, {"TELL": 0.0}),
-    ):
-        for name, value in constants.items():
-            monkeypatch.setattr(module, name, value)
+    """Everything about the index of a faiss store is small."""
+    make_small(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ from memory import MemoryItem
 from memory.backends.faiss import FaissStore, cache, generation
 from memory.backends.faiss.generation import DoubtfulError, Layout, Writing, read_manifest
 
-VECTORS = clustered(700)
+MORE = clustered(1_600)
+VECTORS = MORE[:700]
 
 
 async def made(path: Path, vectors: Any = VECTORS) -> None:
@@ -137,7 +141,7 @@ async def test_whatever_a_crash_leaves_of_a_commit_is_right(tmp_path: Path, monk
     await made(tmp_path)
     old = {file.name: file.read_bytes() for file in tmp_path.iterdir() if "-faiss" in file.name and file.stat().st_size}
     async with opened(tmp_path) as opened_store:
-        await fill(opened_store, clustered(900, seed=6), 700)
+        await fill(opened_store, MORE[700:], 700)
         await found(opened_store, VECTORS[0])
         await merged(opened_store, VECTORS[0], 1_000)
     new = {file.name: file.read_bytes() for file in tmp_path.iterdir() if "-faiss" in file.name and file.stat().st_size}
@@ -161,7 +165,7 @@ async def test_whatever_a_crash_leaves_of_a_commit_is_right(tmp_path: Path, monk
                 async with opened(here) as again:
                     for i in (1, 699):
                         assert await found(again, VECTORS[i]) == [f"{i}"], (kept_old, written, named)
-                    assert await found(again, clustered(900, seed=6)[899]) == ["1599"]
+                    assert await found(again, MORE[1_599]) == ["1599"]
                     index_of(again)
                 shutil.rmtree(here)
 
@@ -172,6 +176,42 @@ def leave(file: Path, state: str, whole: bytes) -> None:
     else:
         content = {"empty": b"", "zeros": bytes(len(whole)), "half": whole[: len(whole) // 2], "whole": whole}
         file.write_bytes(content[state])
+
+
+def _killed_at(path: Path, where: str, count: int) -> None:
+    """Fill and search in a process that dies at the ``count``-th call of what writes a generation."""
+    module, name = (generation.Path, where) if where in ("replace", "unlink") else (generation.os, where)
+    call, left = getattr(module, name), [count]
+
+    def counted(*args: Any, **options: Any) -> Any:
+        target = str(args[0]) if isinstance(args[0], Path) else os.readlink(f"/proc/self/fd/{args[0]}")
+        left[0] -= "-faiss" in target or target == str(path)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **options)
+
+    setattr(module, name, counted)
+    asyncio.run(made(path, MORE))
+
+
+@pytest.mark.crash
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [("pwrite", 1), ("pwrite", 3), ("fsync", 1), ("fsync", 2), ("fsync", 3), ("replace", 1), ("unlink", 1)],
+)
+def test_a_kill_anywhere_in_a_merge_leaves_what_is_right(where: str, count: int, tmp_path: Path) -> None:
+    asyncio.run(made(tmp_path))
+    child = multiprocessing.get_context("fork").Process(target=_small_and_killed, args=(tmp_path, where, count))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    asyncio.run(right(tmp_path))
+
+
+def _small_and_killed(path: Path, where: str, count: int) -> None:
+    cache.MERGE, cache.LATE = 100, 1  # type: ignore[misc]
+    _killed_at(path, where, count)
 
 
 async def test_what_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,9 +94,20 @@ async def _answers(store: MemoryStore, items: Mapping[Name, MemoryItem]) -> list
         asked.append((f"get {name}", again, item))
     for word in WORDS[:4]:
         term = query_terms(store.analyser, word)[0]
-        expected = {item.id for item in items.values() if term in store.analyser.counts(item.searchable)[0]}
+        expected = {
+            item.id: msgspec.structs.replace(item, embedding=None)  # hits come without their vectors
+            for item in items.values()
+            if term in store.analyser.counts(item.searchable)[0]
+        }
         hits = await store.search(word, limit=200)
-        asked.append((f"search {word}", {hit.item.id: hit.item for hit in hits}, {id: items[id] for id in expected}))
+        asked.append((f"search {word}", {hit.item.id: hit.item for hit in hits}, expected))
+    if store.embedding is not None:
+        for word in WORDS[:2]:
+            near, true = [
+                [hit.item.id for hit in await store.search(word, mode="vector", limit=200, exact=exact)]
+                for exact in (False, True)
+            ]
+            asked.append((f"nearest to {word}", near, true))
     if store.feed:
         there, wrong = await _replayed(store)
         asked.append(("order of the feed", wrong, ""))
