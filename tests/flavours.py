@@ -30,6 +30,7 @@ def on_firestore(name: str) -> MakeAt:
 FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "in_memory": lambda: maker("in_memory"),
     "sqlite": lambda: maker("sqlite"),
+    "faiss": lambda: maker("faiss", embedder=None, exact=0),
     "redis": on("redis"),
     "redis_stack": on("redis_stack"),
     "redis_cluster": on("redis_cluster"),

@@ -30,10 +30,12 @@ MERGE = 8_192
 """So many changes,"""
 SHARE = 8
 """and this part of all, and they are merged into a new generation."""
-LATE = 4
+LATE = 2
 """With so many times as many changes a search waits for the new generation."""
 PAUSE = 60.0
 """Seconds until another is tried after one could not be written."""
+IDLE = 1.0
+"""Seconds without a write, and what was written is merged though no search has asked."""
 AGAIN = 1.0
 """Seconds until it is asked again after there was nothing to merge, or another process was at it."""
 WAIT = 30.0
@@ -54,7 +56,11 @@ class FaissCache(VectorCache):
         self._fresh: Generation | None = None
         self._told = 0
         """So many codes there were when a merge was asked for after a write."""
-        self._asked = False
+        self._coded: int | None = None
+        self.changed = False
+        """Whether codes have come since the store was opened."""
+        self._written = 0.0
+        self._asked = self._needed = False
         self._ask_from = self._build_from = 0.0
 
     def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Index:
@@ -63,11 +69,15 @@ class FaissCache(VectorCache):
             self._index = None
         index = super().index(db, state, patient=patient)
         if isinstance(index, FaissIndex) and index.tail.count >= _worth(index.generation.count):
+            self._needed = True
             self._ask_again()
         return index
 
     def noticed(self, state: VectorState) -> None:
         """A transaction left the vectors like this. From any thread."""
+        self._coded = state.coded if self._coded is None else self._coded
+        self.changed = self.changed or state.coded != self._coded
+        self._written = time.monotonic()
         if state.vectors > self.exact and state.coded >= 2 * self._told + MERGE:
             self._told = state.coded
             self._ask_again()
@@ -152,12 +162,17 @@ class FaissCache(VectorCache):
         finally:
             os.close(handle)
 
-    def merge(self, db: apsw.Connection) -> None:
-        """Make a new generation if there is enough to merge, or take the one that another process has made."""
+    def merge(self, db: apsw.Connection, stopping: Callable[[], bool]) -> None:
+        """Make a new generation if there is enough to merge, or take the one that another process has made.
+
+        Before a search needs it, not while much is being written, unless the store is ``stopping``.
+        """
+        while not self._needed and not stopping() and time.monotonic() < self._written + IDLE:
+            time.sleep(0.02)
         try:
             self._merge(db)
         finally:
-            self._asked = False
+            self._asked = self._needed = False
             if self._fresh is None:
                 self._ask_from = time.monotonic() + AGAIN
 

@@ -25,17 +25,20 @@ START = 2_048
 """Codes that the first search has put in order."""
 WIDEST = 8
 """Never more than this part of all codes."""
-SURE = 2.2
-"""Standard deviations between a cut and the last result: of a hundred true results one or two lie beyond it."""
+SURE = (2.2, 2.8, 2.0)
+"""Standard deviations between the last result and the cut by differing bits, by products of high bits, and of both: of a
+hundred true results one lies beyond each."""
 SLACK = np.float32(2e-3)
 """What rounding adds to that: of the scales, and of the query."""
 FEW = 5_000
 """Among so few a search is as good as exact: the cuts lie at"""
-SURER = 4.0
+SURER = (4.0, 4.0, 4.0)
 READ_BYTES = 2**20
 """So many bytes of vectors are read without looking at their codes."""
 FIRST = (24, 2)
 """Vectors read at the first look: so many, and more for each result wanted."""
+STEP = 160
+"""Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
 """Vectors read for a search."""
 
@@ -101,11 +104,16 @@ class FaissPicking:
             self._refine(largest(self._rough, 16 * (FIRST[0] + FIRST[1] * wanted)))
             self._take(self._candidates[largest(self._fine, FIRST[0] + FIRST[1] * wanted)])
         least = self._least(wanted) - SLACK
-        self._refine(np.flatnonzero(self._rough >= least - np.float32(self._sure * ONE_BIT) * self._sizes))
-        can_be = np.flatnonzero(self._fine >= least - np.float32(self._sure * TWO_BITS) * self._sizes)
-        if len(can_be) > max(MOST, wanted):
-            can_be = can_be[largest(self._fine[can_be], max(MOST, wanted))]
-        self._take(self._candidates[can_be])
+        self._refine(np.flatnonzero(self._rough >= least - np.float32(self._sure[1] * ONE_BIT) * self._sizes))
+        reach = self._fine + np.float32(self._sure[2] * TWO_BITS) * self._sizes
+        reach[np.isin(self._candidates, self._asked)] = -np.inf
+        while len(self._asked) < max(MOST, 2 * wanted):
+            can_be = np.flatnonzero(reach >= self._least(wanted) - SLACK)
+            if not len(can_be):
+                return
+            can_be = can_be[largest(reach[can_be], max(STEP, wanted))]
+            self._take(self._candidates[can_be])
+            reach[can_be] = -np.inf
 
     def _closest(self, width: int) -> tuple[Ints, Any]:
         """Places of the codes whose high bits differ least, and in how many; all of a pool that is no wider."""
@@ -165,4 +173,4 @@ class FaissPicking:
         mean = float(self._differing[here].mean())
         part = mean / len(self._unit)
         deviation = np.sqrt(len(self._unit) * part * (1 - part))
-        return bool(self._differing.max() >= mean + self._sure * deviation)
+        return bool(self._differing.max() > mean + self._sure[0] * deviation)

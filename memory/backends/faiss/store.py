@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from memory.backends.faiss.index import FaissIndex
 from memory.backends.sqlite.backend import SqliteStore
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.spaces import VectorState
-from memory.backends.sqlite.vectorcache import EXACT
+from memory.backends.sqlite.vectorcache import EXACT, VectorCache
 from memory.backends.sqlite.workers import Worker
 from memory.errors import InvalidSetting
 from memory.ops import Nearest, Row
@@ -113,20 +114,22 @@ class FaissStore(SqliteStore):
             return
         if self._merger is None:
             self._merger = Worker("faiss-merger", self._connect_reader)
-        self._merger.post(self._merge)
+        self._merger.post(partial(self._merge, self._merger, self._vectors))
 
-    def _merge(self) -> None:
-        worker, vectors = self._merger, self._vectors
-        if worker is None or not isinstance(vectors, FaissCache):
-            return
+    def _merge(self, worker: Worker, vectors: VectorCache) -> None:
+        assert isinstance(vectors, FaissCache)
         try:
-            vectors.merge(worker.connected())
+            vectors.merge(worker.connected(), lambda: worker.stopping)
         except ENGINE_ERRORS as error:
             _log.warning("index not merged", path=self.path, error=error)
 
     async def _close(self) -> None:
+        if isinstance(self._vectors, FaissCache) and self._vectors.changed:
+            self._ask_merger()  # so that the next open finds an index
         merger, self._merger = self._merger, None
-        if merger is not None:
-            merger.stop(hurry=True)
-            await merger.stopped()
-        await super()._close()
+        try:
+            if merger is not None:
+                merger.stop()
+                await merger.stopped()
+        finally:
+            await super()._close()

@@ -14,13 +14,24 @@ from typing import Any
 from memory.backends.faiss import FaissStore, building, cache, picking
 from memory.backends.sqlite import spaces, vectorlog
 
-CONSTANTS: tuple[tuple[ModuleType, dict[str, float | tuple[int, int]]], ...] = (
+CONSTANTS: tuple[tuple[ModuleType, dict[str, Any]], ...] = (
     (spaces, {"WORTH": 1}),
     (vectorlog, {"DIRECT": 1}),
-    (cache, {"MERGE": 2, "LATE": 2, "AGAIN": 0.0, "PAUSE": 0.5}),
+    (cache, {"MERGE": 2, "LATE": 2, "AGAIN": 0.0, "IDLE": 0.0, "PAUSE": 0.5}),
     (building, {"TELL": 0.0}),
     # So sure that nothing is cut off: what is found is exact, whatever FAISS is asked first.
-    (picking, {"READ_BYTES": 0, "START": 16, "FIRST": (4, 2), "SURE": 1e3, "SURER": 1e3, "WIDEST": 1}),
+    (
+        picking,
+        {
+            "READ_BYTES": 0,
+            "START": 16,
+            "FIRST": (4, 2),
+            "SURE": (1e3,) * 3,
+            "SURER": (1e3,) * 3,
+            "STEP": 8,
+            "WIDEST": 1,
+        },
+    ),
 )
 
 
