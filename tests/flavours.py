@@ -41,11 +41,11 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
 }
 LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
 """Those that hold only a part of what the others do."""
-VARIANTS = {"redis_stack", "redis_cluster", "postgres_plain", "pgbouncer"}
-"""Other servers of a backend that is above already: where tests run over pairs of flavours, theirs are `full`."""
+VARIANTS = {"faiss", "redis_stack", "redis_cluster", "postgres_plain", "pgbouncer"}
+"""Other servers of a backend that is above already, or another index of its vectors: where tests run over pairs of flavours, theirs are `full`."""
 ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
 """Those on which each operation is attacked with what belongs to another tenant."""
-SEARCHED = ["redis_stack", "postgres_plain"]
+SEARCHED = ["faiss", "redis_stack", "postgres_plain"]
 """Those that differ from the ones above in how they search: only what reads is attacked."""
 SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 """Names in memory.testing.services; each is started anew, with its data synced to disk, for the test that kills it."""

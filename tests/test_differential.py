@@ -28,7 +28,7 @@ def program() -> list[Step]:
 
 GROUPS = [["sqlite", "redis"], ["postgres"]]
 """Each with the reference: so that two processes can share the work."""
-VARIANTS = [["redis_stack", "redis_cluster"], ["postgres_plain", "pgbouncer"]]
+VARIANTS = [["faiss"], ["redis_stack", "redis_cluster"], ["postgres_plain", "pgbouncer"]]
 """Flavours of these: a shorter sequence in every run, the whole one by hand, and so firestore_v2, whose emulator takes
 minutes (every run has 400 steps of it: test_firestore_machine)."""
 WHOLE = [*VARIANTS, ["firestore_v2"]]
@@ -38,7 +38,11 @@ WHOLE = [*VARIANTS, ["firestore_v2"]]
 @pytest.mark.parametrize(
     "names", [*GROUPS, *(pytest.param(group, marks=pytest.mark.full) for group in WHOLE)], ids=" ".join
 )
-def test_two_thousand_operations_agree_on_every_flavour(names: list[str], tmp_path: Path) -> None:
+def test_two_thousand_operations_agree_on_every_flavour(
+    names: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "faiss" in names:
+        request.getfixturevalue("small_index")
     tally = check({name: flavour(name) for name in ("in_memory", *names)}, tmp_path)
     for name in (
         "put",
@@ -62,7 +66,11 @@ def test_two_thousand_operations_agree_on_every_flavour(names: list[str], tmp_pa
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("names", VARIANTS, ids=" ".join)
-def test_five_hundred_operations_agree_on_every_variant(names: list[str], tmp_path: Path) -> None:
+def test_five_hundred_operations_agree_on_every_variant(
+    names: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "faiss" in names:
+        request.getfixturevalue("small_index")
     assert check({name: flavour(name) for name in ("in_memory", *names)}, tmp_path, steps=500)
 
 

@@ -23,6 +23,19 @@ def test_random_programs_agree_with_the_model(backend: str, tmp_path: Path) -> N
     check(maker(backend), tmp_path)
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("small_index")
+def test_random_programs_over_faiss_agree_with_the_model(tmp_path: Path) -> None:
+    check(maker("faiss", exact=0, embedder=None), tmp_path, examples=6)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3_600)
+@pytest.mark.usefixtures("small_index")
+def test_five_hundred_random_programs_over_faiss_agree_with_the_model(tmp_path: Path) -> None:
+    check(maker("faiss", exact=0, embedder=None), tmp_path, examples=500)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("backend", ["in_memory", "sqlite"])
 def test_a_thousand_random_programs_agree_with_the_model(backend: str, tmp_path: Path) -> None:
