@@ -16,6 +16,7 @@ from benchmarks import (
     bulk,
     callers,
     embedding,
+    faiss,
     firestore,
     floors,
     footprint,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
         redis,
         postgres,
         firestore,
+        faiss,
         opening,
         stalls,
         footprint,
@@ -79,6 +81,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         default=list(BACKENDS),
         help=f"default {' and '.join(BACKENDS)}; the others, on a server that is started, for retrieval only",
     )
+    parser.add_argument("--size", type=int, default=faiss.SIZE, help=f"vectors of faiss (default {faiss.SIZE:,})")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default 5)")
     parser.add_argument("--quick", action="store_true", help="a small size and few rounds: does it run?")
     parser.add_argument("--no-vectors", action="store_true", help="records without their 384-dimension vector")
@@ -104,8 +107,8 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     served = [backend for backend in told.backend if backend in SERVED]
     if served and told.names != ["retrieval"]:
         parser.error(f"only retrieval runs on {served[0]}; servers are measured by the benchmarks redis and postgres")
-    if told.rounds < 1 or min(told.records or [1]) < 1:
-        parser.error("--rounds and --records must be at least 1")
+    if told.rounds < 1 or min(told.records or [1]) < 1 or told.size < 10_000:
+        parser.error("--rounds and --records must be at least 1, --size 10,000")
     return told
 
 
@@ -130,6 +133,7 @@ def main(given: Sequence[str] | None = None) -> int:
             backends=tuple(dict.fromkeys(told.backend)),
             records=tuple(sorted(set(told.records or ([1_000] if told.quick else [10_000, 100_000])))),
             rounds=min(told.rounds, 2) if told.quick else told.rounds,
+            size=told.size,
             calls=40 if told.quick else 400,
             vectors=not told.no_vectors,
             locomo=told.locomo,

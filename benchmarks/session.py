@@ -35,6 +35,7 @@ class Options:
     directory: Path
     backends: tuple[str, ...] = ("in_memory", "sqlite")
     records: tuple[int, ...] = (10_000, 100_000)
+    size: int = 100_000
     rounds: int = 5
     calls: int = 400
     vectors: bool = True
@@ -126,8 +127,10 @@ class Session:
         options = {"index": workload.INDEXED, "sweep_interval": None, **options}
         if backend in SERVED:
             return maker(self.server(backend).url)(path or self.path("store"), **options)
-        if backend == "sqlite":
+        if backend in ("sqlite", "faiss"):
             options |= {"path": path or self.path("store"), "synchronous": durability}
+        if backend == "faiss":
+            options |= {"embedder": None, **options}
         return create_store(backend, **options)
 
     def server(self, name: str) -> Service:
