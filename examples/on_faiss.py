@@ -24,8 +24,9 @@ async def main(path: Path) -> int:
     rng = np.random.default_rng(7)
     topics = rng.standard_normal((len(TOPICS), 128)).astype(np.float32)
 
-    def vector(topic: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return topics[topic] + rng.standard_normal(128, dtype=np.float32)
+    def vector(topic: int) -> list[float]:
+        made: list[float] = (topics[topic] + rng.standard_normal(128, dtype=np.float32)).tolist()
+        return made
 
     try:
         # exact=1_000, so that an example of this size has an index; leave it out for your own.

@@ -59,11 +59,20 @@ class Settings(BaseSettings):
 
     backend_type: str = Field(
         "sqlite",
-        description="The backend: a name (sqlite, in_memory, redis, postgres), a URL (sqlite:///file.db, redis://host, postgresql://host/db) or package.module:Class",
+        description="The backend: a name (sqlite, in_memory, faiss, redis, postgres), a URL (sqlite:///file.db, redis://host, postgresql://host/db) or package.module:Class",
     )
     path: Path = Field(Path("memory.db"), description="The file of a backend that lives in one")
     sqlite_synchronous: Literal["off", "normal", "full", "extra"] = Field(
         "full", description="What SQLite waits for: full survives power loss, normal the death of the process"
+    )
+    faiss_synchronous: Literal["off", "normal", "full", "extra"] = Field(
+        "full", description="The same of the backend faiss, which is SQLite too"
+    )
+    faiss_exact: int = Field(
+        20_000, ge=0, description="Up to so many vectors faiss holds in memory and compares one by one"
+    )
+    faiss_similarity_threshold: float | None = Field(
+        None, ge=-1, le=1, description="A search by vector finds nothing less near: a cosine from -1 to 1"
     )
     redis_url: str = Field(
         "redis://localhost:6379",
@@ -155,14 +164,16 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("sweep_interval", "deadline", "slow_seconds", "dimension", "log_format", "embedder_dimensions"),
-        *("embedder_key", "embedder_device", "embedder_dtype", "embedder_batch_size"),
+        *("embedder_key", "embedder_device", "embedder_dtype", "embedder_batch_size", "faiss_similarity_threshold"),
         mode="before",
     )
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
-    @field_validator("sqlite_synchronous", "log_format", "log_level", "embedder_dtype", mode="before")
+    @field_validator(
+        "sqlite_synchronous", "faiss_synchronous", "log_format", "log_level", "embedder_dtype", mode="before"
+    )
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value

@@ -102,7 +102,7 @@ def test_a_server_keeps_what_is_its_drivers_in_its_address() -> None:
     [
         ("sqlit", "did you mean 'sqlite'?"),
         ("inmemory", "did you mean 'in_memory'?"),
-        ("oracle", "known: sqlite, in_memory, redis, postgres"),
+        ("oracle", "known: sqlite, in_memory, faiss, redis, postgres"),
         ("", "must be a name, a URL or module:Class"),
         ("./agent.db", "MEMORY_PATH"),
         ("sqlite:agent.db", "sqlite:///file.db"),
@@ -204,7 +204,9 @@ def test_an_installed_package_can_offer_a_backend(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [offered, shadow])
     assert type(create_store("mine")) is InMemoryStore
     assert type(create_store("mine://?feed=true")) is InMemoryStore
-    assert registry.names() == ["sqlite", "in_memory", "redis", "postgres", "firestore_v1", "firestore_v2", "mine"]
+    assert registry.names() == [
+        *("sqlite", "in_memory", "faiss", "redis", "postgres", "firestore_v1", "firestore_v2", "mine")
+    ]
     assert isinstance(create_store("sqlite"), SqliteStore), "a package cannot take the place of a built-in backend"
 
 
