@@ -1,6 +1,6 @@
 """faiss at its own size: building, opening, searching, under filters, its memory; beside HNSW of hnswlib and of FAISS.
 
-Two sets of vectors, both seeded: the workload's, in clusters, and a harder one without any, whose numbers fall off as those of
+Two sets of vectors, both seeded: one in clusters of 500, and a harder one without any, whose numbers fall off as those of
 embeddings do (a search then has thousands of vectors that are nearly as near). Recall is against ``exact=True``. The floor is
 FAISS alone in one thread: the bits of all vectors, then the vectors of the nearest 400 in memory. The peers hold all vectors
 and know no records: the time to read ten is not in theirs. Graphs take minutes to build, so they are built up to PEERS vectors.
@@ -37,6 +37,9 @@ ASKED = 200
 COMPARED = 20
 """Searches whose recall is looked at; an exact one reads every vector."""
 ROUND_SECONDS = 2.0
+CLUSTER = 500
+NOISE = 0.7
+"""Of a vector in a cluster, beside the centre's numbers."""
 FALL = -0.4
 """Power of its rank by which a number of the second set is smaller than the first."""
 
@@ -59,32 +62,44 @@ async def run(session: Session) -> None:
 # --- the two sets ------------------------------------------------------------------------------
 
 
-def _spread() -> Any:
-    shape = np.random.default_rng(workload.SEED + 4).standard_normal((workload.DIMENSION, workload.DIMENSION))
-    return (np.diag((1.0 + np.arange(workload.DIMENSION)) ** FALL) @ np.linalg.qr(shape)[0]).astype(np.float32)
+class Vectors:
+    """The vectors of a set of this size, unit vectors, a batch after the other; others of the same kind to search by."""
 
+    def __init__(self, kind: str, size: int) -> None:
+        shape = np.random.default_rng(workload.SEED + 4)
+        self._centres = self._shape = None
+        if kind == "clustered":
+            self._centres = shape.standard_normal((size // CLUSTER, workload.DIMENSION), dtype=np.float32)
+        else:
+            turn = np.linalg.qr(shape.standard_normal((workload.DIMENSION, workload.DIMENSION)))[0]
+            self._shape = (np.diag((1.0 + np.arange(workload.DIMENSION)) ** FALL) @ turn).astype(np.float32)
 
-def _units(rng: np.random.Generator, count: int, shape: Any) -> Any:
-    found = rng.standard_normal((count, workload.DIMENSION), dtype=np.float32) @ shape
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    def drawn(self, rng: np.random.Generator, count: int) -> Any:
+        found = rng.standard_normal((count, workload.DIMENSION), dtype=np.float32)
+        if self._centres is not None:
+            found = self._centres[rng.integers(0, len(self._centres), count)] + np.float32(NOISE) * found
+        else:
+            found = found @ self._shape
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def batches(kind: str, size: int) -> Iterator[list[MemoryItem]]:
     """The records of a set."""
-    shape, rng = _spread(), np.random.default_rng(workload.SEED + 5)
-    for items in workload.batches(0, size, vectors=kind == "clustered"):
-        if kind == "clustered":
-            yield items
-        else:
-            units = _units(rng, len(items), shape)
-            yield [msgspec.structs.replace(item, embedding=unit) for item, unit in zip(items, units, strict=True)]
+    vectors, rng = Vectors(kind, size), np.random.default_rng(workload.SEED + 5)
+    for items in workload.batches(0, size, vectors=False):
+        made = vectors.drawn(rng, len(items))
+        yield [msgspec.structs.replace(item, embedding=vector) for item, vector in zip(items, made, strict=True)]
 
 
-def wanted(kind: str, count: int) -> Any:
-    """Vectors to search by, (count, 384): as those of the set, and none of it."""
-    if kind == "clustered":
-        return workload.wanted(count)
-    return _units(np.random.default_rng(workload.SEED + 6), count, _spread())
+def every(kind: str, size: int) -> Any:
+    """Their vectors alone, (size, 384)."""
+    vectors, rng = Vectors(kind, size), np.random.default_rng(workload.SEED + 5)
+    return np.concatenate([vectors.drawn(rng, min(5_000, size - start)) for start in range(0, size, 5_000)])
+
+
+def wanted(kind: str, size: int, count: int) -> Any:
+    """Vectors to search by, (count, 384): of the set's kind, and none of it."""
+    return Vectors(kind, size).drawn(np.random.default_rng(workload.SEED + 6), count)
 
 
 # --- building, opening, memory -----------------------------------------------------------------
@@ -141,7 +156,7 @@ async def _grown(path: str, kind: str, size: int) -> dict[str, float]:
     async with session.store("faiss", Path(f"{path}.warm")) as warm:
         await warm.put_many(workload.records(0, 50))
         await warm.search(vector=workload.wanted(1)[0])
-    asked = wanted(kind, 50)
+    asked = wanted(kind, size, 50)
     forget_peak()
     base, _ = memory()
     store = session.store("faiss", Path(path))
@@ -166,13 +181,13 @@ async def _grown(path: str, kind: str, size: int) -> dict[str, float]:
 
 
 async def _searched(session: Session, kind: str, paths: dict[int, Path]) -> None:
-    asked = wanted(kind, ASKED)
     stores = {count: session.store("faiss", path) for count, path in paths.items()}
     size = max(stores)
+    asked = wanted(kind, size, ASKED)
     for store in stores.values():
         await store.open()
     try:
-        rows = np.concatenate([np.stack([item.embedding for item in part]) for part in batches(kind, size)])
+        rows = every(kind, size)
         floor = Floor(rows)
         growing: dict[int, list[float]] = {}
         for what in JUDGED:
