@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from memory import EmbeddingMismatch, MemoryItem, MemoryManager
+from memory.backends.faiss import FaissStore
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
+from memory.errors import BackendUnavailable
 
 pytestmark = pytest.mark.semantic
 ROOT = Path(__file__).parents[2]
@@ -75,3 +78,21 @@ def test_the_demo_answers_by_meaning_what_words_miss() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "asked again by meaning" in done.stdout
     assert "All 13 questions went as expected" in done.stdout
+
+
+async def test_faiss_takes_the_model_where_no_embedder_is_named_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert FaissStore(tmp_path / "m.db", dimension=3).embedder is None
+    assert FaissStore(tmp_path / "m.db", embedder=None).embedder is None
+    with MemoryManager("faiss", path=tmp_path / "m.db", embedder="hashing") as memory:
+        assert memory.store.embedder.name.startswith("hashing")
+    made = MemoryManager("faiss", path=tmp_path / "n.db").store.embedder
+    assert made is not None
+    assert "all-MiniLM-L6-v2" in made.name
+    store = FaissStore(tmp_path / "o.db")
+    caplog.set_level("INFO")
+    with contextlib.suppress(BackendUnavailable):  # where the hub cannot be reached the model cannot be loaded
+        async with store:
+            pass
+    assert "no embedder is named" in caplog.text

@@ -91,18 +91,18 @@ class Query:
         held = np.zeros(count, dtype=np.uint32)
         for column in columns:
             held += np.bitwise_count(column, out=bits)
-        found: Matrix = total * np.float32(self._step) + held * np.float32(self._least)
-        return found
+        found = total.astype(np.float32) * self._step + held.astype(np.float32) * self._least
+        return found.astype(np.float32, copy=False)
 
     def by_high(self, high: Matrix, scale: Matrix) -> Matrix:
         """About the products, from the sums of high bits."""
-        found: Matrix = np.float32(self._base) + np.float32(SIGN) * scale * (2 * high - np.float32(self._total))
-        return found
+        about = self._base + SIGN * scale * (2 * high - self._total)
+        return about.astype(np.float32, copy=False)
 
     def by_both(self, high: Matrix, low: Matrix, scale: Matrix) -> Matrix:
         """About the products, from the sums of both bits."""
-        found: Matrix = np.float32(self._base) + scale * (2 * high + low - np.float32(1.5 * self._total))
-        return found
+        about = self._base + scale * (2 * high + low - 1.5 * self._total)
+        return about.astype(np.float32, copy=False)
 
     def sizes(self, scale: Bytes) -> Matrix:
         """The stored scale of vectors in the units of products."""

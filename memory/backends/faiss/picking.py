@@ -105,7 +105,7 @@ class FaissPicking:
             self._take(self._candidates[largest(self._fine, FIRST[0] + FIRST[1] * wanted)])
         least = self._least(wanted) - SLACK
         self._refine(np.flatnonzero(self._rough >= least - np.float32(self._sure[1] * ONE_BIT) * self._sizes))
-        reach = self._fine + np.float32(self._sure[2] * TWO_BITS) * self._sizes
+        reach: Any = self._fine + np.float32(self._sure[2] * TWO_BITS) * self._sizes
         reach[np.isin(self._candidates, self._asked)] = -np.inf
         while len(self._asked) < max(MOST, 2 * wanted):
             can_be = np.flatnonzero(reach >= self._least(wanted) - SLACK)
