@@ -356,3 +356,22 @@ def test_a_prefix_has_a_least_string_above_it() -> None:
     assert compiling.after_prefix("\ud7ff") == "\ue000", "surrogates are skipped"
     assert compiling.after_prefix("\U0010ffff") is None
     assert compiling.after_prefix("") is None
+
+
+async def test_a_read_that_is_given_up_leaves_no_transaction(tmp_path: Path) -> None:
+    """Not even where the statement that ends it is what was given up."""
+
+    def long(db: apsw.Connection) -> int:
+        db.execute("BEGIN")
+        return int(
+            db.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 99999) SELECT max(i) FROM n"
+            ).get
+        )
+
+    async with SqliteStore(tmp_path / "m.db") as store:
+        for _ in range(2):
+            assert store._at_once(long, seconds=-1.0) is None
+        assert store._direct is not None
+        assert not store._direct.in_transaction
+        assert store._at_once(lambda db: db.execute("SELECT 7").get) == 7

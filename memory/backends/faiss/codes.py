@@ -91,8 +91,9 @@ class Query:
         held = np.zeros(count, dtype=np.uint32)
         for column in columns:
             held += np.bitwise_count(column, out=bits)
-        found = total.astype(np.float32) * self._step + held.astype(np.float32) * self._least
-        return found.astype(np.float32, copy=False)
+        found: Matrix = total.astype(np.float32) * np.float32(self._step)
+        found += held.astype(np.float32) * np.float32(self._least)
+        return found
 
     def by_high(self, high: Matrix, scale: Matrix) -> Matrix:
         """About the products, from the sums of high bits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, TypeVar
@@ -229,6 +230,10 @@ class SqliteStore(MemoryStore):
             return None
         except ENGINE_ERRORS as error:
             raise translate(error, self._file, self._direct) from error
+        finally:
+            if self._direct.in_transaction:  # its end was given up too
+                self._give_up = inf
+                self._direct.execute("ROLLBACK")
 
     def _upkeeper(self) -> Worker:
         """The thread for verify and backup, which may take long and must not hold up searches."""
