@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ class Writing:
         os.close(self._handle)
         self._handle = -1
         manifest = Manifest(
-            format=FORMAT, generation=self.number, faiss=str(faiss.__version__), package=version(DISTRIBUTION), dimension=self.dimension,
+            format=FORMAT, generation=self.number, faiss=str(faiss.__version__), package=_package(), dimension=self.dimension,
             count=self.count, size=self.layout.size, sha256=digest, **facts,
         )  # fmt: skip
         final = manifest_path(self.path)
@@ -192,6 +193,11 @@ class Writing:
             self._handle = -1
         with contextlib.suppress(OSError):
             data_path(self.path, self.number).unlink()
+
+
+@cache
+def _package() -> str:
+    return version(DISTRIBUTION)  # some milliseconds of Python
 
 
 def _create(path: str) -> tuple[int, int]:
