@@ -33,7 +33,7 @@ SLACK = np.float32(2e-3)
 FEW = 5_000
 """Among so few a search is as good as exact: the cuts lie at"""
 SURER = (4.0, 4.0, 4.0)
-READ_BYTES = 2**20
+READ_BYTES = 2**21
 """So many bytes of vectors are read without looking at their codes."""
 FIRST = (24, 2)
 """Vectors read at the first look: so many, and more for each result wanted."""
