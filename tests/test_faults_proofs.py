@@ -90,3 +90,20 @@ def test_an_unknown_store_is_named_in_the_error():
     status, _, text = prove("kill", "--store", "memory.nowhere:Store")
     assert status == 1
     assert "there is no store 'memory.nowhere:Store'" in text
+
+
+@pytest.mark.full
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("kill", "--rounds", "40"),
+        ("powerloss", "--operations", "18", "--every", "11"),
+        ("diskfull", "--remainders", "6"),
+        ("damage", "--sample", "100", "--no-control"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_faiss_holds_in_every_proof_while_it_merges_all_the_time(arguments: tuple[str, ...]):
+    status, _, text = prove(*arguments, "--store", "memory.testing.faults.small:SmallFaissStore")
+    assert status == 0, text

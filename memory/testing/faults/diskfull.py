@@ -75,7 +75,7 @@ class Filler:
         """Leave ``remainder`` bytes."""
         self.path = path.parent / "filler"
         stat = os.statvfs(path.parent)
-        with self.path.open("wb") as file:
+        with suppress(OSError), self.path.open("wb", buffering=0) as file:  # a store may take room meanwhile
             file.write(bytes(max(0, stat.f_bavail * stat.f_frsize - remainder)))
 
     def release(self) -> None:
