@@ -128,9 +128,7 @@ class EntrySource:
         if not keys:
             return []
         records = await self._reader.fetch(keys)
-        return [
-            None if record is None else self._pair(key, record) for key, record in zip(keys, records, strict=True)
-        ]
+        return [None if record is None else self._pair(key, record) for key, record in zip(keys, records, strict=True)]
 
     def _pair(self, key: str, record: Record) -> Pair | None:
         """The row and item of an entry; None for what is none, or has expired."""
@@ -164,9 +162,7 @@ class EntrySource:
     def _item(self, key: str, record: Record) -> MemoryItem:
         item = item_of(key, record.fields)
         changes: dict[str, Any] = {"namespace": self._namespace}
-        if record.expires is not None and (
-            item.expires_at is None or record.expires < to_micros(item.expires_at)
-        ):
+        if record.expires is not None and (item.expires_at is None or record.expires < to_micros(item.expires_at)):
             changes |= _sooner(item, record.expires)
         if record.embedding is not None:
             changes["embedding"] = record.embedding

@@ -1,0 +1,157 @@
+"""Which store an old storage works on: what its configuration names, or one that `install` names for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memory.compat.configs import (
+    CompositeStoreConfig,
+    PostgresConfig,
+    RedisConfig,
+    StoreType,
+    VectorStoreConfig,
+    fields,
+)
+from memory.errors import InvalidSetting
+from memory.manager import MemoryManager
+from memory.registry import create_store, named
+
+if TYPE_CHECKING:
+    from memory.store import MemoryStore, View
+
+instead: str | None = None
+"""The backend of all old storages, by name or URL, in place of what they are configured for."""
+
+
+class Place:
+    """A store that is not made yet.
+
+    ``make`` gets options (``embedder``, which a part of a composite must not have) and gives a store or its manager's
+    arguments. ``name``: the namespace of its entries where old storages share one store. ``ttl``: seconds that an entry
+    lives which names no end.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        name: tuple[str, ...],
+        *,
+        ttl: float | None = None,
+        model: str | None = None,
+        parts: Callable[[str | None], MemoryStore] | None = None,
+        **options: Any,
+    ) -> None:
+        self.name, self.ttl = name, ttl
+        self._spec, self._options, self._model, self._parts = spec, options, model, parts
+
+    def manager(self) -> MemoryManager:
+        """A manager of the store, which is made here: reads files, so it is called in a thread."""
+        if instead is not None:
+            return MemoryManager(instead)
+        given = {} if self._model is None or _says_embedder() else {"embedder": self._model}
+        if self._parts is not None:
+            return MemoryManager(self._parts(_embedder(given)))
+        return MemoryManager(self._spec, **self._options, **given)
+
+    def part(self) -> MemoryStore:
+        """The store as a part of a composite, which makes the vectors itself."""
+        if self._parts is not None:
+            raise InvalidSetting("a composite storage cannot be a part of another", setting="stores")
+        return create_store(self._spec, **self._options)
+
+    def view(self, store: MemoryStore) -> MemoryStore | View:
+        """What of the store is this storage's own."""
+        return store if instead is None else store.scoped(self.name)
+
+    @property
+    def model(self) -> str | None:
+        """The embedder that its configuration names."""
+        return self._model
+
+
+def in_memory() -> Place:
+    """Gone with the process."""
+    return Place("in_memory", ("inmemory",))
+
+
+def redis(config: Any = None) -> Place:
+    """Redis, as configured."""
+    config = RedisConfig() if config is None else fields(config, RedisConfig)
+    return Place(config.url, ("redis", config.prefix), ttl=config.ttl, prefix=config.prefix)
+
+
+def postgres(config: Any = None) -> Place:
+    """Postgres, as configured."""
+    config = PostgresConfig() if config is None else fields(config, PostgresConfig)
+    own = {"schema": config.schema, "prefix": f"{config.table}_", "pool": config.pool}
+    return Place(config.url, ("postgres", config.schema, config.table), ttl=config.ttl, **own)
+
+
+def vector(config: Any = None) -> Place:
+    """FAISS, in the old folder."""
+    config = VectorStoreConfig() if config is None else fields(config, VectorStoreConfig)
+    path = Path(config.folder) / "memory.db"
+    return Place("faiss", ("vector", config.folder), ttl=config.ttl, model=config.embedder, path=path)
+
+
+def composite(config: Any = None, more: Sequence[Place] = ()) -> Place:
+    """Several of these: the first acknowledges, the others follow it."""
+    config = CompositeStoreConfig() if config is None else config
+    parts = []
+    if config.cache_store is not None:
+        parts.append(of_description(config.cache_store))
+    if config.vector_store is not None:
+        parts.append(vector(config.vector_store))
+    parts += more
+    if not parts:
+        raise InvalidSetting("a composite needs a cache_store, a vector_store or a storage", setting="config")
+    model = next((part.model for part in parts if part.model is not None), None)
+
+    def made(embedder: str | None) -> MemoryStore:
+        stores = [part.part() for part in parts]
+        mirrors = {f"store{number}": store for number, store in enumerate(stores[1:], 1)}
+        kind: Any = named("composite")
+        return kind(stores[0], mirrors, embedder=embedder)  # type: ignore[no-any-return]
+
+    if len(parts) == 1:
+        return parts[0]
+    return Place("composite", ("composite",), ttl=parts[0].ttl, model=model, parts=made)
+
+
+def of_description(config: Any) -> Place:
+    """What a MemoryStoreConfig describes. Raises InvalidSetting when its part is missing."""
+    try:
+        kind = StoreType(config.store_type)
+    except ValueError:
+        known = ", ".join(one.value for one in StoreType)
+        raise InvalidSetting(
+            f"there is no storage {config.store_type!r}; there are: {known}", setting="store_type"
+        ) from None
+    makers: dict[StoreType, Callable[[Any], Place]] = {
+        StoreType.REDIS: redis,
+        StoreType.POSTGRES: postgres,
+        StoreType.VECTOR: vector,
+        StoreType.COMPOSITE: composite,
+    }
+    part = getattr(config, f"{kind.value}_config", None)
+    if part is None:
+        raise InvalidSetting(
+            f"a storage of the kind {kind.value} needs {kind.value}_config", setting=f"{kind.value}_config"
+        )
+    return makers[kind](part)
+
+
+def _says_embedder() -> bool:
+    """Whether the settings name an embedder, which then wins over the old configuration's model."""
+    from memory.settings import Settings
+
+    return "embedder" in Settings()._origins
+
+
+def _embedder(given: dict[str, str]) -> Any:
+    """The embedder of a composite, which no settings are read for."""
+    from memory.settings import Settings, embedder_from
+
+    return given.get("embedder") or embedder_from(Settings())

@@ -1,0 +1,46 @@
+"""The old factory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from memory.compat.configs import StoreType
+from memory.compat.exceptions import StoreError
+from memory.compat.storages import CompositeStorage, PostgresStorage, RedisStorage, Storage, VectorStorage
+from memory.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from memory.compat.configs import MemoryStoreConfig
+
+S = TypeVar("S")
+_KINDS: dict[StoreType, type[Storage[Any, Any]]] = {
+    StoreType.REDIS: RedisStorage,
+    StoreType.POSTGRES: PostgresStorage,
+    StoreType.VECTOR: VectorStorage,
+    StoreType.COMPOSITE: CompositeStorage,
+}
+
+
+async def create_store(config: MemoryStoreConfig) -> Storage[Any, Any]:
+    """A storage of this description, started. Raises StoreError for a description that lacks its part, and what
+    ``start`` raises."""
+    return await made(config, lambda kind: kind)
+
+
+async def made(config: MemoryStoreConfig, seen_as: Callable[[type[S]], type[S]]) -> Storage[Any, Any]:
+    """What `create_store` gives; ``seen_as``: the class under which the caller knows a storage."""
+    try:
+        kind = StoreType(config.store_type)
+    except ValueError:
+        known = ", ".join(one.value for one in StoreType)
+        raise StoreError(f"there is no storage {config.store_type!r}; there are: {known}") from None
+    part = getattr(config, f"{kind.value}_config", None)
+    if part is None:
+        raise StoreError(f"a storage of the kind {kind.value} needs {kind.value}_config", kind.value)
+    try:
+        storage: Any = seen_as(_KINDS[kind])(part)  # type: ignore[type-var, call-arg]
+    except InvalidSetting as error:
+        raise StoreError(error.message, kind.value) from error
+    await storage.start()
+    return storage  # type: ignore[no-any-return]
