@@ -92,8 +92,8 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _diff(path: Path, before: bytes, after: bytes) -> str:
-    lines = [text.decode(errors="replace").splitlines(keepends=True) for text in (before, after)]
-    made = "".join(difflib.unified_diff(*lines, fromfile=str(path), tofile=str(path)))
+    old, new = (text.decode(errors="replace").splitlines(keepends=True) for text in (before, after))
+    made = "".join(difflib.unified_diff(old, new, fromfile=str(path), tofile=str(path)))
     return made if made.endswith("\n") else f"{made}\n"
 
 

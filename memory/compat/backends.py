@@ -50,7 +50,7 @@ class Place:
         """A manager of the store, which is made here: reads files, so it is called in a thread."""
         if instead is not None:
             return MemoryManager(instead)
-        given = {} if self._model is None or _says_embedder() else {"embedder": self._model}
+        given: dict[str, Any] = {} if self._model is None or _says_embedder() else {"embedder": self._model}
         if self._parts is not None:
             return MemoryManager(self._parts(_embedder(given)))
         return MemoryManager(self._spec, **self._options, **given)
@@ -150,7 +150,7 @@ def _says_embedder() -> bool:
     return "embedder" in Settings()._origins
 
 
-def _embedder(given: dict[str, str]) -> Any:
+def _embedder(given: dict[str, Any]) -> Any:
     """The embedder of a composite, which no settings are read for."""
     from memory.settings import Settings, embedder_from
 

@@ -19,9 +19,6 @@ class Results(AsyncIterator[MemorySearchResult[V]]):
     def __init__(self, search: Callable[[], AsyncIterator[MemorySearchResult[V]]]) -> None:
         self._found = search()
 
-    def __aiter__(self) -> AsyncIterator[MemorySearchResult[V]]:
-        return self._found
-
     async def __anext__(self) -> MemorySearchResult[V]:
         return await anext(self._found)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlencode
 
 
-class StoreType(str, Enum):
+class StoreType(StrEnum):
     """The kinds of storage that a description may name."""
 
     REDIS = "redis"

@@ -89,7 +89,7 @@ def as_old(error: errors.MemoryStoreError, kind: type[MemoryError], store_type: 
     """An error with everything that it knows, of an old kind and of its own."""
     if isinstance(error, errors.InvalidSetting):
         kind = MemoryBackendNotFoundError if error.setting == "backend_type" else MemoryBackendInvalidError
-    made_of = _both(kind, type(error))
+    made_of = _both(kind, type(error))  # type: ignore[arg-type]  # classes can be hashed
     made = made_of.__new__(made_of)
     made.args = (error.message,)
     made.details = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from memory.compat.configs import StoreType
 from memory.compat.exceptions import StoreError
@@ -13,7 +13,6 @@ from memory.errors import InvalidSetting
 if TYPE_CHECKING:
     from memory.compat.configs import MemoryStoreConfig
 
-S = TypeVar("S")
 _KINDS: dict[StoreType, type[Storage[Any, Any]]] = {
     StoreType.REDIS: RedisStorage,
     StoreType.POSTGRES: PostgresStorage,
@@ -28,7 +27,7 @@ async def create_store(config: MemoryStoreConfig) -> Storage[Any, Any]:
     return await made(config, lambda kind: kind)
 
 
-async def made(config: MemoryStoreConfig, seen_as: Callable[[type[S]], type[S]]) -> Storage[Any, Any]:
+async def made(config: MemoryStoreConfig, seen_as: Callable[[Any], Any]) -> Storage[Any, Any]:
     """What `create_store` gives; ``seen_as``: the class under which the caller knows a storage."""
     try:
         kind = StoreType(config.store_type)
@@ -39,8 +38,8 @@ async def made(config: MemoryStoreConfig, seen_as: Callable[[type[S]], type[S]])
     if part is None:
         raise StoreError(f"a storage of the kind {kind.value} needs {kind.value}_config", kind.value)
     try:
-        storage: Any = seen_as(_KINDS[kind])(part)  # type: ignore[type-var, call-arg]
+        storage: Storage[Any, Any] = seen_as(_KINDS[kind])(part)
     except InvalidSetting as error:
         raise StoreError(error.message, kind.value) from error
     await storage.start()
-    return storage  # type: ignore[no-any-return]
+    return storage

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memory.compat import *
+    from memory.compat import *  # noqa: F403 - all of them, for type checkers
 else:
     from memory.compat import backends
     from memory.compat.installing import install, names_in

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import libcst as cst
 from libcst.helpers import get_full_name_for_node
@@ -63,14 +63,15 @@ class _Rewriter(cst.CSTTransformer):
         self._known: set[cst.CSTNode] = set()
 
     def _line(self, node: cst.CSTNode) -> int:
-        return int(self.get_metadata(PositionProvider, node).start.line)
+        place: Any = self.get_metadata(PositionProvider, node)
+        return int(place.start.line)
 
     def _ask(self, node: cst.CSTNode, text: str) -> None:
         self.open.append(Note(self._line(node), text))
 
     # --- import a.b.c ---------------------------------------------------------------------------
 
-    def leave_Import(self, original_node: cst.Import, updated_node: cst.Import) -> cst.Import:  # noqa: D102, N802
+    def leave_Import(self, original_node: cst.Import, updated_node: cst.Import) -> cst.Import:  # noqa: N802
         names: list[cst.ImportAlias] = []
         changed = False
         for alias in updated_node.names:
@@ -91,7 +92,7 @@ class _Rewriter(cst.CSTTransformer):
         names[-1] = names[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
         return updated_node.with_changes(names=names)
 
-    def visit_Attribute(self, node: cst.Attribute) -> bool:  # noqa: D102, N802
+    def visit_Attribute(self, node: cst.Attribute) -> bool:  # noqa: N802
         whole = get_full_name_for_node(node) or ""
         head, _, name = whole.rpartition(".")
         inside = split(head)
@@ -105,7 +106,7 @@ class _Rewriter(cst.CSTTransformer):
         self._advise(node, name)
         return False
 
-    def leave_Attribute(  # noqa: D102, N802
+    def leave_Attribute(  # noqa: N802
         self, original_node: cst.Attribute, updated_node: cst.Attribute
     ) -> cst.BaseExpression:
         new = self._marked.get(original_node)
@@ -115,15 +116,15 @@ class _Rewriter(cst.CSTTransformer):
 
     # --- from a.b import c ----------------------------------------------------------------------
 
-    def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:  # noqa: D102, N802
+    def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:  # noqa: N802
         return False  # its dotted name is no use of a module
 
-    def leave_SimpleStatementLine(  # noqa: D102, N802
+    def leave_SimpleStatementLine(  # noqa: N802
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
     ) -> cst.SimpleStatementLine | cst.FlattenSentinel[cst.SimpleStatementLine]:
         body = list(updated_node.body)
         for place, (statement, before) in enumerate(zip(body, original_node.body, strict=True)):
-            if not isinstance(statement, cst.ImportFrom):
+            if not isinstance(statement, cst.ImportFrom) or not isinstance(before, cst.ImportFrom):
                 continue
             parts = self._parts(before, statement)
             if len(parts) > 1 and len(body) > 1:
@@ -181,13 +182,13 @@ class _Rewriter(cst.CSTTransformer):
 
     # --- names of modules in strings --------------------------------------------------------------
 
-    def visit_Call(self, node: cst.Call) -> None:  # noqa: D102, N802
+    def visit_Call(self, node: cst.Call) -> None:  # noqa: N802
         name = (get_full_name_for_node(node.func) or "").rpartition(".")[2]
         first = node.args[0].value if node.args else None
         if name in BY_NAME and isinstance(first, cst.SimpleString) and split(str(first.evaluated_value)) is not None:
             self._known.add(first)
 
-    def leave_SimpleString(  # noqa: D102, N802
+    def leave_SimpleString(  # noqa: N802
         self, original_node: cst.SimpleString, updated_node: cst.SimpleString
     ) -> cst.SimpleString:
         if original_node in self._known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,7 +18,7 @@ NAIVE = "expires:naive"
 """The tag of an entry whose ``expires_at`` was given without a zone: it is UTC, and comes back as it was given."""
 
 
-class MemoryType(str, Enum):
+class MemoryType(StrEnum):
     """How long an entry is meant to last."""
 
     SHORT_TERM = "short_term"
@@ -27,7 +27,7 @@ class MemoryType(str, Enum):
     WORKING = "working"
 
 
-class MemoryScope(str, Enum):
+class MemoryScope(StrEnum):
     """Whom an entry concerns."""
 
     SESSION = "session"
@@ -35,7 +35,7 @@ class MemoryScope(str, Enum):
     GLOBAL = "global"
 
 
-class MemoryIndex(str, Enum):
+class MemoryIndex(StrEnum):
     """By what an entry is found."""
 
     SEMANTIC = "semantic"

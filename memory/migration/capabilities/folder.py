@@ -86,9 +86,8 @@ class FolderReader:
                 else:
                     strange.append((file.name, "it is no file of an entry, which is <key>.json"))
         known = set(found)
-        for key in self._rows:
-            if key not in known:
-                strange.append((key, f"{KEYS} names it, and this folder holds no entry of that name"))
+        missing = f"{KEYS} names it, and this folder holds no entry of that name"
+        strange += [(key, missing) for key in self._rows if key not in known]
         return found, strange
 
     def _record(self, key: str) -> Record | None:
