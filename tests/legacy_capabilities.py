@@ -18,11 +18,10 @@ FIXTURES = Path(__file__).parent / "fixtures" / "capabilities"
 PROGRAM = FIXTURES / "program"
 
 
-def fill_redis(url: str) -> None:
-    """The keys of redis.json, in an empty server."""
-    told = json.loads((FIXTURES / "redis.json").read_text())
+def fill_redis(url: str, prefix: str) -> None:
+    """The keys of redis.json, under a prefix in place of ``memory``."""
+    told = json.loads((FIXTURES / "redis.json").read_text().replace('"memory', f'"{prefix}'))
     with redis.Redis.from_url(url) as client:
-        client.flushdb()
         for name, one in told["strings"].items():
             client.set(name, one["value"], pxat=one["expires_ms"])
         for name, fields in told["hashes"].items():

@@ -192,7 +192,7 @@ def test_its_rewritten_copy_runs_without_any_warning(kind: str, copy: Path, tmp_
 def pytest_of(program: Path, place: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The program's own tests."""
     (program / "conftest.py").write_text("import memory.compat\n\nmemory.compat.install()\n")
-    (program / "pytest.ini").write_text("[pytest]\n")
+    (program / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(program / "checks.py")]
     told = {name: value for name, value in environment("sqlite").items() if not name.startswith("PYTEST_")}
     return subprocess.run(command, cwd=place, env=told, capture_output=True, text=True, timeout=60)
