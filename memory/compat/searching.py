@@ -1,7 +1,7 @@
 """Old queries, answered by today's search.
 
-An old score is absolute, from 0 to 1: the cosine where vectors are compared (the semantic index, on a store that has an
-embedder), else the share of the query's weight that an entry matched. What scores 0 is no answer.
+An old score is absolute, from 0 to 1: the cosine where vectors are compared (the semantic index, on a store whose embedder
+is semantic), else the share of the query's weight that an entry matched. What scores 0 is no answer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ _ORDERS = {"key": "id", "type": "kind", **{name: name for name in _TIMES}}
 
 async def found(view: MemoryStore | View, query: MemoryQuery) -> Scored:
     """The items that answer an old query, best first or as it says."""
-    where = _where(query)
+    parts = _conditions(query)
     wanted = query.offset + query.limit
     keys = query.keys or ([] if query.key is None else [query.key])
     if keys:
-        page = [item async for part in view.stream({"$and": [where, {"id": {"$in": keys}}]}) for item in part]
+        page = [item async for part in view.stream({"$and": [*parts, {"id": {"$in": keys}}]}) for item in part]
         place = {key: number for number, key in enumerate(keys)}
         results = [(item, 1.0) for item in sorted(page, key=lambda item: place[item.id])]
     else:
-        asked: dict[str, Any] = {"query": query.query, "where": where}
-        semantic = query.index_type == MemoryIndex.SEMANTIC and view._store.embedding is not None
-        results = await _ranked(view, asked, query.min_score, wanted, vectors=semantic)
+        asked: dict[str, Any] = {"query": query.query, "where": {"$and": parts} if parts else None}
+        maker = view._store.embedding
+        semantic = query.index_type == MemoryIndex.SEMANTIC and maker is not None and maker.semantic
+        needed = wanted if query.order_by is None else None  # by another order all of them may be among the first
+        results = await _ranked(view, asked, query.min_score, needed, vectors=semantic)
     if query.order_by is not None:
         field = _ORDERS.get(query.order_by)
         if field is None:
@@ -59,14 +61,14 @@ async def like(view: MemoryStore | View, key: str, limit: int, min_score: float)
 
 
 async def _ranked(
-    view: MemoryStore | View, asked: dict[str, Any], least: float, wanted: int, *, vectors: bool
+    view: MemoryStore | View, asked: dict[str, Any], least: float, wanted: int | None, *, vectors: bool
 ) -> Scored:
-    """Hits with their old scores, as many as are wanted. Raises UnsupportedOperation beyond what a search ranks."""
+    """Hits with their old scores, as many as are wanted, or all. Raises UnsupportedOperation beyond what a search ranks."""
     asked |= {"mode": "vector", "min_vector": least} if vectors else {"mode": "text", "min_text": least}
-    asked["limit"] = min(wanted, MAX_SEARCH_LIMIT)
+    asked["limit"] = MAX_SEARCH_LIMIT if wanted is None else min(wanted, MAX_SEARCH_LIMIT)
     results: Scored = []
     cursor = None
-    while len(results) < wanted:
+    while wanted is None or len(results) < wanted:
         page = await view.search(**asked, cursor=cursor)
         for hit in page:
             score = hit.components["vector" if vectors else "matched"]
@@ -74,7 +76,7 @@ async def _ranked(
                 results.append((hit.item, min(1.0, score)))
         cursor = page.cursor
         if cursor is None:
-            if not page.complete:
+            if not page.complete and (wanted is None or len(results) < wanted):
                 raise UnsupportedOperation(
                     f"a search ranks the best {4 * MAX_SEARCH_LIMIT} at most; ask for fewer, or read all with store.stream()"
                 )
@@ -83,8 +85,8 @@ async def _ranked(
     return results
 
 
-def _where(query: MemoryQuery) -> dict[str, Any]:
-    """The filter of an old query: its filters and its metadata."""
+def _conditions(query: MemoryQuery) -> list[dict[str, Any]]:
+    """What an old query asks of entries besides its words: its filters and its metadata."""
     parts: list[dict[str, Any]] = []
     for name, value in query.filters.items():
         if name == "type":
@@ -96,7 +98,7 @@ def _where(query: MemoryQuery) -> dict[str, Any]:
         else:
             parts.append({name if name in _TIMES else f"content.{_escaped(name)}": {"$eq": value}})
     parts += [{f"metadata.{_escaped(name)}": {"$eq": value}} for name, value in query.metadata.items()]
-    return {"$and": parts} if parts else {}
+    return parts
 
 
 def _escaped(name: str) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from memory.migration.capabilities.entries import DEFAULT_SCOPE, DEFAULT_TYPE, INDEX, SCOPE, word
 
@@ -65,8 +65,10 @@ class MemoryEntry(BaseModel, Generic[V]):
 
     @field_validator("metadata", "indices", mode="before")
     @classmethod
-    def _empty(cls, value: Any) -> Any:
-        return () if value is None else value
+    def _empty(cls, value: Any, field: ValidationInfo) -> Any:
+        if value is None:
+            return {} if field.field_name == "metadata" else set()
+        return value
 
     @field_validator("indices", mode="after")
     @classmethod
