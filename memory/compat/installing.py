@@ -17,6 +17,8 @@ from memory.compat.names import MODULES, NEW, ROOTS, names_of, split
 _PARENTS = frozenset({root.rsplit(".", number)[0] for root in ROOTS for number in range(1, root.count(".") + 1)})
 """Packages above the old ones, made empty where there are none."""
 _changing = threading.RLock()
+_asked_for: set[str] = set()
+"""Modules that are being loaded since an attribute of the package above was asked for, which is told of by itself."""
 
 
 def install(backend: str | None = None) -> None:
@@ -80,7 +82,8 @@ class OldModule(Loader):
         module.__dict__.update(names_in(module.__name__, names))
         if old is not None:
             module.__doc__ = f"The old `{module.__name__}`: its names are in `{NEW}` now."
-            loaded(module.__name__)
+            if module.__name__ not in _asked_for:
+                loaded(module.__name__)
 
 
 class _Package(ModuleType):
@@ -97,7 +100,7 @@ def names_in(module: str, names: Sequence[str]) -> dict[str, Any]:
     def look_up(name: str) -> Any:
         from memory.compat import deprecation
 
-        below = sys.modules.get(f"{module}.{name}")
+        below = _below(f"{module}.{name}")
         if below is not None:
             deprecation.taken(below.__name__)
             return below
@@ -108,3 +111,16 @@ def names_in(module: str, names: Sequence[str]) -> dict[str, Any]:
         return deprecation.seen(value)
 
     return {"__getattr__": look_up, "__dir__": lambda: sorted(names), "__all__": list(names)}
+
+
+def _below(name: str) -> ModuleType | None:
+    """A module below an old one, which the old packages had loaded themselves; None where there is none of this name."""
+    if name in sys.modules or split(name) is None:
+        return sys.modules.get(name)
+    _asked_for.add(name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None  # the paths are not installed any more
+    finally:
+        _asked_for.discard(name)
