@@ -129,7 +129,9 @@ async def test_filters_order_offset_and_keys_of_a_query(storage: Storage[Any, An
 
 
 async def test_more_than_a_search_ranks_is_never_cut_in_silence(storage: Storage[Any, Any]) -> None:
-    await asyncio.gather(*[storage.store(f"k{n}", {"content": "the same nut"}) for n in range(850)])
+    async with asyncio.TaskGroup() as group:
+        for number in range(850):
+            group.create_task(storage.store(f"k{number}", {"content": "the same nut"}))
     assert len(await keys(storage, "nut", limit=750)) == 750
     with pytest.raises(old.MemoryRetrievalError, match="ranks the best 800"):
         await keys(storage, "nut", limit=850)
@@ -210,7 +212,9 @@ async def test_starting_and_stopping_again_is_harmless(empty: Path) -> None:
     old.install("sqlite:///old.db")
     try:
         storage: Storage[str, dict[str, Any]] = old.PostgresStorage[str, dict[str, Any]](old.PostgresConfig())
-        await asyncio.gather(storage.start(), storage.start())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(storage.start())
+            group.create_task(storage.start())
         await storage.store("a", {"content": "kept"})
         await storage.stop()
         await storage.stop()

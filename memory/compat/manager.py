@@ -34,14 +34,16 @@ class MemoryManager(Generic[K]):
 
     def __init__(
         self,
-        short_term: BaseMemory[Any, Value],
+        short_term: BaseMemory[K, Value],
         medium_term: BaseMemory[Any, Value] | None = None,
         long_term: BaseMemory[Any, Value] | None = None,
         cleanup_interval: float = 300,
         reindex_interval: float = 3600,
     ) -> None:
         given = {"short_term": short_term, "medium_term": medium_term, "long_term": long_term}
-        self._memories = {name: memory for name, memory in given.items() if memory is not None}
+        self._memories: dict[str, BaseMemory[Any, Value]] = {
+            name: memory for name, memory in given.items() if memory is not None
+        }
         self._intervals = {"cleanup_expired": cleanup_interval, "reindex": reindex_interval}
         self._started: list[Any] = []
         self._tasks: list[asyncio.Task[None]] = []
