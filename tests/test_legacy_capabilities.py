@@ -275,7 +275,7 @@ async def test_hostile_folders_are_read_without_harm(tmp_path: Path) -> None:
         report = await import_capabilities(folder, store, state=tmp_path / "journal")
         behind = {one.key[1]: one.why for one in report.findings if one.kind == "unlisted"}
         assert behind.keys() == {*BEHIND_FOLDER, "linked.json", "huge", "notes.txt", ""}
-        assert behind["huge"] == "its file is larger than 4,194,304 bytes"
+        assert behind["huge"] == "it is larger than 4,194,304 bytes"
         assert report.created == 3
     np.save(folder / "embeddings.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(InvalidSetting, match="holds no vectors"):
@@ -311,6 +311,7 @@ async def test_an_entry_that_redis_drops_sooner_expires_then(tmp_path: Path) -> 
         record = {"key": "both", "value": {}, "expires_at": "2999-12-31T23:59:59"}
         client.set(f"{prefix}:both", json.dumps(record), pxat=4102444800000)
         client.set(prefix.encode() + b":\xff", b"{}")
+        client.set(f"{prefix}:huge", b"x" * 4_200_000)
     async with create_store("in_memory") as store:
         url = f"{server('redis').url}?prefix={prefix}"
         report = await import_capabilities(url, store, state=tmp_path / "journal")
@@ -318,7 +319,8 @@ async def test_an_entry_that_redis_drops_sooner_expires_then(tmp_path: Path) -> 
         assert item is not None
         assert item.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
         assert item.metadata == {"legacy": {"expires_at": "2999-12-31T23:59:59+00:00"}}
-        assert {one.key[1]: one.why for one in report.findings}["\\xff"] == "its name is not text"
+        behind = {one.key[1]: one.why for one in report.findings}
+        assert behind == {"\\xff": "its name is not text", "huge": "it is larger than 4,194,304 bytes"}
 
 
 def test_from_synchronous_code(tmp_path: Path) -> None:
@@ -337,12 +339,14 @@ async def test_a_table_of_many_rows_moves_in_order(tmp_path: Path) -> None:
             f"""INSERT INTO {schema}.memory SELECT chr(65 + n % 50) || n, '{{"n": 9007199254740993}}', 'agent', 'working',
             '2025-01-01', NULL, NULL, n FROM generate_series(1, 1200) AS n"""
         )
+        await connection.execute(f"UPDATE {schema}.memory SET value = repeat('x', 5000000) WHERE key = 'sentence'")
     finally:
         await connection.close()
     url = f"{dsn}{'&' if '?' in dsn else '?'}schema={schema}"
     async with create_store("sqlite", path=tmp_path / "new.db", synchronous="off") as store:
         report = await import_capabilities(url, store, state=tmp_path / "journal", batch_size=200)
-        assert (report.created, report.compared, report.ok) == (1203, 1203, True)
+        assert (report.created, report.compared, report.differences, report.unlisted) == (1202, 1202, 0, 1)
+        assert {one.key[1]: one.why for one in report.findings}["sentence"] == "its row is larger than 4,194,304 bytes"
         item = await store.get("B1")
         assert item is not None
         assert (item.content, item.metadata) == ({"n": 9007199254740993}, {"legacy": {"hits": 1}})

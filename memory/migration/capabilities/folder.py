@@ -14,14 +14,12 @@ from typing import Any, Self
 import msgspec
 
 from memory.errors import InvalidSetting
-from memory.migration.capabilities.source import Record
+from memory.migration.capabilities.source import MAX_BYTES, Record
 from memory.store.transfer import to_the_end
 
 KEYS, VECTORS = "keys.json", "embeddings.npy"
 MODEL = "all-MiniLM-L6-v2"
 """The model that the old system took when none was named."""
-MAX_FILE = 4 * 1024 * 1024
-"""A larger file holds no entry that an item could be made of."""
 
 
 class FolderReader:
@@ -100,9 +98,9 @@ class FolderReader:
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return Record(wrong="it is no plain file")
-            raw = file.read(MAX_FILE + 1)
-        if len(raw) > MAX_FILE:
-            return Record(wrong=f"its file is larger than {MAX_FILE:,} bytes")
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            return Record(wrong=f"it is larger than {MAX_BYTES:,} bytes")
         try:
             fields = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from memory.backends.postgres.connecting import Connecting
 from memory.backends.postgres.faults import CONNECTION_ERRORS, translate
 from memory.backends.postgres.names import checked
 from memory.errors import InvalidSetting
-from memory.migration.capabilities.source import Record
+from memory.migration.capabilities.source import MAX_BYTES, Record
 
 _COLUMNS = "SELECT column_name FROM information_schema.columns WHERE table_schema = $1 AND table_name = $2"
 
@@ -68,11 +68,14 @@ class PostgresReader:
     async def fetch(self, keys: Sequence[str]) -> list[Record | None]:
         """What the rows of these keys hold."""
         # The server writes a row as JSON: whatever the types of its columns are, nothing of it is lost.
-        asked = f"SELECT t.key::text, row_to_json(t)::text FROM {self._name} AS t WHERE t.key::text = ANY($1::text[])"  # noqa: S608
+        rows = f"SELECT key::text AS key, row_to_json(t)::text AS told FROM {self._name} AS t WHERE key::text = ANY($1)"  # noqa: S608
+        asked = f"SELECT key, CASE WHEN octet_length(told) <= {MAX_BYTES} THEN told END FROM ({rows}) AS rows"  # noqa: S608
         told = {row[0]: row[1] for row in await self._all(asked, list(keys))}
         return [None if key not in told else self._record(told[key]) for key in keys]
 
-    def _record(self, raw: str) -> Record:
+    def _record(self, raw: str | None) -> Record:
+        if raw is None:
+            return Record(wrong=f"its row is larger than {MAX_BYTES:,} bytes")
         try:
             fields: dict[str, Any] = msgspec.json.decode(raw)
         except msgspec.DecodeError as error:

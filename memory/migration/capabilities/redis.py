@@ -13,7 +13,7 @@ from memory.backends.redis.address import from_url
 from memory.backends.redis.faults import LostError
 from memory.backends.redis.node import Part
 from memory.backends.redis.servers import Servers
-from memory.migration.capabilities.source import Record
+from memory.migration.capabilities.source import MAX_BYTES, Record
 
 PAGE = 500
 AT_ONCE = 64
@@ -83,6 +83,8 @@ class RedisReader:
             return None
         if kind != b"string":
             return Record(wrong=f"it is a {kind.decode()} of Redis, and an entry is a string")
+        if await self._ask(name, "STRLEN", name) > MAX_BYTES:
+            return Record(wrong=f"it is larger than {MAX_BYTES:,} bytes")
         # In this order: one that expires in between is gone, and not taken for one that lives for ever.
         expires, raw = await self._ask(name, "PEXPIRETIME", name), await self._ask(name, "GET", name)
         if raw is None or expires == _GONE:

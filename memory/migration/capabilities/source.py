@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -18,11 +19,18 @@ from memory.migration.report import Finding
 from memory.migration.sources import Changed, StoreSource
 from memory.model import DEFAULT_NAMESPACE, Key, MemoryItem, check_id, vector_bytes
 from memory.ops import Position, Row
+from memory.store.slicing import is_due, pause
 
 if TYPE_CHECKING:
     from typing import Any
 
     from memory.store import MemoryStore
+
+
+SORTED = 2_000
+"""Keys that are sorted at once."""
+MAX_BYTES = 4 * 1024 * 1024
+"""More holds no entry that an item could be made of, and is not read."""
 
 
 class Record(NamedTuple):
@@ -115,20 +123,28 @@ class EntrySource:
             keys, strange = await self._reader.keys()
             for name, why in strange:
                 self._note("unlisted", name, why)
-            good: list[bytes] = []
+            parts: list[list[bytes]] = [[]]
             for key in keys:
                 try:
-                    good.append(check_id(key, "key").encode())
+                    parts[-1].append(check_id(key, "key").encode())
                 except InvalidItem as error:
                     self._note("unlisted", key, error.message)
-            self._keys = sorted(good)
+                if len(parts[-1]) == SORTED:
+                    parts.append([])
+                if is_due():
+                    await pause()
+            self._keys = await _merged(parts)
         return self._keys
 
     async def _pairs(self, keys: Sequence[str]) -> list[Pair | None]:
         if not keys:
             return []
-        records = await self._reader.fetch(keys)
-        return [None if record is None else self._pair(key, record) for key, record in zip(keys, records, strict=True)]
+        pairs: list[Pair | None] = []
+        for key, record in zip(keys, await self._reader.fetch(keys), strict=True):
+            pairs.append(None if record is None else self._pair(key, record))
+            if is_due():
+                await pause()
+        return pairs
 
     def _pair(self, key: str, record: Record) -> Pair | None:
         """The row and item of an entry; None for what is none, or has expired."""
@@ -171,6 +187,19 @@ class EntrySource:
     def _note(self, kind: Any, key: str, why: str) -> None:
         shown = key.encode(errors="backslashreplace").decode()
         self._noted.setdefault((kind, key), Finding(kind=kind, key=(self._namespace, shown), why=why))
+
+
+async def _merged(parts: list[list[bytes]]) -> list[bytes]:
+    """All keys in order. Sorting them in one go would hold the loop."""
+    for part in parts:
+        part.sort()
+        await pause()
+    keys: list[bytes] = []
+    for key in heapq.merge(*parts):
+        keys.append(key)
+        if is_due():
+            await pause()
+    return keys
 
 
 def _sooner(item: MemoryItem, expires: int) -> dict[str, Any]:
