@@ -22,6 +22,7 @@ from memory import MemoryItem, MemoryStore, create_store
 from memory.errors import BackendUnavailable, InvalidSetting
 from memory.migration import rollback
 from memory.migration.capabilities import import_capabilities, import_capabilities_sync
+from memory.testing.heartbeat import assert_calm
 
 EXAMPLE = {"content": "Example document", "tokens": 2}
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -368,3 +369,23 @@ def test_the_command_tells_and_repeats(tmp_path: Path) -> None:
     again = memory("sqlite:///new.db", "--json")
     told = json.loads(again.stdout)
     assert (told["created"], told["plan"]["unchanged"], told["expired"]) == (0, 3, 1)
+
+
+async def test_the_loop_never_stalls_while_many_entries_are_read(tmp_path: Path) -> None:
+    import redis
+
+    prefix = f"old-{uuid4()}"
+    with redis.Redis.from_url(server("redis").url) as client, client.pipeline() as pipe:
+        for number in range(1_500):
+            record = {"key": f"k{number}", "value": {"content": f"a note about {number}", "n": [number] * 200}}
+            pipe.set(f"{prefix}:k{number}", json.dumps(record))
+        pipe.execute()
+    url = f"{server('redis').url}?prefix={prefix}"
+    async with create_store("in_memory") as store:
+        await import_capabilities(url, store, state=tmp_path / "journal")
+        assert await store.count() == 1_500
+
+        async def verify() -> None:
+            assert (await import_capabilities(url, store, verify_only=True)).differences == 0
+
+        await assert_calm(verify, rounds=1)
