@@ -16,13 +16,17 @@ from memory.compat.configs import (
 )
 from memory.errors import InvalidSetting
 from memory.manager import MemoryManager
-from memory.registry import create_store, named
+from memory.registry import create_store
 
 if TYPE_CHECKING:
     from memory.store import MemoryStore, View
 
 instead: str | None = None
 """The backend of all old storages, by name or URL, in place of what they are configured for."""
+
+
+MIRRORED = "memory.backends.composite:MirroredStore"
+"""What an old composite is: one store acknowledges, the others follow it."""
 
 
 class Place:
@@ -59,7 +63,7 @@ class Place:
         """The store as a part of a composite, which makes the vectors itself."""
         if self._parts is not None:
             raise InvalidSetting("a composite storage cannot be a part of another", setting="stores")
-        return create_store(self._spec, **self._options)
+        return create_store(self._spec, embedder=None, **self._options)
 
     def view(self, store: MemoryStore) -> MemoryStore | View:
         """What of the store is this storage's own."""
@@ -112,8 +116,8 @@ def composite(config: Any = None, more: Sequence[Place] = ()) -> Place:
     def made(embedder: str | None) -> MemoryStore:
         stores = [part.part() for part in parts]
         mirrors = {f"store{number}": store for number, store in enumerate(stores[1:], 1)}
-        kind: Any = named("composite")
-        return kind(stores[0], mirrors, embedder=embedder)  # type: ignore[no-any-return]
+        by_vector = next((name for name, part in zip(mirrors, parts[1:], strict=True) if part.model is not None), None)
+        return create_store(MIRRORED, primary=stores[0], mirrors=mirrors, vectors=by_vector, embedder=embedder)
 
     if len(parts) == 1:
         return parts[0]
