@@ -82,7 +82,7 @@ async def test_a_cache_and_vectors_together(empty: Path, monkeypatch: pytest.Mon
         assert await store.count() == 2
         await store.delete_where(None, under=())
     async with create_store("sqlite", path="vectors/memory.db") as store:  # it follows
-        assert await store.count() == 2
+        assert await store.count(namespace="default") == 2
 
 
 @needs_composite

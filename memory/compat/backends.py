@@ -57,13 +57,21 @@ class Place:
         given: dict[str, Any] = {} if self._model is None or _says_embedder() else {"embedder": self._model}
         if self._parts is not None:
             return MemoryManager(self._parts(_embedder(given)))
+        self._make_room()
         return MemoryManager(self._spec, **self._options, **given)
 
     def part(self) -> MemoryStore:
         """The store as a part of a composite, which makes the vectors itself."""
         if self._parts is not None:
             raise InvalidSetting("a composite storage cannot be a part of another", setting="stores")
+        self._make_room()
         return create_store(self._spec, embedder=None, **self._options)
+
+    def _make_room(self) -> None:
+        """Make the folder of a file, as the old system did."""
+        path = self._options.get("path")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def view(self, store: MemoryStore) -> MemoryStore | View:
         """What of the store is this storage's own."""
