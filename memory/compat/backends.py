@@ -13,6 +13,7 @@ from memory.compat.configs import (
     StoreType,
     VectorStoreConfig,
     fields,
+    part_of,
 )
 from memory.errors import InvalidSetting
 from memory.manager import MemoryManager
@@ -23,18 +24,15 @@ if TYPE_CHECKING:
 
 instead: str | None = None
 """The backend of all old storages, by name or URL, in place of what they are configured for."""
-
-
 MIRRORED = "memory.backends.composite:MirroredStore"
 """What an old composite is: one store acknowledges, the others follow it."""
 
 
 class Place:
-    """A store that is not made yet.
+    """A store that is not made yet: a backend and its options.
 
-    ``make`` gets options (``embedder``, which a part of a composite must not have) and gives a store or its manager's
-    arguments. ``name``: the namespace of its entries where old storages share one store. ``ttl``: seconds that an entry
-    lives which names no end.
+    ``name``: the namespace of its entries where all old storages share one store. ``ttl``: seconds that an entry lives which
+    names no end. ``model``: the embedder that its configuration names. ``parts`` makes a composite, given its embedder.
     """
 
     def __init__(
@@ -47,14 +45,14 @@ class Place:
         parts: Callable[[str | None], MemoryStore] | None = None,
         **options: Any,
     ) -> None:
-        self.name, self.ttl = name, ttl
-        self._spec, self._options, self._model, self._parts = spec, options, model, parts
+        self.name, self.ttl, self.model = name, ttl, model
+        self._spec, self._options, self._parts = spec, options, parts
 
     def manager(self) -> MemoryManager:
         """A manager of the store, which is made here: reads files, so it is called in a thread."""
         if instead is not None:
             return MemoryManager(instead)
-        given: dict[str, Any] = {} if self._model is None or _says_embedder() else {"embedder": self._model}
+        given: dict[str, Any] = {} if self.model is None or _says_embedder() else {"embedder": self.model}
         if self._parts is not None:
             return MemoryManager(self._parts(_embedder(given)))
         self._make_room()
@@ -76,11 +74,6 @@ class Place:
     def view(self, store: MemoryStore) -> MemoryStore | View:
         """What of the store is this storage's own."""
         return store if instead is None else store.scoped(self.name)
-
-    @property
-    def model(self) -> str | None:
-        """The embedder that its configuration names."""
-        return self._model
 
 
 def in_memory() -> Place:
@@ -134,24 +127,13 @@ def composite(config: Any = None, more: Sequence[Place] = ()) -> Place:
 
 def of_description(config: Any) -> Place:
     """What a MemoryStoreConfig describes. Raises InvalidSetting when its part is missing."""
-    try:
-        kind = StoreType(config.store_type)
-    except ValueError:
-        known = ", ".join(one.value for one in StoreType)
-        raise InvalidSetting(
-            f"there is no storage {config.store_type!r}; there are: {known}", setting="store_type"
-        ) from None
+    kind, part = part_of(config)
     makers: dict[StoreType, Callable[[Any], Place]] = {
         StoreType.REDIS: redis,
         StoreType.POSTGRES: postgres,
         StoreType.VECTOR: vector,
         StoreType.COMPOSITE: composite,
     }
-    part = getattr(config, f"{kind.value}_config", None)
-    if part is None:
-        raise InvalidSetting(
-            f"a storage of the kind {kind.value} needs {kind.value}_config", setting=f"{kind.value}_config"
-        )
     return makers[kind](part)
 
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from memory.errors import InvalidSetting
+
 
 class StoreType(StrEnum):
     """The kinds of storage that a description may name."""
@@ -133,3 +135,19 @@ def fields(config: Any, kind: type[Any]) -> Any:
         return config
     names = kind.__dataclass_fields__
     return kind(**{name: getattr(config, name) for name in names if getattr(config, name, None) is not None})
+
+
+def part_of(config: Any) -> tuple[StoreType, Any]:
+    """The kind that a MemoryStoreConfig names, and the part that goes with it. Raises InvalidSetting."""
+    try:
+        kind = StoreType(config.store_type)
+    except ValueError:
+        known = ", ".join(one.value for one in StoreType)
+        raise InvalidSetting(
+            f"there is no storage {config.store_type!r}; there are: {known}", setting="store_type"
+        ) from None
+    name = f"{kind.value}_config"
+    part = getattr(config, name, None)
+    if part is None:
+        raise InvalidSetting(f"a storage of the kind {kind.value} needs {name}", setting=name)
+    return kind, part

@@ -24,9 +24,9 @@ _told: set[tuple[str, int]] = set()
 """Lines that were warned about."""
 _seen: dict[type[Any], type[Any]] = {}
 _making = threading.Lock()
-_BETWEEN = ("importlib", "_frozen_importlib", "typing", "memory.compat.installing", __name__)
-"""Modules whose frames stand between a use and its line."""
-_OURS = "memory."
+_BETWEEN = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "typing")
+"""Packages whose frames stand between a use and its line, as do those of this module and of the finder."""
+_MACHINERY = ("memory.compat.installing", __name__)
 _WITHIN = ("IMPORT_FROM", "IMPORT_STAR", "CALL_INTRINSIC", "STORE_")
 """Instructions of a ``from ... import`` statement after its IMPORT_NAME."""
 
@@ -69,11 +69,12 @@ def forget() -> None:
     _told.clear()
 
 
+def _place(frame: FrameType) -> tuple[str, int]:
+    return (frame.f_code.co_filename, frame.f_lineno)
+
+
 def _tell(frame: FrameType, message: str) -> None:
-    place = (frame.f_code.co_filename, frame.f_lineno)
-    if place in _told:
-        return
-    space = frame.f_globals
+    place, space = _place(frame), frame.f_globals
     warnings.warn_explicit(
         message,
         DeprecationWarning,
@@ -85,13 +86,15 @@ def _tell(frame: FrameType, message: str) -> None:
 
 
 def _caller() -> FrameType | None:
-    """The frame whose line uses what is old; None for one of this library, which may."""
+    """The frame whose line uses what is old; None for one of this library, which may, and for a line that was warned about."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).startswith(_BETWEEN):
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        package = module.partition(".")[0]
+        if module not in _MACHINERY and package not in _BETWEEN:
+            return None if package == "memory" or _place(frame) in _told else frame
         frame = frame.f_back
-    if frame is None or str(frame.f_globals.get("__name__")).startswith(_OURS):
-        return None
-    return frame
+    return None
 
 
 def _from_list(frame: FrameType) -> tuple[str, ...]:

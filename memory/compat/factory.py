@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from memory.compat.configs import StoreType
+from memory.compat.configs import StoreType, part_of
 from memory.compat.exceptions import StoreError
 from memory.compat.storages import CompositeStorage, PostgresStorage, RedisStorage, Storage, VectorStorage
 from memory.errors import InvalidSetting
@@ -30,16 +30,9 @@ async def create_store(config: MemoryStoreConfig) -> Storage[Any, Any]:
 async def made(config: MemoryStoreConfig, seen_as: Callable[[Any], Any]) -> Storage[Any, Any]:
     """What `create_store` gives; ``seen_as``: the class under which the caller knows a storage."""
     try:
-        kind = StoreType(config.store_type)
-    except ValueError:
-        known = ", ".join(one.value for one in StoreType)
-        raise StoreError(f"there is no storage {config.store_type!r}; there are: {known}") from None
-    part = getattr(config, f"{kind.value}_config", None)
-    if part is None:
-        raise StoreError(f"a storage of the kind {kind.value} needs {kind.value}_config", kind.value)
-    try:
+        kind, part = part_of(config)
         storage: Storage[Any, Any] = seen_as(_KINDS[kind])(part)
     except InvalidSetting as error:
-        raise StoreError(error.message, kind.value) from error
+        raise StoreError(error.message, str(config.store_type)) from error
     await storage.start()
     return storage

@@ -18,6 +18,6 @@ else:
     from memory.compat.names import NAMES
 
     install(backends.instead)
-    __getattr__ = names_in("capabilities.memory", NAMES)["__getattr__"]
-    __dir__ = names_in("capabilities.memory", NAMES)["__dir__"]
+    _held = names_in("capabilities.memory", NAMES)
+    __getattr__, __dir__ = _held["__getattr__"], _held["__dir__"]
     __all__ = ["__dir__", "__getattr__"]

@@ -11,6 +11,7 @@ from memory.compat import backends
 from memory.compat.base import BaseMemoryStore, K, Results
 from memory.compat.exceptions import (
     MemoryBackendError,
+    MemoryBackendInvalidError,
     MemoryCleanupError,
     MemoryDeletionError,
     MemoryError,
@@ -32,7 +33,7 @@ from memory.compat.values import (
     V,
     entry_of,
 )
-from memory.errors import NotFound
+from memory.errors import Closed, NotFound
 from memory.manager import MemoryManager as Manager
 from memory.manager.originals import plain
 from memory.migration.capabilities.entries import DEFAULT_SCOPE, DEFAULT_TYPE, INDEX, tags_of, word
@@ -84,8 +85,6 @@ class Storage(BaseMemoryStore[V], Generic[K, V]):
     def _view(self, kind: type[MemoryError]) -> MemoryStore | View:
         """The store, if it is open."""
         if self._seen is None:
-            from memory.errors import Closed
-
             raise as_old(
                 Closed(f"this {self.store_type} storage is not started: await storage.start()"), kind, self.store_type
             )
@@ -235,10 +234,13 @@ class VectorStorage(Storage[K, V]):
 class CompositeStorage(Storage[K, V]):
     """Entries in several storages at once, on ``composite``; the first acknowledges.
 
-    ``config`` names a cache and a store of vectors; ``stores`` are storages, in place of what it names or after it.
+    ``config`` names a cache and a store of vectors; ``stores`` are storages, in place of what it names or after it. Raises
+    MemoryBackendInvalidError when there is none at all.
     """
 
     store_type = "composite"
 
     def __init__(self, config: CompositeStoreConfig | None = None, *stores: Storage[Any, Any]) -> None:
-        super().__init__(backends.composite(config, [one._place for one in stores]))
+        with raised_as(MemoryBackendInvalidError, self.store_type):
+            place = backends.composite(config, [one._place for one in stores])
+        super().__init__(place)
