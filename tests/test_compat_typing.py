@@ -52,7 +52,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 def said(tree: Path, *command: str) -> str:
-    told = {**os.environ, "MYPYPATH": f"{tree}{os.pathsep}{ROOT}", "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}"}
+    told = {name: value for name, value in os.environ.items() if not name.startswith(("COV_", "COVERAGE_"))}
+    told |= {"MYPYPATH": f"{tree}{os.pathsep}{ROOT}", "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}"}
     done = subprocess.run(command, cwd=tree, env=told, capture_output=True, text=True, timeout=240)
     return done.stdout + done.stderr
 
