@@ -224,6 +224,9 @@ def test_each_line_warns_once_and_again_when_it_was_made_an_error(tmp_path: Path
             MemoryScope as Scope,
         )
         import capabilities.memory.config
+        import capabilities.memory.config as again
+        import importlib
+        importlib.import_module("capabilities.memory.config")
         for _ in range(3):
             capabilities.memory.config.RedisConfig(port=1)
             from capabilities.memory import manager
@@ -246,12 +249,13 @@ def test_each_line_warns_once_and_again_when_it_was_made_an_error(tmp_path: Path
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
     told = [line.partition("program.py:")[2] for line in done.stderr.splitlines() if "Warning: " in line]
     old, is_old = "capabilities.memory", "is deprecated; write:"
+    again = f"{old}.config {is_old} import memory.compat"
     assert told == [
         f"5: DeprecationWarning: {old}.base {is_old} from memory.compat import MemoryType, MemoryScope",
-        f"9: DeprecationWarning: {old}.config {is_old} import memory.compat",
-        f"11: DeprecationWarning: {old}.config.RedisConfig {is_old} memory.compat.RedisConfig",
-        f"12: DeprecationWarning: {old}.manager {is_old} from memory import compat as manager",
-        f"13: DeprecationWarning: {old}.config.StoreType {is_old} memory.compat.StoreType",
+        *(f"{line}: DeprecationWarning: {again}" for line in (9, 10, 12)),
+        f"14: DeprecationWarning: {old}.config.RedisConfig {is_old} memory.compat.RedisConfig",
+        f"15: DeprecationWarning: {old}.manager {is_old} from memory import compat as manager",
+        f"16: DeprecationWarning: {old}.config.StoreType {is_old} memory.compat.StoreType",
     ]
 
 

@@ -63,7 +63,26 @@ class OldPaths(MetaPathFinder):
         if old is None and fullname not in _PARENTS:
             return None
         package = old is None or not old[1] or any(name.startswith(old[1] + ".") for name in MODULES)
-        return ModuleSpec(fullname, OldModule(), origin=NEW, is_package=package)
+        return _Spec(fullname, OldModule(), origin=NEW, is_package=package)
+
+
+class _Spec(ModuleSpec):
+    """The spec of an old module. An ``import`` of a module that is there already asks its spec whether it is still being
+    loaded, and nothing else: so lines that only import it again are told here."""
+
+    _loading: bool = False
+
+    @property
+    def _initializing(self) -> bool:
+        if not self._loading and split(self.name) is not None and self.name not in _asked_for:
+            from memory.compat.deprecation import loaded
+
+            loaded(self.name)
+        return self._loading
+
+    @_initializing.setter
+    def _initializing(self, loading: bool) -> None:
+        self._loading = loading
 
 
 class OldModule(Loader):
