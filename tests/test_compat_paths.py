@@ -19,7 +19,7 @@ INSTALLED = "import memory.compat\nmemory.compat.install()\n"
 
 def run(code: str, place: Path, *options: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
     """A program in a folder, which is on its path."""
-    told = {name: value for name, value in os.environ.items() if not name.startswith(("MEMORY_", "COV_", "COVERAGE_"))}
+    told = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
     told |= {"PYTHONPATH": f"{place}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     program = place / "program.py"
     program.write_text((INSTALLED if installed else "") + textwrap.dedent(code))

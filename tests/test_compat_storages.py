@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 import memory.compat as old
 from memory import MemoryItem, errors
+from memory.compat.configs import fields
 from memory.compat.exceptions import as_old
 from memory.compat.storages import Storage
 
@@ -252,6 +254,12 @@ def test_configurations_say_where_a_store_is() -> None:
         "data/vector_store",
         "m",
     )
+
+
+def test_configurations_of_another_make_are_taken_by_their_attributes() -> None:
+    kept = SimpleNamespace(host="h", port=7, prefix="p", socket_timeout=3)
+    assert old.RedisStorage(kept)._place.name == ("redis", "p")  # type: ignore[arg-type]
+    assert fields(kept, old.RedisConfig) == old.RedisConfig("h", 7, prefix="p")
 
 
 async def test_a_configured_ttl_is_the_end_of_what_names_none(empty: Path) -> None:

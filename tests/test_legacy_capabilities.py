@@ -19,9 +19,10 @@ from legacy_capabilities import fill_folder, fill_postgres, fill_redis
 from servers import server
 
 from memory import MemoryItem, MemoryStore, create_store
-from memory.errors import BackendUnavailable, InvalidSetting
+from memory.errors import BackendUnavailable, InvalidItem, InvalidSetting
 from memory.migration import rollback
 from memory.migration.capabilities import import_capabilities, import_capabilities_sync
+from memory.migration.capabilities.entries import item_of
 from memory.testing.heartbeat import assert_calm
 
 EXAMPLE = {"content": "Example document", "tokens": 2}
@@ -284,6 +285,43 @@ async def test_hostile_folders_are_read_without_harm(tmp_path: Path) -> None:
     (folder / "keys.json").write_text('{"not": "a list"}')
     with pytest.raises(InvalidSetting, match="is no list of keys"):
         await import_capabilities(folder, "memory://")
+
+
+async def test_a_folder_may_lack_vectors_or_their_keys(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path)
+    np.save(folder / "embeddings.npy", np.ones((1, 4), dtype=np.float32))
+    async with create_store("in_memory") as store:
+        report = await import_capabilities(folder, store, state=tmp_path / "1")
+        why = {one.key[1]: one.why for one in report.findings}
+        assert why["doc-1"] == "embeddings.npy ends before its vector; the entry is moved without one"
+        assert [item.embedding is None for item in await store.list()] == [True, False, True]
+    for lost in ("embeddings.npy", "keys.json"):
+        (folder / lost).unlink()
+        async with create_store("in_memory") as store:
+            report = await import_capabilities(folder, store, state=tmp_path / lost)
+            assert (report.created, [item.embedding for item in await store.list()]) == (3, [None] * 3)
+    (folder / "keys.json").write_text("[]")
+    np.save(folder / "embeddings.npy", np.ones(4, dtype=np.float32))
+    with pytest.raises(InvalidSetting, match="is no table of numbers"):
+        await import_capabilities(folder, "memory://")
+
+
+def test_what_a_record_may_hold() -> None:
+    item = item_of("k", {"value": 1, "type": None, "scope": "", "metadata": "words", "indices": ["SEMANTIC"]})
+    assert (item.content, item.kind, item.tags) == (1, "short_term", ("scope:session", "index:semantic"))
+    assert item.metadata == {"legacy": {"scope": "", "metadata": "words"}}
+    assert item_of("k", {"value": {}, "updated_at": 1_700_000_000}).created_at == datetime(
+        2023, 11, 14, 22, 13, 20, tzinfo=UTC
+    )
+    for wrong in (
+        {"value": {}, "type": 1},
+        {"value": {}, "indices": "all"},
+        {"value": {}, "expires_at": "soon"},
+        [],
+        {},
+    ):
+        with pytest.raises(InvalidItem):
+            item_of("k", wrong)
 
 
 async def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
