@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from legacy_capabilities import fill_redis
 from servers import server
 
 import memory.compat as old
 from memory import create_store
 from memory.compat.storages import Storage
+from memory.migration.capabilities import import_capabilities
 from memory.registry import BACKENDS
 
 needs_faiss = pytest.mark.skipif("faiss" not in BACKENDS, reason="this version has no backend faiss")
@@ -57,6 +60,24 @@ async def test_redis_under_the_old_prefix(empty: Path) -> None:
     await used(old.RedisStorage(config))
     async with create_store(config.url, prefix=config.prefix) as store:
         assert await store.delete_where(None, under=()) == 2
+
+
+async def test_imported_entries_are_seen_by_the_old_program(empty: Path) -> None:
+    redis = redis_config()
+    fill_redis(redis.url, redis.prefix)
+    await import_capabilities(f"{redis.url}?prefix={redis.prefix}", f"{redis.url}?prefix={redis.prefix}")
+    async with old.RedisStorage[str, Any](redis) as storage:
+        entry = await storage.retrieve("doc-1")
+        assert (entry.value, entry.type, entry.scope) == (
+            {"content": "Example document", "tokens": 2},
+            *("short_term", "session"),
+        )
+        assert (entry.metadata, entry.indices) == ({"author": "ana"}, {"semantic", "contextual"})
+        assert entry.created_at == datetime(2025, 2, 10, 9, 30, 0, 123456, UTC)
+        assert entry.updated_at == datetime(2025, 2, 11, 10, tzinfo=UTC)
+        assert (await storage.retrieve("agent:42:plan")).expires_at == datetime(2999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        found = [result.entry.key async for result in storage.search(old.MemoryQuery(query="example document"))]
+        assert found == ["doc-1"]
 
 
 @needs_faiss

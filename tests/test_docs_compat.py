@@ -89,12 +89,12 @@ async def test_the_commands_run_in_order(tmp_path: Path) -> None:
     shutil.copytree(PROGRAM, tmp_path / "my_program")
     lines = "".join(code for language, code in BLOCKS if language == "bash").splitlines()
     commands = addressed("\n".join(line for line in lines if not line.startswith(LEFT_TO_PEOPLE)))
-    commands = commands.replace("prefix=memory", f"prefix={prefix}").replace("schema=public", f"schema={schema}")
+    commands = commands.replace("prefix=memory'", f"prefix={prefix}'").replace("schema=public", f"schema={schema}")
     told = {name: value for name, value in os.environ.items() if not name.startswith(("MEMORY_", "COV_", "COVERAGE_"))}
     told["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{told['PATH']}"
     script = ["bash", "-euxo", "pipefail", "-c", commands]
     done = subprocess.run(script, cwd=tmp_path, env=told, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert re.findall(r"^(\d+) created", done.stdout, re.MULTILINE) == ["7", "3", "3", "3"]
+    assert re.findall(r"^(\d+) created", done.stdout, re.MULTILINE) == ["7", "3", "3", "3", "7", "3"]
     assert "7 deleted" in done.stdout
     assert "from memory.compat import MemoryManager" in (tmp_path / "my_program" / "agent.py").read_text()
