@@ -296,7 +296,7 @@ def test_a_class_of_the_program_s_own_may_stand_on_an_old_one(tmp_path: Path) ->
                 return await super().store(*args, **more)
 
         class Own(BaseMemoryStore[dict[str, Any]]):
-            store = retrieve = search = similar = cleanup_expired = None
+            store = retrieve = delete = search = similar = cleanup_expired = None
 
         async def main():
             storage = Counting()

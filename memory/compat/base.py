@@ -71,10 +71,10 @@ class BaseMemoryStore(BaseMemory[Any, V]):
     async def stop(self) -> None:
         """Release what it holds; again is harmless."""
 
+    @abstractmethod
     async def delete(self, key: Any) -> bool:
         """Forget an entry. False when there is none."""
-        raise NotImplementedError
 
     async def reindex(self, index: MemoryIndex | str = MemoryIndex.SEMANTIC) -> int:
-        """Make an index anew; returns how many entries are in it."""
+        """Make an index anew; returns how many entries are in it: none, where there is no index."""
         return 0
