@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LIVE = [ROOT / "docs" / "migration" / "firestore_v1_to_v2.md"]
-"""Pages whose commands need a server: test_docs_firestore runs them."""
+LIVE = [ROOT / "docs" / "migration" / f"{name}.md" for name in ("firestore_v1_to_v2", "memory")]
+"""Pages whose commands need a server: test_docs_firestore and test_docs_compat run them."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LEFT_TO_PEOPLE = ("make ", "pip install ", "git clone ", "cd ", "python -m benchmarks", "python -m memory.testing")
 """Commands a page may show but a test does not run: they set up, measure or take long."""

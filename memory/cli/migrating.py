@@ -1,4 +1,4 @@
-"""migrate and rollback: everything from one backend to another, and back."""
+"""migrate, import-legacy and rollback: everything from one backend or from older data to another, and back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from memory.cli.command import At, Namespace, Under, WhereJson, command, confirm, file_of, parse_where, segments
 from memory.cli.failures import CONFLICT, MISSING, USAGE, UsageProblem, as_typed
 from memory.cli.output import note, print_json, progress, safe
+from memory.model import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from memory.manager import MemoryManager
@@ -127,6 +128,98 @@ async def migrate(
 
 
 @command(
+    "import-legacy",
+    "memory import-legacy capabilities 'redis://localhost:6379?prefix=memory' --dry-run",
+    "memory import-legacy capabilities 'postgresql://postgres@localhost/pepperpy?table=memory' sqlite:///new.db",
+    "memory import-legacy capabilities data/vector_store --drop-vectors --output report.json",
+    "memory import-legacy capabilities data/vector_store --drop-vectors --verify-only",
+    panel=PANEL,
+    scope=False,
+    opens=False,
+)
+async def import_legacy(
+    at: At,
+    system: Annotated[Literal["capabilities"], typer.Argument(help="What wrote the data: capabilities.memory")],
+    source: Annotated[str, typer.Argument(help="Where they lie: redis://, postgresql://, or the folder of vectors")],
+    target: Annotated[
+        str | None, typer.Argument(help="Where to: a backend's name or URL; without: the memory of the settings")
+    ] = None,
+    namespace: Namespace = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing")] = False,
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Compare all of it with the target, and write nothing")
+    ] = False,
+    on_conflict: Annotated[
+        Literal["refuse", "skip", "newer", "replace"],
+        typer.Option(
+            "--on-conflict",
+            help="Where the target holds another item under a key: write nothing at all, leave it, let the later one win, "
+            "or replace it",
+        ),
+    ] = "refuse",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Who made the vectors of a folder [all-MiniLM-L6-v2]")
+    ] = None,
+    reembed: Annotated[
+        bool, typer.Option("--reembed", help="Make all vectors anew by the embedder in use (MEMORY_EMBEDDER)")
+    ] = False,
+    drop_vectors: Annotated[bool, typer.Option("--drop-vectors", help="Leave vectors behind")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Items read and written at once")] = 500,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="FILE", help="The journal, to go on and to undo; without: named here, and told"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The report with every finding, as JSON")
+    ] = None,
+) -> int | None:
+    """Bring in what an older system has stored, and compare.
+
+    Nothing at the source is changed. Keys, times, expiry and vectors are kept, and fields that are unknown here are found in
+    metadata.legacy. What is no entry is left where it is and told with the reason, as is what has expired. The same command
+    again changes nothing; stopped or killed, it goes on where it stopped. `memory rollback` undoes it.
+
+    The exit code is 0 only when everything is there and equal; 4 when items are in the way, 1 when something stayed behind or
+    differs.
+    """
+    from memory.manager import MemoryManager
+    from memory.migration.capabilities import import_capabilities
+
+    if reembed and drop_vectors:
+        raise UsageProblem("--reembed or --drop-vectors, not both")
+    vectors: Literal["copy", "reembed", "drop"] = "reembed" if reembed else "drop" if drop_vectors else "copy"
+    memory = MemoryManager(target) if reembed else _manager(target)
+    place = file_of(memory.store)
+    if verify_only and place is not None and not place.exists():
+        raise UsageProblem(f"there is no memory at {place} to compare with")
+    async with memory:
+        with _bars(at.json) as tell:
+            report = await import_capabilities(
+                source,
+                memory.store,
+                namespace=segments(namespace) or DEFAULT_NAMESPACE,
+                vectors=vectors,
+                model=model,
+                on_conflict=on_conflict,
+                batch_size=batch_size,
+                dry_run=dry_run,
+                verify_only=verify_only,
+                state=state,
+                output=output,
+                progress=tell,
+            )
+    if at.json:
+        print_json({**report.plain(), "findings": [one.plain() | {"kind": one.kind} for one in report.findings]})
+    else:
+        _print_report(report, compared_only=verify_only)
+    if report.ok:
+        return None
+    return CONFLICT if report.stopped == "conflicts" else MISSING
+
+
+@command(
     "rollback",
     "memory rollback memory-migration-0f3a5c7d9e1b.jsonl",
     "memory rollback report.json --target sqlite:///new.db --yes",
@@ -168,7 +261,7 @@ async def rollback(
     return None if report.ok else MISSING
 
 
-def _manager(spec: str, **given: Any) -> MemoryManager:
+def _manager(spec: str | None, **given: Any) -> MemoryManager:
     """The memory at one end. Vectors are moved as they are, so it needs no embedder unless one is given."""
     from memory.manager import MemoryManager
 
@@ -191,10 +284,13 @@ def _bars(quiet: bool) -> Iterator[Any]:
         yield tell
 
 
-def _print_report(report: MigrationReport) -> None:
+def _print_report(report: MigrationReport, *, compared_only: bool = False) -> None:
     print(safe(f"{report.source} -> {report.target}"))
-    print(_plan_line(report.plan))
-    if report.stopped == "refused":
+    if not compared_only:
+        print(_plan_line(report.plan))
+    if compared_only:
+        print(_validation_line(report))
+    elif report.stopped == "refused":
         print("nothing is written: some items cannot be moved; --skip-refused moves the rest")
     elif report.stopped == "conflicts":
         print("nothing is written: the target holds other items under these keys; see --on-conflict")
@@ -206,6 +302,7 @@ def _print_report(report: MigrationReport) -> None:
         print(_validation_line(report))
     for kind, count in (
         ("unlisted", report.unlisted),
+        ("expired", report.expired),
         ("refused", report.refused),
         ("conflict", report.conflicts),
         ("difference", report.differences),

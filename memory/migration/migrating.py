@@ -23,7 +23,7 @@ from memory.migration.places import addresses_apart, opened
 from memory.migration.planning import plan
 from memory.migration.putting import Putting
 from memory.migration.report import MigrationReport, Plan
-from memory.migration.sources import StoreSource, abandoned, pages
+from memory.migration.sources import Source, StoreSource, abandoned, pages
 from memory.migration.state import State, load
 from memory.ops import Position
 from memory.store import View
@@ -105,16 +105,12 @@ async def migrate(
         ends = addresses_apart(whole, into)
         bound = source if isinstance(source, View) else whole
         reader = StoreSource(bound, namespace=namespace, under=under, where=where)
-        run = Run(reader, bound, into, ends, options, progress)
-        path = default_state(run.source, run.target, run.question) if state is None else Path(state)
-        path = await asyncio.to_thread(path.absolute)
-        if not dry_run:
-            return await run.go(path, output)
-        folder = Path(await to_the_end(partial(tempfile.mkdtemp, prefix="memory-migration-")))
-        try:
-            return await run.rehearse(path, folder / "plan.jsonl", output)
-        finally:
-            await to_the_end(shutil.rmtree, folder)
+        question = options.question()
+        if isinstance(bound, View):
+            scope = bound._scope
+            question["view"] = [list(scope.path), scope.below, scope.user_id, scope.agent_id, scope.session_id]
+        run = Run(reader, into, ends, options, question, progress)
+        return await run.conduct(state, output, dry_run=dry_run)
 
 
 def migrate_sync(source: MemoryStore | View | str, target: MemoryStore | str, **options: Any) -> MigrationReport:
@@ -128,21 +124,31 @@ class Run:
 
     def __init__(
         self,
-        reader: StoreSource,
-        bound: MemoryStore | View,
+        reader: Source,
         into: MemoryStore,
         addresses: tuple[str, str],
         options: Options,
+        question: dict[str, Any],
         progress: Told | None,
     ) -> None:
-        self.reader, self.into, self.options = reader, into, options
-        self.question = options.question()
-        if isinstance(bound, View):
-            scope = bound._scope
-            self.question["view"] = [list(scope.path), scope.below, scope.user_id, scope.agent_id, scope.session_id]
+        self.reader, self.into, self.options, self.question = reader, into, options, question
         self.source, self.target = addresses
         self.tell = progress or (lambda phase, done, total: None)
         self.putting = Putting(into, options.vectors)
+
+    async def conduct(
+        self, state: str | os.PathLike[str] | None, output: str | os.PathLike[str] | None, *, dry_run: bool
+    ) -> MigrationReport:
+        """All of it, or the plan; the journal is at ``state``."""
+        path = default_state(self.source, self.target, self.question) if state is None else Path(state)
+        path = await asyncio.to_thread(path.absolute)
+        if not dry_run:
+            return await self.go(path, output)
+        folder = Path(await to_the_end(partial(tempfile.mkdtemp, prefix="memory-migration-")))
+        try:
+            return await self.rehearse(path, folder / "plan.jsonl", output)
+        finally:
+            await to_the_end(shutil.rmtree, folder)
 
     async def rehearse(self, path: Path, scratch: Path, output: str | os.PathLike[str] | None) -> MigrationReport:
         """A dry run: the plan, from what the journal remembers, told to a journal that is thrown away."""
@@ -326,6 +332,7 @@ class Run:
             replaced=state.done["replace"],
             removed=state.done["remove"],
             unlisted=state.found["unlisted"],
+            expired=state.found["expired"],
             refused=state.found["refused"],
             conflicts=state.found["conflict"],
             differences=state.found["difference"],

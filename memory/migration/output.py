@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from memory.migration.report import MigrationReport
     from memory.migration.state import State
 
-_LISTS = (("unlisted", "unlisted"), ("refused", "refused"), ("conflicts", "conflict"), ("differences", "difference"))
+_LISTS = (
+    *(("unlisted", "unlisted"), ("expired", "expired"), ("refused", "refused")),
+    *(("conflicts", "conflict"), ("differences", "difference")),
+)
 
 
 async def write_report(path: Path, report: MigrationReport, journal: Path, state: State) -> None:
@@ -36,3 +39,10 @@ async def write_report(path: Path, report: MigrationReport, journal: Path, state
                     empty = False
             await to_the_end(file.write, b"]")
         await to_the_end(file.write, b"}}\n")
+
+
+async def write_list(path: Path, report: MigrationReport) -> None:
+    """Write a report whose findings are all in it, in the same form. Replaces the file."""
+    listed = {name: [one.plain() for one in report.findings if one.kind == kind] for name, kind in _LISTS}
+    async with whole_file(path) as file:
+        await to_the_end(file.write, msgspec.json.encode({**report.plain(), "listed": listed}) + b"\n")

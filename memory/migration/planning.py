@@ -49,7 +49,7 @@ async def plan(
                 await mover.journal.sync()
             progress(told.items)
     for one in await source.unlisted():
-        told.unlisted += 1
+        told.unlisted += one.kind == "unlisted"
         mover.note(one)
     told.read_seconds = time.perf_counter() - started
     told.estimate = MOVING_COSTS * told.read_seconds

@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, kw_only=True, tag="plan", tag_field="t"):
 class Finding(msgspec.Struct, frozen=True, kw_only=True, tag="finding", tag_field="t"):
     """Something about one item. ``fields``: the names of those that differ."""
 
-    kind: Literal["unlisted", "refused", "conflict", "difference"]
+    kind: Literal["unlisted", "expired", "refused", "conflict", "difference"]
     key: Key
     why: str
     fields: tuple[str, ...] = ()
@@ -87,6 +87,8 @@ class MigrationReport(msgspec.Struct, kw_only=True):
     meanwhile: int = 0
     """Items found changed at the source while they were moved, and moved again or taken back."""
     unlisted: int = 0
+    expired: int = 0
+    """Met in data of an older system and left behind: their time was over."""
     refused: int = 0
     conflicts: int = 0
     differences: int = 0

@@ -40,6 +40,10 @@ class Source(Protocol):
         """The time by which items are live, in microseconds since the epoch."""
         ...
 
+    def counterpart(self, target: MemoryStore) -> StoreSource:
+        """Where a target holds what comes from here."""
+        ...
+
     async def count(self) -> int:
         """How many live items there are in scope."""
         ...
@@ -53,7 +57,7 @@ class Source(Protocol):
         ...
 
     async def unlisted(self) -> list[Finding]:
-        """What lies at the source and is no item of it, so that it stays behind: a finding for each."""
+        """What lies at the source and is no item of it, so that it stays behind: a finding for each. Asked after all pages."""
         ...
 
     async def feed_head(self) -> int | None:

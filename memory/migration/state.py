@@ -153,6 +153,6 @@ def _is_torn_header(path: Path) -> bool:
 
 async def findings_of(path: Path, state: State, kind: str) -> AsyncIterator[list[Finding]]:
     """All findings of one kind of the last round, in pieces."""
-    start = {"unlisted": state.place, "difference": state.comparing}.get(kind, state.moving)
+    start = {"unlisted": state.place, "expired": state.place, "difference": state.comparing}.get(kind, state.moving)
     async for piece in lines(path, start):
         yield [line for _, line in piece if isinstance(line, Finding) and line.kind == kind]
