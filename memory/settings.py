@@ -275,7 +275,7 @@ def _of_search(
     """
     options: dict[str, Any] = {}
     unsaid = "embedder" not in settings._origins
-    if "embedder" in known and "embedder" not in told and not (unsaid and cls.default_embedder() is not None):
+    if "embedder" in known and "embedder" not in told and not (unsaid and cls._default_embedder() is not None):
         options["embedder"] = None if unsaid and settings.dimension is not None else embedder_from(settings)
     if "weights" in known:
         try:

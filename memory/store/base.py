@@ -141,7 +141,7 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
                 raise TypeError(f"{cls.__name__} declares {flag}=True but does not implement {hook}")
 
     @classmethod
-    def default_embedder(cls) -> str | None:
+    def _default_embedder(cls) -> str | None:
         """Who makes the vectors of a store for which nobody is named; None: they are brought."""
         return None
 

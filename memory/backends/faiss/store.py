@@ -65,11 +65,11 @@ class FaissStore(SqliteStore):
         self._merger: Worker | None = None
         self._by_default = embedder == "default"
         if self._by_default:
-            embedder = self.default_embedder() if options.get("dimension") is None else None
+            embedder = self._default_embedder() if options.get("dimension") is None else None
         super().__init__(path, embedder=embedder, **options)
 
     @classmethod
-    def default_embedder(cls) -> str | None:
+    def _default_embedder(cls) -> str | None:
         """A sentence-transformers model where the extra ``semantic`` is installed."""
         return MODEL if find_spec("sentence_transformers") is not None else None
 
