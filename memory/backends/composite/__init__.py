@@ -1,0 +1,7 @@
+"""Several stores behind the same contract. ``tiered``: a fast one before the truth; ``mirrored``: one primary, and others that
+follow it; ``routed``: each item in the one that its rule says."""
+
+from memory.backends.composite.mirrored import MirroredStore
+from memory.backends.composite.tiered import TieredStore
+
+__all__ = ["MirroredStore", "TieredStore"]

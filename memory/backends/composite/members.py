@@ -1,0 +1,129 @@
+"""A member: a store that a composite is made of, behind a circuit breaker; and what members are together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from memory.errors import BackendUnavailable, DeadlineExceeded, InvalidSetting, MemoryStoreError
+from memory.ops import Page, Read, Result, Row, Scan, Status, Write
+from memory.store.breaker import Breaker
+
+if TYPE_CHECKING:
+    from memory.store import Capabilities, Durability, MemoryStore
+
+T = TypeVar("T")
+DOWN = (BackendUnavailable, DeadlineExceeded)
+"""What says that a member is down or does not answer."""
+_SAFETY: tuple[Durability, ...] = ("unknown", "none", "process", "power", "replicated")
+
+
+class Member:
+    """One store of a composite, by its name there. Calls go through its breaker; the hooks are those of the open store."""
+
+    def __init__(self, name: str, store: MemoryStore, failures: int, recovery: float) -> None:
+        self.name, self.store = name, store
+        self.breaker = Breaker(failures, recovery)
+        self._who = f"the member {name!r} ({store.name})"
+
+    async def ask(self, hook: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """A call of a hook. Raises what it raises, and BackendUnavailable while the breaker is open."""
+        breaker = self.breaker
+        breaker.enter(self.name, self._who)
+        try:
+            answer = await hook(*args)
+        except DOWN:
+            breaker.left(failed=True)
+            raise
+        except MemoryStoreError:
+            breaker.left(failed=False)
+            raise
+        except BaseException:
+            breaker.abandoned()
+            raise
+        breaker.left(failed=False)
+        return answer
+
+    async def read(self, op: Read) -> list[Row | None]:
+        """Point reads."""
+        return await self.ask(self.store._do_read, op)
+
+    async def scan(self, op: Scan) -> Page:
+        """One page."""
+        return await self.ask(self.store._do_scan, op)
+
+    async def write(self, ops: Sequence[Write], atomic: bool = False) -> list[Result]:
+        """Writes; one result each. What is unknown of all of them counts against the member."""
+        breaker = self.breaker
+        breaker.enter(self.name, self._who)
+        try:
+            results: list[Result] = await self.store._do_write(ops, atomic)
+        except DOWN:
+            breaker.left(failed=True)
+            raise
+        except MemoryStoreError:
+            breaker.left(failed=False)
+            raise
+        except BaseException:
+            breaker.abandoned()
+            raise
+        breaker.left(failed=bool(results) and all(result.status is Status.UNKNOWN for result in results))
+        seen = self.store._seen
+        for result in results:
+            if result.row is not None and result.row.version > seen:
+                seen = result.row.version
+        self.store._seen = seen
+        return results
+
+    def told(self) -> dict[str, Any]:
+        """Plain facts for ``health``."""
+        return {"backend": self.store.name, "durability": self.store.durability, "circuit": self.breaker.state}
+
+
+def adopt(member: Member, whole: MemoryStore, *, feed: bool) -> None:
+    """Make a store that is not open yet a part of a whole, whose clock, language and declared fields it takes.
+
+    Raises InvalidSetting for one that is open, keeps an embedder or a clock of its own, or cannot keep the feed it has to.
+    """
+    store, name = member.store, member.name
+    if store._loop is not None:
+        raise InvalidSetting(f"the member {name!r} is open; a composite opens its members itself", setting=name)
+    if store.embedder is not None:
+        raise InvalidSetting(f"the member {name!r} has an embedder; give it to the composite instead", setting=name)
+    if store.language not in ("english", whole.language):
+        raise InvalidSetting(
+            f"the member {name!r} analyses {store.language}, the composite {whole.language}; name one language",
+            setting=name,
+        )
+    if feed and not store.capabilities.feed:
+        raise InvalidSetting(
+            f"the member {name!r} ({store.name}) cannot keep a feed, which its part here needs; choose another backend for it",
+            setting=name,
+        )
+    store._clock, store.injected_clock = whole._clock, whole.injected_clock
+    store.language, store.sweep_interval = whole.language, None
+    store.index = whole.index or store.index
+    store.feed, store.feed_retention = store.feed or feed, whole.feed_retention
+
+
+def together(stores: Iterable[MemoryStore], **differently: Any) -> Capabilities:
+    """What stores can do together: what each of them can; the tightest of their limits."""
+    all_of = [store.capabilities for store in stores]
+    flags = ("persistent", "shared", "atomic_batches", "feed", "reembeds", "snapshots", "namespaces")
+    forbidden = [one.forbidden_ids for one in all_of if one.forbidden_ids]
+    told: dict[str, Any] = {
+        **{flag: all(getattr(one, flag) for one in all_of) for flag in flags},
+        "indexes_terms": any(one.indexes_terms for one in all_of),
+        "forbidden_ids": "|".join(f"(?:{one})" for one in dict.fromkeys(forbidden)),
+        "max_dimension": min(one.max_dimension for one in all_of),
+        "recall": min(one.recall for one in all_of),
+        "staleness": max(one.staleness for one in all_of),
+    }
+    return msgspec.structs.replace(all_of[0], **{**told, **differently})
+
+
+def weakest(stores: Iterable[MemoryStore]) -> Durability:
+    """What survives wherever an item lies."""
+    return min((store.durability for store in stores), key=_SAFETY.index)
