@@ -79,11 +79,11 @@ def kept(key: Key, row: Row, now: int, lasts: int, expect: int) -> Put:
     )  # fmt: skip
 
 
-def copy_of(row: Row, now: int, expect: int = ABSENT) -> Put:
-    """The write of a record into a store that is searched like the original. The mark is its version."""
+def copy_of(row: Row, now: int, expect: int = ABSENT, *, mark: bool = True) -> Put:
+    """The write of a record into a store that is searched like the original. The mark is the original's version."""
     item = decode(row)
     return Put(
-        key=item.key, item=item, body=marked(row.body, row.version), token=new_token(), now=now, expect=expect,
+        key=item.key, item=item, body=marked(row.body, row.version) if mark else row.body, token=new_token(), now=now, expect=expect,
         created=row.created, expires=row.expires, keep=Kept(row.updated, row.accessed, row.count),
         digest=content_hash(item), embedding=row.embedding, embedder=row.embedder,
     )  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from memory.errors import BackendUnavailable, DeadlineExceeded, InvalidSetting, MemoryStoreError
-from memory.ops import Page, Read, Result, Row, Scan, Status, Write
+from memory.ops import Page, Put, Read, Result, Row, Scan, Space, Status, Write
 from memory.store.breaker import Breaker
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ class Member:
             if result.row is not None and result.row.version > seen:
                 seen = result.row.version
         self.store._seen = seen
+        if self.store._space is None:
+            for op, result in zip(ops, results, strict=True):
+                if type(op) is Put and op.embedding is not None and result.status is Status.DONE:
+                    self.store._space = Space(op.embedder, len(op.embedding) // 4)
+                    break
         return results
 
     def told(self) -> dict[str, Any]:
@@ -127,3 +133,19 @@ def together(stores: Iterable[MemoryStore], **differently: Any) -> Capabilities:
 def weakest(stores: Iterable[MemoryStore]) -> Durability:
     """What survives wherever an item lies."""
     return min((store.durability for store in stores), key=_SAFETY.index)
+
+
+async def all_of(calls: Sequence[Awaitable[T]]) -> list[T]:
+    """The answers of all, asked together; the error of the first that fails."""
+    if len(calls) == 1:
+        return [await calls[0]]
+
+    async def wait(call: Awaitable[T]) -> T:
+        return await call
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait(call)) for call in calls]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
