@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from memory.errors import BackendUnavailable, DeadlineExceeded, InvalidSetting, MemoryStoreError
+from memory.errors import BackendUnavailable, Closed, DeadlineExceeded, InvalidSetting, MemoryStoreError
 from memory.ops import Page, Put, Read, Result, Row, Scan, Space, Status, Write
 from memory.store.breaker import Breaker
 
@@ -27,25 +27,57 @@ class Member:
     def __init__(self, name: str, store: MemoryStore, failures: int, recovery: float) -> None:
         self.name, self.store = name, store
         self.breaker = Breaker(failures, recovery)
+        self._under_way = 0
+        self._closing: asyncio.Event | None = None
         self._who = f"the member {name!r} ({store.name})"
 
     async def ask(self, hook: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """A call of a hook. Raises what it raises, and BackendUnavailable while the breaker is open."""
-        breaker = self.breaker
-        breaker.enter(self.name, self._who)
+        """A call of a hook. Raises what it raises, BackendUnavailable while the breaker is open, and Closed."""
+        self._enter()
         try:
             answer = await hook(*args)
-        except DOWN:
-            breaker.left(failed=True)
+        except BaseException as error:
+            self._failed(error)
             raise
-        except MemoryStoreError:
-            breaker.left(failed=False)
-            raise
-        except BaseException:
-            breaker.abandoned()
-            raise
-        breaker.left(failed=False)
+        self._left(failed=False)
         return answer
+
+    def _enter(self) -> None:
+        if self._closing is not None:
+            raise Closed(f"{self._who} is closed")
+        self.breaker.enter(self.name, self._who)
+        self._under_way += 1
+
+    def _failed(self, error: BaseException) -> None:
+        """A call ended with an error: one of the store's own says that it answers, a cancellation says nothing."""
+        if isinstance(error, MemoryStoreError):
+            self._left(failed=isinstance(error, DOWN))
+            return
+        self.breaker.abandoned()
+        self._ended()
+
+    def _left(self, *, failed: bool) -> None:
+        self.breaker.left(failed=failed)
+        self._ended()
+
+    def _ended(self) -> None:
+        self._under_way -= 1
+        if self._closing is not None and not self._under_way:
+            self._closing.set()
+
+    async def open(self) -> None:
+        """Open the store on the running loop."""
+        self._closing, self._under_way = None, 0
+        await self.store.open()
+
+    async def close(self) -> None:
+        """Take no further calls, wait for those under way, and close the store if it is open on the running loop."""
+        if self.store._loop is not asyncio.get_running_loop():
+            return  # one whose loop has ended is opened anew
+        self._closing = asyncio.Event()
+        if self._under_way:
+            await self._closing.wait()
+        await self.store.close()
 
     async def read(self, op: Read) -> list[Row | None]:
         """Point reads."""
@@ -57,20 +89,13 @@ class Member:
 
     async def write(self, ops: Sequence[Write], atomic: bool = False) -> list[Result]:
         """Writes; one result each. What is unknown of all of them counts against the member."""
-        breaker = self.breaker
-        breaker.enter(self.name, self._who)
+        self._enter()
         try:
             results: list[Result] = await self.store._do_write(ops, atomic)
-        except DOWN:
-            breaker.left(failed=True)
+        except BaseException as error:
+            self._failed(error)
             raise
-        except MemoryStoreError:
-            breaker.left(failed=False)
-            raise
-        except BaseException:
-            breaker.abandoned()
-            raise
-        breaker.left(failed=bool(results) and all(result.status is Status.UNKNOWN for result in results))
+        self._left(failed=bool(results) and all(result.status is Status.UNKNOWN for result in results))
         seen = self.store._seen
         for result in results:
             if result.row is not None and result.row.version > seen:
@@ -88,11 +113,9 @@ class Member:
         return {"backend": self.store.name, "durability": self.store.durability, "circuit": self.breaker.state}
 
 
-def adopt(member: Member, whole: MemoryStore, *, feed: bool) -> None:
-    """Make a store that is not open yet a part of a whole, whose clock, language and declared fields it takes.
-
-    Raises InvalidSetting for one that is open, keeps an embedder or a clock of its own, or cannot keep the feed it has to.
-    """
+def check_member(member: Member, whole: MemoryStore, *, feed: bool) -> None:
+    """Raises InvalidSetting for a store that is open, has an embedder or a language of its own, or cannot keep the feed that
+    its part needs."""
     store, name = member.store, member.name
     if store._loop is not None:
         raise InvalidSetting(f"the member {name!r} is open; a composite opens its members itself", setting=name)
@@ -100,14 +123,19 @@ def adopt(member: Member, whole: MemoryStore, *, feed: bool) -> None:
         raise InvalidSetting(f"the member {name!r} has an embedder; give it to the composite instead", setting=name)
     if store.language not in ("english", whole.language):
         raise InvalidSetting(
-            f"the member {name!r} analyses {store.language}, the composite {whole.language}; name one language",
+            f"the member {name!r} is for {store.language}, the composite for {whole.language}; name one language",
             setting=name,
         )
     if feed and not store.capabilities.feed:
         raise InvalidSetting(
-            f"the member {name!r} ({store.name}) cannot keep a feed, which its part here needs; choose another backend for it",
+            f"the member {name!r} ({store.name}) cannot keep a feed, which its part here needs; choose another backend",
             setting=name,
         )
+
+
+def adopt(member: Member, whole: MemoryStore, *, feed: bool) -> None:
+    """Give a store that is about to be opened the clock, the language and the declared fields of the whole."""
+    store = member.store
     store._clock, store.injected_clock = whole._clock, whole.injected_clock
     store.language, store.sweep_interval = whole.language, None
     store.index = whole.index or store.index

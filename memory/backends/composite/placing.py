@@ -23,7 +23,7 @@ from memory.errors import MemoryStoreError, Overloaded
 from memory.filters import parse
 from memory.keys import encode_key
 from memory.model import Key
-from memory.ops import ABSENT, Position, Put, Read, Remove, Result, Row, Scan, Scope, Status, Write, refusal
+from memory.ops import ABSENT, WHOLE, Position, Put, Read, Remove, Result, Row, Scan, Scope, Status, Write, refusal
 from memory.store.settle import BATCH
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Placing:
             if len(found) == len(op.keys) or self.mover.moves == moves:
                 return [plain(found[key][1]) if key in found else None for key in op.keys]
 
-    async def locate(self, keys: Sequence[Key], now: int, scope: Scope = Scope()) -> dict[Key, Found]:
+    async def locate(self, keys: Sequence[Key], now: int, scope: Scope = WHOLE) -> dict[Key, Found]:
         """Where the live records of these keys are: first where they were last, then everywhere."""
         found: dict[Key, Found] = {}
         likely: dict[Route, list[Key]] = {}

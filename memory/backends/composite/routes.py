@@ -96,7 +96,7 @@ class Route:
         """Whether an item of this key may belong here."""
         path, rule = key[0], self.rule
         under = rule.get("under", ())
-        return path[: len(under)] == under and rule.get("namespace", path) == path
+        return bool(path[: len(under)] == under and rule.get("namespace", path) == path)
 
     def takes(self, item: MemoryItem, size: int) -> bool:
         """Whether an item of this many bytes belongs here."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from memory.backends.composite.members import Member, adopt
+from memory.backends.composite.members import Member, adopt, check_member
 from memory.errors import InvalidSetting, MemoryStoreError
 from memory.model import Key
 from memory.ops import (
@@ -55,7 +55,7 @@ class CompositeStore(MemoryStore):
             raise InvalidSetting("one store is named for two members; each needs a store of its own", setting="members")
         for member in self.members:
             member.breaker.failures, member.breaker.recovery = failures, recovery
-            adopt(member, self, feed=member in self.fed or (self.feed and member is self.leads))
+            check_member(member, self, feed=self._feeds(member))
         self._tasks: list[asyncio.Task[None]] = []
 
     def declare(self, capabilities: Capabilities) -> None:
@@ -65,16 +65,18 @@ class CompositeStore(MemoryStore):
     async def _open(self) -> None:
         await self._stop()
         for member in self.members:
-            await member.store.open()
+            adopt(member, self, feed=self._feeds(member))
+            await member.open()
         self._seen = max(member.store._seen for member in self.members)
         self._learn_space()
 
+    def _feeds(self, member: Member) -> bool:
+        return member in self.fed or (self.feed and member is self.leads)
+
     async def _close(self) -> None:
         await self._stop()
-        loop = asyncio.get_running_loop()
         for member in reversed(self.members):
-            if member.store._loop is loop:  # one whose loop has ended is opened anew
-                await member.store.close()
+            await member.close()
 
     async def _stop(self) -> None:
         """End what runs in the background, if its loop still runs."""
