@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np  # noqa: F401 - loaded before the loop runs
 import pytest
 from composites import COMPOSITIONS, Faults
 

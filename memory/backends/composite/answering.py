@@ -11,9 +11,11 @@ from memory.backends.composite.copies import PLACE, original, unmarked
 from memory.backends.composite.following import Follower
 from memory.backends.composite.members import DOWN, Member
 from memory.backends.composite.mirror import Mirror
+from memory.backends.composite.routes import names_version
 from memory.backends.composite.store import CompositeStore
 from memory.codec import decode
-from memory.filters import predicate
+from memory.filters import Filter, predicate
+from memory.model import Key
 from memory.ops import Around, Count, Match, Matched, Nearest, Page, Read, Row, Scan, Scope
 from memory.telemetry import get_logger
 
@@ -39,10 +41,11 @@ class Answering(CompositeStore):
         return await self._answer(lambda member: member.read(op), _originals)
 
     async def _scan(self, op: Scan) -> Page:
-        return await self._answer(lambda member: member.scan(op), _page)
+        loose = replace(op, where=None) if names_version(op.where) else op
+        return await self._answer(lambda member: member.scan(op if member is self.primary else loose), _page)
 
     async def _count(self, op: Count) -> int | None:
-        counted = await self._answer(lambda member: _count(member, op), lambda found: (found[0], found[1]))
+        counted = await self._answer(lambda member: _count(member, op), lambda found: found, op.where)
         total, places = counted
         return total if total is None else total - places
 
@@ -50,20 +53,21 @@ class Answering(CompositeStore):
         return await self._answer(
             lambda member: member.ask(member.store._do_namespaces, op),
             lambda found: [namespace for namespace in found if namespace != PLACE[0]],
+            op.where,
         )
 
     async def _match(self, op: Match) -> Matched:
         found: Matched | None = await self._search("text", "match", op, lambda one: [c.row for c in one.candidates])
         if found is not None:
             return _matched(found)
-        return await self._answer(lambda member: member.ask(member.store._do_match, op), _matched)
+        return await self._answer(lambda member: member.ask(member.store._do_match, op), _matched, op.where)
 
     async def _nearest(self, op: Nearest) -> list[Row]:
         found: list[Row] | None = await self._search("vectors", "nearest", op, list)
         if found is not None:
             return _rows(found)
         try:
-            return await self._answer(lambda member: member.ask(member.store._do_nearest, op), _rows)
+            return await self._answer(lambda member: member.ask(member.store._do_nearest, op), _rows, op.where)
         finally:
             self._learn_space()
 
@@ -73,15 +77,17 @@ class Answering(CompositeStore):
             lambda sides: [(_rows(before), _rows(after)) for before, after in sides],
         )
 
-    async def _answer(self, ask: Callable[[Member], Awaitable[T]], plain: Callable[[T], T]) -> T:
+    async def _answer(
+        self, ask: Callable[[Member], Awaitable[T]], plain: Callable[[T], T], where: Filter | None = None
+    ) -> T:
         """What the primary says; while it is down, and where that is allowed, what the first mirror says that answers.
 
-        ``plain`` takes the marks of copies off.
+        ``plain`` takes the marks of copies off. A mirror has versions of its own, so it is not asked for those.
         """
         try:
             answer = await ask(self.primary)
         except DOWN as error:
-            if not self.stale_reads:
+            if not self.stale_reads or names_version(where):
                 raise
             for mirror in self.mirrors.values():
                 try:
@@ -103,21 +109,20 @@ class Answering(CompositeStore):
         differs is repaired.
         """
         name = self.searched[by]
-        if name is None:
+        if name is None or names_version(op.where):
             return None
         member, copies = self.mirrors[name], self.copies[name]
         for _ in range(ATTEMPTS):
             try:
                 await self.followers[name].drain()
                 found = await member.ask(getattr(member.store, f"_do_{hook}"), op)
-                rows = [original(row) for row in rows_of(found)]
-                keys = tuple(decode(row, vector=False).key for row in rows)
-                held = await self.primary.read(Read(keys=keys, now=op.now, scope=op.scope))
-                differing = [
-                    key
-                    for key, row, now in zip(keys, rows, held, strict=True)
-                    if now is None or now.version != row.version
-                ]
+                differing: list[Key] = []
+                async for part in self._slices(rows_of(found)):
+                    rows = {decode(row, vector=False).key: original(row).version for row in part}
+                    held = await self.primary.read(Read(keys=tuple(rows), now=op.now, scope=op.scope))
+                    differing += [
+                        key for key, now in zip(rows, held, strict=True) if now is None or now.version != rows[key]
+                    ]
                 if not differing:
                     return found
                 await copies.apply(differing, anew=True)
@@ -146,7 +151,7 @@ def _originals(rows: list[Row | None]) -> list[Row | None]:
 
 def _page(page: Page) -> Page:
     """Without the row that says how far a mirror has followed: the only one without a mark."""
-    return Page([original(row) for row in page.rows if unmarked(row.body)[1]], page.exact, page.more)
+    return Page([original(row) for row in page.rows if unmarked(row.body)[1]], False, page.more)
 
 
 def _matched(matched: Matched) -> Matched:

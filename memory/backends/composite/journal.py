@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from memory.backends.composite.recent import Sent
 from memory.codec import decode, encode
 from memory.errors import CorruptData, MemoryStoreError
 from memory.model import Key, MemoryItem
@@ -33,9 +34,8 @@ class Move(msgspec.Struct):
     target: str
     version: int
     note: str
-    put: Put | None = None
-    """The write at the new place, while its outcome is not known."""
-    floor: int = 0
+    sent: Sent | None = None
+    """The write at the new place; None in a move that an earlier process has begun."""
     copied: bool = False
     """The record is at its new place."""
 

@@ -101,7 +101,7 @@ class Mirror:
             now = self.source.store._clock()
             op = Scan(now=now, after=after, limit=BATCH)
             pages = [await self.source.scan(op), await self.member.scan(op)]
-            ours, theirs = ({_key(row): row for row in page.rows} for page in pages)
+            ours, theirs = [await self._by_key(page.rows) for page in pages]
             theirs.pop(PLACE, None)
             # Beyond the end of a page that is not the last, the other side's records are not compared yet.
             ends = [
@@ -109,14 +109,19 @@ class Mirror:
             ]
             last = min(ends, key=key_order, default=None)
             keys = [key for key in {**ours, **theirs} if last is None or key_order(key) <= key_order(last)]
-            yield [
-                (key, what)
-                for key in sorted(keys, key=key_order)
-                if (what := _difference(ours.get(key), theirs.get(key)))
-            ]
+            found: list[tuple[Key, str]] = []
+            async for part in self.member.store._slices(sorted(keys, key=key_order)):
+                found += [(key, what) for key in part if (what := _difference(ours.get(key), theirs.get(key)))]
+            yield found
             if last is None:
                 return
             after = Position(*last)
+
+    async def _by_key(self, rows: Sequence[Row]) -> dict[Key, Row]:
+        found: dict[Key, Row] = {}
+        async for part in self.member.store._slices(rows):
+            found.update({decode(row, vector=False).key: row for row in part})
+        return found
 
     async def compare(self, keys: Sequence[Key]) -> list[tuple[Key, str]]:
         """Of these keys those that differ, and how."""
@@ -131,10 +136,6 @@ class Mirror:
         async for found in self.differing():
             done += await self.apply([key for key, _ in found], anew=anew)
         return done
-
-
-def _key(row: Row) -> Key:
-    return decode(row, vector=False).key
 
 
 def _difference(row: Row | None, copy: Row | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from memory.backends.composite.answering import Answering
@@ -12,7 +12,7 @@ from memory.backends.composite.following import Follower
 from memory.backends.composite.members import Member, together
 from memory.backends.composite.mirror import Mirror
 from memory.errors import InvalidSetting, MemoryStoreError
-from memory.ops import Event, Problem, Result, Write
+from memory.ops import Event, Problem
 from memory.store import Capabilities, MemoryStore
 from memory.store.types import RepairReport
 from memory.telemetry import get_logger
@@ -107,13 +107,6 @@ class MirroredStore(Answering):
         await super()._stop()
         for follower in self.followers.values():
             self._watchers.discard(follower.wake)
-
-    # --- hooks ---------------------------------------------------------------------------------
-
-    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
-        results = await self.primary.write(ops, atomic)
-        self._learn_space()
-        return results
 
     # --- upkeep --------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class Mover:
     async def steady(self, ask: Callable[[], Awaitable[T]]) -> T:
         """An answer during which nothing moved."""
         for _ in range(ATTEMPTS):
-            await self.finish_those(list(self._moving))
+            await self.finish_all()
             moves = self.moves
             answer = await ask()
             if self.moves == moves:
@@ -95,11 +95,11 @@ class Mover:
             except MemoryStoreError as error:
                 return Result(Status.FAILED, error=error)
             body = marked(op.body, base) if base else op.body
-            move.put, move.floor = _replace(op, body=body, expect=ABSENT, floor=None), target.store._floor(op.key)
-            sent = Sent(move.put, target, base, move.floor)
+            put = _replace(op, body=body, expect=ABSENT, floor=None)
+            move.sent = sent = Sent(put, target, base, target.store._floor(op.key))
             self._step(move)
             try:
-                (result,) = await target.member.write([move.put])
+                (result,) = await target.member.write([put])
             except MemoryStoreError as error:
                 result = Result(Status.FAILED, error=error)
             if result.status is Status.UNKNOWN:
@@ -129,6 +129,10 @@ class Mover:
 
     # --- finishing -----------------------------------------------------------------------------
 
+    async def finish_all(self) -> None:
+        """Finish every move that is under way. Raises what the members raise."""
+        await self.finish_those(list(self._moving))
+
     async def finish_those(self, keys: Iterable[Key]) -> None:
         """Finish the moves of these keys, after those that are under way. Raises what the members raise."""
         for key in keys:
@@ -154,12 +158,14 @@ class Mover:
 
     async def _is_copied(self, move: Move, target: Route) -> bool:
         """Whether the record is at its new place; where that can be asked by its token, it is written now if it is not."""
-        if move.put is None:
+        sent = move.sent
+        if sent is None:
             (row,) = await target.member.read(Read(keys=(move.key,), now=self._placing.store._clock()))
             return row is not None
-        (result,) = await target.member.write([_replace(move.put, floor=move.floor)])
+        (result,) = await target.member.write([_replace(sent.op, floor=sent.floor)])
         if result.status is Status.UNKNOWN:
             raise BackendUnavailable(f"the member {move.target!r} did not say whether a record has come")
+        self._placing.noted(sent, result)
         return result.status is Status.DONE
 
     async def resume(self) -> None:

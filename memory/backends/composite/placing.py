@@ -143,8 +143,17 @@ class Placing:
             todo = [place for place in range(len(ops)) if place not in results]
             if not todo:
                 break
-            await self.mover.finish_those([ops[place].key for place in todo])
-            found = await self.locate([ops[place].key for place in todo], ops[0].now)
+            for place in list(todo):
+                try:
+                    await self.mover.finish_those([ops[place].key])
+                except MemoryStoreError as why:
+                    results[place] = _not_found_out(ops[place], why)
+                    todo.remove(place)
+            try:
+                found = await self.locate([ops[place].key for place in todo], ops[0].now)
+            except MemoryStoreError as why:
+                results.update((place, _not_found_out(ops[place], why)) for place in todo)
+                break
             sent: dict[Route, list[tuple[int, Sent]]] = {}
             async for part in self.store._slices(todo):
                 for place in part:
@@ -229,16 +238,17 @@ class Placing:
     async def _repeat(self, op: Write, found: Found | None) -> Result | None:
         """What a repeat of a write finds: its own first result, an undecidable state, or None: it may be applied."""
         floor = op.floor or 0
-        sent = self.recent.doubtful(op.token)
+        first = self.recent.first_result(op.key, op.token)
+        if first is not None:
+            return Result(Status.DONE, first)
+        later = self.recent.version(op.key) > floor
+        sent = None if later else self.recent.doubtful(op.token)
         if sent is not None:
             (result,) = await sent.route.member.write([_replace(sent.op, floor=sent.floor)])
             if result.status is not Status.UNKNOWN:
                 self.recent.decided(op.token)
             return None if result.status in UNEXPECTED else self.noted(sent, result)
-        first = self.recent.first_result(op.key, op.token)
-        if first is not None:
-            return Result(Status.DONE, first)
-        if self.recent.version(op.key) > floor or (found is not None and plain(found[1]).version > floor):
+        if later or (found is not None and plain(found[1]).version > floor):
             return Result(Status.UNKNOWN)
         return None
 
@@ -277,6 +287,7 @@ class Placing:
 
     async def promote(self, now: int) -> int:
         """Move what its route promotes; returns how many items moved. Raises what the members raise."""
+        await self.mover.finish_all()
         moved = 0
         for route in self.routes:
             if route.promote is None:
@@ -287,6 +298,11 @@ class Placing:
                     async with self.lanes.hold([encode_key(item.key)]):
                         moved += await self.mover.move_on(item.key, route)
         return moved
+
+
+def _not_found_out(op: Write, why: MemoryStoreError) -> Result:
+    """A write is not sent where it cannot be told where its key lies; what became of an earlier attempt is as unknown as before."""
+    return Result(Status.UNKNOWN) if op.floor is not None else Result(Status.FAILED, error=why)
 
 
 async def every_row(route: Route, scope: Scope, now: int, where: object) -> AsyncIterator[Row]:

@@ -132,6 +132,11 @@ class RoutedStore(CompositeStore):
                 return route
         raise AssertionError("the last route takes everything")
 
+    def _learn_space(self) -> None:
+        """That of the first member that has one."""
+        spaces = (route.store._space for route in self.routes)
+        self._space = next((space for space in spaces if space is not None), None)
+
     # --- writing -------------------------------------------------------------------------------
 
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
@@ -285,6 +290,8 @@ class RoutedStore(CompositeStore):
 
     async def _verify(self) -> tuple[int, list[Problem]]:
         """Each member, and that every item lies in one place, where it is looked for."""
+        if self.placing is not None:
+            await self.placing.mover.finish_all()
         found = [await route.member.ask(route.store._verify) for route in self.routes]
         problems = [problem for _, part in found for problem in part]
         problems += [Problem("misplaced record", key, why) async for key, why in self.misplaced()]
@@ -307,6 +314,8 @@ class RoutedStore(CompositeStore):
         return [problem for route in self.routes for problem in await route.member.ask(route.store._unlisted)]
 
     async def _repair(self) -> RepairReport:
+        if self.placing is not None:
+            await self.placing.mover.finish_all()
         reports = [await route.member.ask(route.store._repair) for route in self.routes]
         actions = [action for report in reports for action in report.actions]
         moved = await mended(self)

@@ -21,9 +21,10 @@ from memory.ops import (
     Page,
     Problem,
     Read,
+    Result,
     Row,
     Scan,
-    Space,
+    Write,
 )
 from memory.store import Capabilities, MemoryStore
 from memory.store.options import check_counts, check_seconds
@@ -37,6 +38,10 @@ class CompositeStore(MemoryStore):
     as in MemoryStore; the clock, the language and the declared fields are those of all members.
     """
 
+    name = "composite"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        persistent=True, shared=True, atomic_batches=True, feed=True, snapshots=True, indexes_terms=True
+    )
     searches_at_once: ClassVar[int] = 2
     members: tuple[Member, ...]
     fed: tuple[Member, ...] = ()
@@ -88,9 +93,8 @@ class CompositeStore(MemoryStore):
             await asyncio.wait(tasks)
 
     def _learn_space(self) -> None:
-        """The space of the vectors is that of the first member that has one."""
-        spaces: Sequence[Space | None] = [member.store._space for member in (self.leads, *self.members)]
-        self._space = next((space for space in spaces if space is not None), None)
+        """The space of the vectors, as the leading member has come to know it."""
+        self._space = self.leads.store._space
 
     # --- hooks: what a shape does not say differently is asked of the leading member ------------
 
@@ -109,6 +113,11 @@ class CompositeStore(MemoryStore):
 
     async def _read(self, op: Read) -> list[Row | None]:
         return await self.leads.read(op)
+
+    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        results = await self.leads.write(ops, atomic)
+        self._learn_space()
+        return results
 
     async def _scan(self, op: Scan) -> Page:
         return await self.leads.scan(op)
