@@ -1,62 +1,124 @@
-"""The shipped contract over composites."""
+"""The shipped contract over composites: each shape over what needs no server in every run, over servers when asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import composites
+import pytest
+from composites import Faults
+from flavours import flavour
+
 from memory.backends.composite import MirroredStore, Route, RoutedStore, TieredStore
-from memory.backends.in_memory import InMemoryStore
-from memory.backends.sqlite import SqliteStore
 from memory.store import MemoryStore
-from memory.testing.contract import StoreContract
+from memory.testing.contract import StoreContract, TwinsContract, ViewContract
 
 
-def file(place: Path, name: str) -> SqliteStore:
-    """A file of this name."""
-    return SqliteStore(place / f"{name}.db", synchronous="off")
+class Local:
+    """A composition of tests/composites.py, of members that do not fail."""
+
+    composition: str
+
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        made: MemoryStore = composites.COMPOSITIONS[self.composition](place, Faults(), **options)
+        return made
 
 
-class TestTiered(StoreContract):
+def at(name: str, place: Path, part: str) -> MemoryStore:
+    """A store of a flavour for one part of a composition."""
+    own = place / part
+    own.mkdir(exist_ok=True)
+    return flavour(name)(own)
+
+
+class TestTiered(Local, StoreContract):
     calm = True
+    composition = "tiered"
+
+
+class TestMirrored(Local, StoreContract):
+    composition = "mirrored"
+
+
+class TestRoutedByContent(Local, StoreContract):
+    composition = "by_content"
+
+
+@pytest.mark.full
+class TestRoutedByNamespace(Local, StoreContract):
+    composition = "by_namespace"
+
+
+@pytest.mark.full
+class TestTieredOnFiles(Local, StoreContract):
+    composition = "tiered_files"
+
+
+@pytest.mark.full
+class TestNested(Local, StoreContract):
+    composition = "nested"
+
+
+@pytest.mark.full
+class TestTieredThroughTwins(Local, TwinsContract):
+    composition = "tiered"
+
+
+@pytest.mark.full
+class TestMirroredThroughTwins(Local, TwinsContract):
+    composition = "mirrored"
+
+
+@pytest.mark.full
+class TestRoutedThroughTwins(Local, TwinsContract):
+    composition = "by_content"
+
+
+@pytest.mark.full
+class TestTieredThroughAView(Local, ViewContract):
+    composition = "tiered"
+
+
+@pytest.mark.full
+class TestRoutedThroughAView(Local, ViewContract):
+    composition = "by_content"
+
+
+@pytest.mark.full
+class TestRedisBeforePostgres(StoreContract):
+    def make_store(self, place: Path, **options: Any) -> MemoryStore:
+        return TieredStore(at("redis", place, "fast"), at("postgres", place, "truth"), **options)
+
+
+@pytest.mark.full
+class TestRedisBeforeFirestore(StoreContract):
+    """The truth keeps no feed."""
 
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        return TieredStore(InMemoryStore(), file(place, "truth"), **options)
+        return TieredStore(at("redis", place, "fast"), at("firestore_v2", place, "truth"), staleness=0.2, **options)
 
 
-class TestMirrored(StoreContract):
+@pytest.mark.full
+class TestPostgresMirroredInAFile(StoreContract):
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        return MirroredStore(file(place, "primary"), {"copy": InMemoryStore()}, **options)
+        mirrors = {"file": at("sqlite", place, "file")}
+        return MirroredStore(at("postgres", place, "primary"), mirrors, vectors="file", text="file", **options)
 
 
-class TestMirroredAndSearched(StoreContract):
-    """Records in one, vectors and texts searched in another."""
-
+@pytest.mark.full
+class TestRedisAndPostgresByNamespace(StoreContract):
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        return MirroredStore(
-            file(place, "primary"), {"index": file(place, "index")}, vectors="index", text="index", **options
-        )
+        routes = {"a": Route(at("redis", place, "a"), under="a"), "rest": Route(at("postgres", place, "rest"))}
+        return RoutedStore(routes, **options)
 
 
-class TestRoutedByNamespace(StoreContract):
+@pytest.mark.full
+class TestRedisPostgresAndFirestoreByContent(StoreContract):
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         routes = {
-            "a": Route(file(place, "a"), under="a"),
-            "default": Route(file(place, "default"), namespace="default"),
+            "tagged": Route(at("redis", place, "tagged"), tag="x", order=1),
+            "odd": Route(at("firestore_v2", place, "odd"), where={"metadata.n": {"$in": [1, 3, 5, 7, 9]}}, order=2),
+            "rest": Route(at("postgres", place, "rest")),
         }
-        return RoutedStore(routes | {"rest": Route(file(place, "rest"))}, **options)
-
-
-class TestRoutedByContent(StoreContract):
-    def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        routes = {
-            "tagged": Route(file(place, "tagged"), tag="x", order=1),
-            "odd": Route(
-                InMemoryStore() if options.get("odd") else file(place, "odd"),
-                where={"metadata.n": {"$in": [1, 3, 5, 7, 9]}},
-                order=2,
-            ),
-            "large": Route(file(place, "large"), larger_than=300, order=3),
-            "rest": Route(file(place, "rest")),
-        }
-        return RoutedStore(routes, journal=file(place, "journal"), **options)
+        return RoutedStore(routes, journal=at("sqlite", place, "journal"), **options)
