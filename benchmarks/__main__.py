@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks import (
     bulk,
     callers,
+    composite,
     embedding,
     firestore,
     floors,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
         searching,
         vectors,
         callers,
+        composite,
         redis,
         postgres,
         firestore,

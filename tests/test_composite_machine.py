@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import test_contract_composite as contract
 from composites import COMPOSITIONS, Faults
+
 from memory.testing.machine import check
 
 EVERY_RUN = ("tiered", "by_content")

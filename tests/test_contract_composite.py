@@ -32,6 +32,17 @@ def at(name: str, place: Path, part: str) -> MemoryStore:
     return flavour(name)(own)
 
 
+class Served:
+    """Compositions on servers, which are started, and their drivers loaded, before a loop runs."""
+
+    flavours: tuple[str, ...]
+
+    @pytest.fixture(scope="class", autouse=True)
+    def started(self, request: pytest.FixtureRequest) -> None:
+        for name in request.cls.flavours:
+            flavour(name)
+
+
 class TestTiered(Local, StoreContract):
     calm = True
     composition = "tiered"
@@ -86,35 +97,45 @@ class TestRoutedThroughAView(Local, ViewContract):
 
 
 @pytest.mark.full
-class TestRedisBeforePostgres(StoreContract):
+class TestRedisBeforePostgres(Served, StoreContract):
+    flavours = ("redis", "postgres")
+
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         return TieredStore(at("redis", place, "fast"), at("postgres", place, "truth"), **options)
 
 
 @pytest.mark.full
-class TestRedisBeforeFirestore(StoreContract):
+class TestRedisBeforeFirestore(Served, StoreContract):
     """The truth keeps no feed."""
+
+    flavours = ("redis", "firestore_v2")
 
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         return TieredStore(at("redis", place, "fast"), at("firestore_v2", place, "truth"), staleness=0.2, **options)
 
 
 @pytest.mark.full
-class TestPostgresMirroredInAFile(StoreContract):
+class TestPostgresMirroredInAFile(Served, StoreContract):
+    flavours = ("postgres",)
+
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         mirrors = {"file": at("sqlite", place, "file")}
         return MirroredStore(at("postgres", place, "primary"), mirrors, vectors="file", text="file", **options)
 
 
 @pytest.mark.full
-class TestRedisAndPostgresByNamespace(StoreContract):
+class TestRedisAndPostgresByNamespace(Served, StoreContract):
+    flavours = ("redis", "postgres")
+
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         routes = {"a": Route(at("redis", place, "a"), under="a"), "rest": Route(at("postgres", place, "rest"))}
         return RoutedStore(routes, **options)
 
 
 @pytest.mark.full
-class TestRedisPostgresAndFirestoreByContent(StoreContract):
+class TestRedisPostgresAndFirestoreByContent(Served, StoreContract):
+    flavours = ("redis", "firestore_v2", "postgres")
+
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         routes = {
             "tagged": Route(at("redis", place, "tagged"), tag="x", order=1),

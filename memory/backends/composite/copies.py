@@ -16,7 +16,6 @@ from memory.store.settle import new_token
 _MARK = b',"of":'
 _LONGEST_NUMBER = 28
 _encode = msgspec.json.Encoder().encode
-_decode_row = msgspec.json.Decoder(Row).decode
 _replace = msgspec.structs.replace
 
 PLACE: Key = (("\x01composite",), "\x01composite-position")
@@ -41,22 +40,43 @@ def unmarked(body: bytes) -> tuple[bytes, int]:
     return (body[:at] + b"}", int(number)) if number.isdigit() else (body, 0)
 
 
+class _Seal(msgspec.Struct, array_like=True):
+    """The rest of a record, as it lies at the end of a copy's body: ``at`` is where it begins, in ten digits."""
+
+    version: int
+    created: int
+    updated: int
+    accessed: int
+    count: int
+    expires: int | None
+    embedder: str | None
+    embedding: bytes | None
+    at: str
+
+
 def sealed(row: Row) -> bytes:
     """The body of a copy that holds the whole record, vector and stamp, whatever stamp the copy gets."""
-    return b"%b%b%b}" % (row.body[:-1], _MARK, _encode(_replace(row, body=b"")))
+    seal = _Seal(
+        row.version, row.created, row.updated, row.accessed, row.count, row.expires, row.embedder,
+        row.embedding, f"{len(row.body) - 1:010}",
+    )  # fmt: skip
+    return b"%b%b%b}" % (row.body[:-1], _MARK, _encode(seal))
 
 
 def unsealed(body: bytes) -> Row | None:
     """The record in a copy's body; None where it is no copy."""
-    at = body.rfind(_MARK)
-    if at < 0 or not body.endswith(b"}}"):
-        return None
     try:
-        row = _decode_row(memoryview(body)[at + len(_MARK) : -1])
-    except msgspec.DecodeError:
+        at = int(body[-13:-3])
+        seal = _decode_seal(memoryview(body)[at + len(_MARK) : -1])
+    except (ValueError, msgspec.DecodeError):
         return None
-    row.body = body[:at] + b"}"
-    return row
+    return Row(
+        body=body[:at] + b"}", version=seal.version, created=seal.created, updated=seal.updated, accessed=seal.accessed,
+        count=seal.count, expires=seal.expires, embedding=seal.embedding, embedder=seal.embedder,
+    )  # fmt: skip
+
+
+_decode_seal = msgspec.json.Decoder(_Seal).decode
 
 
 def gone(key: Key, version: int, now: int, count: int = GONE) -> Row:

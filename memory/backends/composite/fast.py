@@ -49,6 +49,16 @@ class FastTier:
         """Whether a copy of this key may be taken for the record."""
         return not (self.lost_all or key in self.writing or key in self.doubtful)
 
+    async def look_for(self, op: Read) -> Row | None:
+        """What is kept of the one key of a read."""
+        try:
+            (row,) = await self.member.read(op)
+        except MemoryStoreError as error:
+            _log.debug("fast tier not used", error=error)
+            return None
+        copy = None if row is None else unsealed(row.body)
+        return None if copy is None or copy.count == HELD else copy
+
     async def look(self, keys: tuple[Key, ...], now: int) -> list[Row | None]:
         """What is kept of the keys, notes that there is nothing included. A fast store that is down keeps nothing."""
         try:
