@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from composites import COMPOSITIONS, Faults
 from servers import server
 
 from memory.registry import named
@@ -38,6 +39,11 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "pgbouncer": on("pgbouncer", pgbouncer=True),
     "firestore_v2": lambda: on_firestore("firestore_v2"),
 }
+COMPOSITES: dict[str, Callable[[], MakeAt]] = {
+    name: lambda name=name: lambda place, **options: COMPOSITIONS[name](place, Faults(), **options)  # type: ignore[misc]
+    for name in ("tiered", "by_content")
+}
+"""Compositions of local stores, for the tests that say so: what they are made of is in FLAVOURS by itself."""
 LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
 """Those that hold only a part of what the others do."""
 VARIANTS = {"redis_stack", "redis_cluster", "postgres_plain", "pgbouncer"}
@@ -52,4 +58,4 @@ SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 
 def flavour(name: str) -> MakeAt:
     """Makes stores of a flavour, each at a place of its own."""
-    return (FLAVOURS | LEGACY)[name]()
+    return (FLAVOURS | COMPOSITES | LEGACY)[name]()

@@ -37,9 +37,9 @@ class Served:
 
     flavours: tuple[str, ...]
 
-    @pytest.fixture(scope="class", autouse=True)
-    def started(self, request: pytest.FixtureRequest) -> None:
-        for name in request.cls.flavours:
+    @pytest.fixture(autouse=True)
+    def started(self) -> None:
+        for name in self.flavours:
             flavour(name)
 
 
