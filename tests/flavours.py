@@ -41,7 +41,7 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
 }
 COMPOSITES: dict[str, Callable[[], MakeAt]] = {
     name: lambda name=name: lambda place, **options: COMPOSITIONS[name](place, Faults(), **options)  # type: ignore[misc]
-    for name in ("tiered", "by_content")
+    for name in ("tiered", "mirrored")
 }
 """Compositions of local stores, for the tests that say so: what they are made of is in FLAVOURS by itself."""
 LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
@@ -50,8 +50,8 @@ VARIANTS = {"redis_stack", "redis_cluster", "postgres_plain", "pgbouncer"}
 """Other servers of a backend that is above already: where tests run over pairs of flavours, theirs are `full`."""
 ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
 """Those on which each operation is attacked with what belongs to another tenant."""
-SEARCHED = ["redis_stack", "postgres_plain"]
-"""Those that differ from the ones above in how they search: only what reads is attacked."""
+SEARCHED = ["redis_stack", "postgres_plain", "tiered", "mirrored"]
+"""Those that differ from the ones above in how they search or read: only what reads is attacked."""
 SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 """Names in memory.testing.services; each is started anew, with its data synced to disk, for the test that kills it."""
 
