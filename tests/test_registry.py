@@ -205,7 +205,16 @@ def test_an_installed_package_can_offer_a_backend(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [offered, shadow])
     assert type(create_store("mine")) is InMemoryStore
     assert type(create_store("mine://?feed=true")) is InMemoryStore
-    assert registry.names() == ["sqlite", "in_memory", "redis", "postgres", "firestore_v1", "firestore_v2", "mine"]
+    assert registry.names() == [
+        "sqlite",
+        "in_memory",
+        "redis",
+        "postgres",
+        "firestore_v1",
+        "firestore_v2",
+        "composite",
+        "mine",
+    ]
     assert isinstance(create_store("sqlite"), SqliteStore), "a package cannot take the place of a built-in backend"
 
 

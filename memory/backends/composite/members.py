@@ -160,7 +160,8 @@ def together(stores: Iterable[MemoryStore], **differently: Any) -> Capabilities:
 
 def weakest(stores: Iterable[MemoryStore]) -> Durability:
     """What survives wherever an item lies."""
-    return min((store.durability for store in stores), key=_SAFETY.index)
+    told = {store.durability for store in stores}
+    return next(level for level in _SAFETY if level in told)
 
 
 async def all_of(calls: Sequence[Awaitable[T]]) -> list[T]:

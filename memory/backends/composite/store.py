@@ -65,7 +65,7 @@ class CompositeStore(MemoryStore):
 
     def declare(self, capabilities: Capabilities) -> None:
         """What the members can do together; said before ``__init__`` of the base asks."""
-        self.__dict__["capabilities"] = capabilities
+        vars(self)["capabilities"] = capabilities
 
     async def _open(self) -> None:
         await self._stop()
