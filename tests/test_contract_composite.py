@@ -48,6 +48,7 @@ class TestTiered(Local, StoreContract):
     composition = "tiered"
 
 
+@pytest.mark.full
 class TestMirrored(Local, StoreContract):
     composition = "mirrored"
 

@@ -270,8 +270,8 @@ class Placing:
 
     async def base_for(self, key: Key, route: Route) -> int:
         """What is added to a member's versions, so that the next one is above all that were issued."""
-        base = max(0, self.store._seen - route.store._floor(key))
         self.store._seen += 1  # so that what is created together in several members differs in its versions, too
+        base = max(0, self.store._seen - route.store._floor(key))
         await self.journal.reserve(base)
         return base
 
