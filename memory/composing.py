@@ -131,7 +131,7 @@ class _Composing:
         ]
         if needed:
             self.refuse(f"{table['shape']} needs {needed[0]}", place, "shape")
-        for key in ("fast", "truth", "primary", "journal"):
+        for key in ("fast", "truth", "primary", "journal", "queue"):
             if key in options:
                 options[key] = self.member(options[key], name, key, above)
         if "mirrors" in options:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from memory import MemoryItem
 from memory.backends.composite import MirroredStore
 from memory.backends.composite.copies import copy_of, marked, unmarked
-from memory.errors import BackendUnavailable
+from memory.errors import BackendUnavailable, UnknownOutcome
 from memory.ops import Read, Remove
 from memory.store.settle import new_token
 from memory.testing.contract.suite import settle
@@ -218,3 +218,61 @@ async def test_what_a_mirror_cannot_hold_is_told_and_holds_nothing_else_up(tmp_p
         assert "cannot hold 1 items" in (await store.health()).details["warnings"][0]
         found = {problem.key[1]: problem.detail for problem in (await store.verify()).problems if problem.key}
         assert found == {"vector": "in 'copy': missing"}
+
+
+def queueing(place: Path, faults: Faults) -> MirroredStore:
+    return MirroredStore(
+        file(place, "primary", faults), {"copy": memory("copy", faults)}, queue=file(place, "queue", faults),
+        failures=1_000, stale_reads=True,
+    )  # fmt: skip
+
+
+async def test_writes_that_are_queued_are_unknown_until_they_are_applied(tmp_path: Path) -> None:
+    faults = Faults()
+    async with queueing(tmp_path, faults) as store:
+        old = await store.put(MemoryItem(id="a", content="old", embedding=[1.0, 2.0]))
+        await store.put(MemoryItem(id="b", content="old"))
+        await store.drain()
+        faults.down.add("primary")
+        unknown: list[UnknownOutcome] = []
+        for item in (MemoryItem(id="a", content=1), MemoryItem(id="a", content=2, embedding=[2.0, 1.0])):
+            with pytest.raises(UnknownOutcome) as caught:
+                await store.put(item)
+            unknown.append(caught.value)
+        with pytest.raises(UnknownOutcome):
+            await store.delete("b")
+        with pytest.raises(UnknownOutcome):
+            await unknown[1].retry()
+        assert await store.get("a") == old, "nothing is claimed that is not stored"
+        health = await store.health()
+        assert health.details["queued_writes"] == 3
+        assert "3 writes wait for the primary" in health.details["warnings"]
+    async with queueing(tmp_path, faults) as store:
+        faults.down.clear()
+        assert store.queue is not None
+        await store.queue.drain()
+        found = await store.get("a")
+        assert found is not None
+        assert (found.content, found.embedding is None) == (2, False)
+        assert await store.get("b") is None
+        assert not store.queue.waiting
+        assert store.queue.overtaken == 0
+        assert (await store.health()).details["queued_writes"] == 0
+
+
+async def test_a_queued_write_does_not_undo_what_others_wrote_meanwhile(tmp_path: Path) -> None:
+    faults = Faults()
+    async with queueing(tmp_path, faults) as store:
+        await store.put(MemoryItem(id="a", content="old"))
+        faults.down.add("primary")
+        with pytest.raises(UnknownOutcome) as caught:
+            await store.put(MemoryItem(id="a", content="queued"))
+        async with file(tmp_path, "primary", Faults(), feed=True) as other:
+            new = await other.put(MemoryItem(id="a", content="of another process"))
+        faults.down.clear()
+        assert store.queue is not None
+        await store.queue.drain()
+        assert await store.get("a") == new
+        assert (await store.health()).details["given_up_writes"] == 1
+        with pytest.raises(UnknownOutcome):
+            await caught.value.retry()

@@ -167,7 +167,7 @@ def memory(**options: Any) -> InMemoryStore:
         (lambda: MirroredStore(FirestoreV1Store(project_id="p"), {"a": memory()}), "cannot keep a feed"),
         (lambda: MirroredStore(memory(), {"a": FirestoreV1Store(project_id="p")}), "holds one namespace"),
         (lambda: MirroredStore(memory(), {}), "at least one mirror"),
-        (lambda: MirroredStore(memory(), {"primary": memory()}), "is taken"),
+        (lambda: MirroredStore(memory(), {"primary": memory()}), "are taken"),
         (lambda: RoutedStore({"a": Route(memory(), kind="x")}, journal=memory()), "every route has one"),
         (lambda: RoutedStore({"a": Route(memory()), "b": Route(memory())}), "these have none: a, b"),
         (lambda: RoutedStore.by_capability({"a": memory(), "b": memory()}), "has an index of vectors"),

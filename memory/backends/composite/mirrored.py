@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from memory.backends.composite.answering import Answering
 from memory.backends.composite.copies import FORBIDDEN
-from memory.backends.composite.following import Follower
-from memory.backends.composite.members import Member, together
+from memory.backends.composite.following import POLL_SECONDS, Follower
+from memory.backends.composite.members import DOWN, Member, together
 from memory.backends.composite.mirror import Mirror
+from memory.backends.composite.queue import Queue
 from memory.errors import InvalidSetting, MemoryStoreError
-from memory.ops import Event, Problem
+from memory.ops import Event, Problem, Result, Status, Write
 from memory.store import Capabilities, MemoryStore
 from memory.store.types import RepairReport
 from memory.telemetry import get_logger
@@ -25,8 +26,9 @@ class MirroredStore(Answering):
 
     ``mirrors``: by name. ``stale_reads``: while the primary is down, the first mirror answers reads; ``stale`` names it then,
     and ``health`` says how far it is behind. ``vectors`` and ``text`` name the mirror that is searched by vector and by text;
-    it is brought up to date before it answers, and what it finds is read from the primary. Further options as in
-    CompositeStore.
+    it is brought up to date before it answers, and what it finds is read from the primary. ``queue``: a store of its own that
+    keeps writes while the primary is down. Each is UnknownOutcome until it is applied, and its ``retry`` tells when it is.
+    Further options as in CompositeStore.
     """
 
     name = "mirrored"
@@ -42,10 +44,11 @@ class MirroredStore(Answering):
         stale_reads: bool = False,
         vectors: str | None = None,
         text: str | None = None,
+        queue: MemoryStore | None = None,
         **options: Any,
     ) -> None:
-        if not mirrors or "primary" in mirrors:
-            raise InvalidSetting("name at least one mirror; the name 'primary' is taken", setting="mirrors")
+        if not mirrors or mirrors.keys() & {"primary", "queue"}:
+            raise InvalidSetting("name at least one mirror; the names primary and queue are taken", setting="mirrors")
         for setting, name in (("vectors", vectors), ("text", text)):
             if name not in (None, *mirrors):
                 raise InvalidSetting(
@@ -59,6 +62,12 @@ class MirroredStore(Answering):
         self.primary = Member("primary", primary, 1, 1.0)
         self.mirrors = {name: Member(name, store, 1, 1.0) for name, store in mirrors.items()}
         self.members, self.leads, self.fed = (self.primary, *self.mirrors.values()), self.primary, (self.primary,)
+        self.queue: Queue | None = None
+        if queue is not None:
+            if primary.capabilities.persistent and not queue.capabilities.persistent:
+                raise InvalidSetting(f"the queue ({queue.name}) does not outlast what it is for", setting="queue")
+            self.queue = Queue(Member("queue", queue, 1, 1.0), self.primary)
+            self.members = (*self.members, self.queue.member)
         self.searched = {"vectors": vectors, "text": text}
         self.stale_reads = self.works_without_lead = stale_reads
         all_of = (primary, *mirrors.values())
@@ -102,11 +111,43 @@ class MirroredStore(Answering):
             except MemoryStoreError as error:
                 _log.warning("mirror does not answer", member=name, error=error)
             self._tasks.append(asyncio.get_running_loop().create_task(follower.run()))
+        if self.queue is not None:
+            await self.queue.open()
+            self._tasks.append(asyncio.get_running_loop().create_task(self._empty_queue(self.queue)))
 
     async def _stop(self) -> None:
         await super()._stop()
         for follower in self.followers.values():
             self._watchers.discard(follower.wake)
+
+    async def _empty_queue(self, queue: Queue) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if queue.waiting:
+                try:
+                    await queue.drain()
+                except MemoryStoreError as error:
+                    _log.debug("queue not emptied", error=error)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
+        queue = self.queue
+        try:
+            return await super()._write(ops, atomic)
+        except DOWN:
+            if queue is None or atomic:
+                raise
+            kept: list[Result] = []
+            for op in ops:
+                try:
+                    await queue.add(op, self._floor(op.key))
+                    kept.append(Result(Status.UNKNOWN))
+                except MemoryStoreError as error:
+                    if not kept:
+                        raise
+                    kept.append(Result(Status.FAILED, error=error))
+            return kept
 
     # --- upkeep --------------------------------------------------------------------------------
 
@@ -158,6 +199,10 @@ class MirroredStore(Answering):
                 warnings.append(f"the mirror {name!r} does not follow: {follower.error}")
             if self.copies[name].refused:
                 warnings.append(f"the mirror {name!r} cannot hold {len(self.copies[name].refused)} items")
+        if self.queue is not None:
+            told["queued_writes"], told["given_up_writes"] = len(self.queue.waiting), self.queue.overtaken
+            if self.queue.waiting:
+                warnings.append(f"{len(self.queue.waiting)} writes wait for the primary")
         if self.stale is not None:
             behind = told["members"][self.stale]["behind_seconds"]
             warnings.append(f"reads come from the mirror {self.stale!r}, {behind} s behind")
