@@ -23,7 +23,22 @@ from memory.errors import MemoryStoreError, Overloaded
 from memory.filters import parse
 from memory.keys import encode_key
 from memory.model import Key
-from memory.ops import ABSENT, WHOLE, Position, Put, Read, Remove, Result, Row, Scan, Scope, Status, Write, refusal
+from memory.ops import (
+    ABSENT,
+    WHOLE,
+    Owner,
+    Position,
+    Put,
+    Read,
+    Remove,
+    Result,
+    Row,
+    Scan,
+    Scope,
+    Status,
+    Write,
+    refusal,
+)
 from memory.store.settle import BATCH
 
 if TYPE_CHECKING:
@@ -157,10 +172,12 @@ class Placing:
             sent: dict[Route, list[tuple[int, Sent]]] = {}
             async for part in self.store._slices(todo):
                 for place in part:
-                    decided = await self._decide(ops[place], found.get(ops[place].key))
+                    try:
+                        decided = await self._decide(ops[place], found.get(ops[place].key))
+                    except MemoryStoreError as why:
+                        decided = _not_found_out(ops[place], why)
                     if isinstance(decided, Result):
-                        if decided.status is not Status.SKIPPED:
-                            results[place] = decided
+                        results[place] = decided
                     else:
                         sent.setdefault(decided.route, []).append((place, decided))
             for done in await all_of([self._send(part) for part in sent.values()]) if sent else []:
@@ -175,10 +192,10 @@ class Placing:
             if again is not None:
                 return again
         row = None if found is None else plain(found[1])
-        owner = (None, None, None)
+        owner: Owner = (None, None, None)
         if row is not None and not op.scope.covers_owner(*owner):
             item = decode(row, vector=False)
-            owner = (item.user_id, item.agent_id, item.session_id)  # type: ignore[assignment]
+            owner = (item.user_id, item.agent_id, item.session_id)
         refused = refusal(op) if row is None else refusal(op, row.version, owner)
         if refused is not None:
             return Result(refused, row if refused is Status.CONFLICT else None)
