@@ -24,9 +24,9 @@ _SAFETY: tuple[Durability, ...] = ("unknown", "none", "process", "power", "repli
 class Member:
     """One store of a composite, by its name there. Calls go through its breaker; the hooks are those of the open store."""
 
-    def __init__(self, name: str, store: MemoryStore, failures: int, recovery: float) -> None:
+    def __init__(self, name: str, store: MemoryStore) -> None:
         self.name, self.store = name, store
-        self.breaker = Breaker(failures, recovery)
+        self.breaker = Breaker(5, 5.0)  # as the composite's options say, once it is made
         self._under_way = 0
         self._closing: asyncio.Event | None = None
         self._who = f"the member {name!r} ({store.name})"

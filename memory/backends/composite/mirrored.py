@@ -59,14 +59,14 @@ class MirroredStore(Answering):
                 raise InvalidSetting(
                     f"the mirror {name!r} ({store.name}) holds one namespace, the primary any", setting=name
                 )
-        self.primary = Member("primary", primary, 1, 1.0)
-        self.mirrors = {name: Member(name, store, 1, 1.0) for name, store in mirrors.items()}
+        self.primary = Member("primary", primary)
+        self.mirrors = {name: Member(name, store) for name, store in mirrors.items()}
         self.members, self.leads, self.fed = (self.primary, *self.mirrors.values()), self.primary, (self.primary,)
         self.queue: Queue | None = None
         if queue is not None:
             if primary.capabilities.persistent and not queue.capabilities.persistent:
                 raise InvalidSetting(f"the queue ({queue.name}) does not outlast what it is for", setting="queue")
-            self.queue = Queue(Member("queue", queue, 1, 1.0), self.primary)
+            self.queue = Queue(Member("queue", queue), self.primary)
             self.members = (*self.members, self.queue.member)
         self.searched = {"vectors": vectors, "text": text}
         self.stale_reads = self.works_without_lead = stale_reads

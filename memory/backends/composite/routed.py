@@ -62,7 +62,7 @@ class RoutedStore(CompositeStore):
     def __init__(self, routes: Mapping[str, Route], *, journal: MemoryStore | None = None, **options: Any) -> None:
         self.routes = in_order(routes)
         for route in self.routes:
-            route.member = Member(route.name, route.store, 1, 1.0)
+            route.member = Member(route.name, route.store)
         self.by_key = all(route.by_key for route in self.routes)
         if journal is None and not self.by_key:
             ruled = next(route for route in self.routes if not route.by_key)
@@ -80,7 +80,7 @@ class RoutedStore(CompositeStore):
         if journal is not None:
             if all(store.capabilities.persistent for store in stores) and not journal.capabilities.persistent:
                 raise InvalidSetting(f"the journal ({journal.name}) does not outlast what it is for", setting="journal")
-            self.journal = Journal(Member("journal", journal, 1, 1.0))
+            self.journal = Journal(Member("journal", journal))
             members.append(self.journal.member)
         self.members = tuple(members)
         super().__init__(**options)

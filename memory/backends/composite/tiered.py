@@ -32,8 +32,8 @@ class TieredStore(CompositeStore):
 
     ``keep``: seconds that a copy lasts. ``keep_missing``: seconds for which it is remembered that there is no such item.
     ``staleness``: seconds by which a read may be behind what another process wrote. The truth's feed is followed, and when
-    it cannot be, reads go to the truth; where the truth keeps no feed, ``keep`` may not be longer. Further options as in
-    CompositeStore.
+    it cannot be, reads go to the truth; where the truth keeps no feed, copies last no longer than this. Further options as
+    in CompositeStore.
     """
 
     name = "tiered"
@@ -56,7 +56,7 @@ class TieredStore(CompositeStore):
             raise InvalidSetting(
                 f"{fast.name} cannot be the fast tier: there are items that it cannot hold", setting="fast"
             )
-        self.fast, self.truth = Member("fast", fast, 1, 1.0), Member("truth", truth, 1, 1.0)
+        self.fast, self.truth = Member("fast", fast), Member("truth", truth)
         self.members, self.leads = (self.truth, self.fast), self.truth
         self._followed = truth.capabilities.feed and truth.capabilities.shared
         self.fed = (self.truth,) if self._followed else ()
