@@ -170,6 +170,7 @@ def memory(**options: Any) -> InMemoryStore:
         (lambda: MirroredStore(memory(), {"primary": memory()}), "are taken"),
         (lambda: RoutedStore({"a": Route(memory(), kind="x")}, journal=memory()), "every route has one"),
         (lambda: RoutedStore({"a": Route(memory()), "b": Route(memory())}), "these have none: a, b"),
+        (lambda: RoutedStore({"journal": Route(memory())}), "'journal' is taken"),
         (lambda: RoutedStore.by_capability({"a": memory(), "b": memory()}), "has an index of vectors"),
         (lambda: Route(memory(), holds="pictures"), "holds must be"),  # type: ignore[arg-type]
         (

@@ -60,6 +60,8 @@ class RoutedStore(CompositeStore):
     )
 
     def __init__(self, routes: Mapping[str, Route], *, journal: MemoryStore | None = None, **options: Any) -> None:
+        if "journal" in routes:
+            raise InvalidSetting("the name 'journal' is taken; call the route something else", setting="routes.journal")
         self.routes = in_order(routes)
         for route in self.routes:
             route.member = Member(route.name, route.store)
