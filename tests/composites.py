@@ -85,7 +85,7 @@ def mirrored(place: Path, faults: Faults, **options: Any) -> MirroredStore:
 def by_namespace(place: Path, faults: Faults, **options: Any) -> RoutedStore:
     routes = {
         "a": Route(file(place, "a", faults), under="a"),
-        "n": Route(memory("n", faults), namespace="n"),
+        "n": Route(file(place, "n", faults), namespace="n"),
         "rest": Route(file(place, "rest", faults)),
     }
     return RoutedStore(routes, **options)
