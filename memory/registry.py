@@ -105,8 +105,7 @@ def resolve(spec: str | type[MemoryStore]) -> tuple[type[MemoryStore], dict[str,
         return _from_url(spec)
     if _CLASS.fullmatch(spec):
         return _load(spec, spec, None), {}
-    found = named(spec)
-    return _composed(COMPOSITE_FILE) if found is named("composite") else (found, {})
+    return _composed(COMPOSITE_FILE) if spec.lower() == "composite" else (named(spec), {})
 
 
 def _composed(path: str) -> tuple[type[MemoryStore], dict[str, Any]]:
