@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks import (
     bulk,
     callers,
+    composite,
     embedding,
     faiss,
     firestore,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Session], Awaitable[None]]] = {
         searching,
         vectors,
         callers,
+        composite,
         redis,
         postgres,
         firestore,

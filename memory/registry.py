@@ -6,7 +6,8 @@ A backend is said in one of four ways, wherever one can be said (``MEMORY_BACKEN
 - a name: ``sqlite`` (the default), ``in_memory``, ``faiss``, ``redis``, ``postgres``, or one that an installed package offers in the entry-point group
   ``memory.backends``;
 - a URL: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``faiss:///relative.db``, ``memory://``,
-  ``redis://host:6379``, ``rediss://`` (TLS), ``redis+cluster://``, ``postgresql://user@host/database``. Its query gives options of the
+  ``redis://host:6379``, ``rediss://`` (TLS), ``redis+cluster://``, ``postgresql://user@host/database``, ``composite:///memory.toml`` (see
+  memory.composing). Its query gives options of the
   store: ``sqlite:///agent.db?synchronous=normal&feed=true``. Special characters are percent-encoded;
 - ``package.module:Class``, a subclass of MemoryStore;
 - in Python, the class itself.
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "memory.backends"
 DISTRIBUTION = "agent-memory-backends"
 DEFAULT_PATH = "memory.db"
+COMPOSITE_FILE = "memory.toml"
+"""What says of which stores a composite is made, where nothing else is named."""
 
 
 class Backend(NamedTuple):
@@ -57,11 +60,12 @@ BACKENDS: dict[str, Backend] = {
     ),
     "firestore_v1": Backend("memory.backends.firestore.v1:FirestoreV1Store", "firestore", ("firestore+v1",)),
     "firestore_v2": Backend("memory.backends.firestore.v2:FirestoreV2Store", "firestore", ("firestore",)),
+    "composite": Backend("memory.backends.composite:CompositeStore", None, ("composite",)),
 }
 """The built-in backends: one line each."""
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("file", "composite"), "this kind of store"),
+    "file": "this kind of store",
 }
 """Names and schemes that earlier managers know and that come later -> what they stand for."""
 
@@ -104,7 +108,13 @@ def resolve(spec: str | type[MemoryStore]) -> tuple[type[MemoryStore], dict[str,
         return _from_url(spec)
     if _CLASS.fullmatch(spec):
         return _load(spec, spec, None), {}
-    return named(spec), {}
+    return _composed(COMPOSITE_FILE) if spec.lower() == "composite" else (named(spec), {})
+
+
+def _composed(path: str) -> tuple[type[MemoryStore], dict[str, Any]]:
+    from memory.composing import composed
+
+    return composed(path)
 
 
 def names() -> list[str]:
@@ -185,8 +195,11 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
         listed = ", ".join(f"{one}://" for one in schemes)
         advice = _later(name) if name in LATER else f"{_hint(name, schemes)}; known: {listed}"
         raise InvalidSetting(f"no backend has URLs that begin with {scheme}://{advice}", setting="backend_type")
-    known = accepted(cls)
     place, _, query = rest.partition("?")
+    made: dict[str, Any] = {}
+    if scheme.lower() == "composite":
+        cls, made = _composed(_path_of(url, scheme, place))
+    known = accepted(cls)
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
     except ValueError:
@@ -197,6 +210,8 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
         kept = "&".join(part for part in query.split("&") if part.partition("=")[0] not in own)
         pairs = [(name, value) for name, value in pairs if name in own]
         options: dict[str, Any] = {"url": f"{scheme}://{place}" + (f"?{kept}" if kept else "")}
+    elif made:
+        options = made
     elif "path" in known:
         options = {"path": _path_of(url, scheme, place)}
     else:

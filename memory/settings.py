@@ -10,6 +10,7 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
@@ -17,7 +18,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from memory.errors import InvalidSetting
 from memory.layers import Layer, deadline, observe
-from memory.registry import BACKENDS, accepted, check_options, create_store, resolve
+from memory.registry import BACKENDS, COMPOSITE_FILE, accepted, check_options, create_store, resolve
 from memory.search.embedders import embedder_of, options_taken
 from memory.search.fusion import Weights
 from memory.telemetry.redaction import hide_secrets, is_secret
@@ -87,6 +88,9 @@ class Settings(BaseSettings):
     postgres_pool: int = Field(10, gt=0, description="The greatest number of connections of a store")
     postgres_timeout: float = Field(30.0, gt=0, description="Seconds that an operation may take")
     postgres_pgbouncer: bool = Field(False, description="PgBouncer in transaction mode is in between")
+    composite_file: Path = Field(
+        Path(COMPOSITE_FILE), description="The TOML file that says of which stores the backend composite is made"
+    )
     feed: bool = Field(False, description="Keep a change feed, which watch needs")
     feed_retention: float = Field(7 * 86_400.0, gt=0, description="Seconds that the change feed reaches back")
     language: str = Field("english", description="The language whose word forms text search treats as one")
@@ -248,6 +252,8 @@ def store_of(
     elif given:
         settings = settings.changed(**given)
     spec = settings.backend_type if backend_type is None or isinstance(backend_type, str) else backend_type
+    if isinstance(spec, str) and spec.strip().lower() == "composite":
+        spec = f"composite:///{quote(str(settings.composite_file))}"
     cls, told = resolve(spec)
     if "path" in told and "path" in given:
         raise InvalidSetting("the file is named twice, by the URL and by path; leave one out", setting="path")

@@ -88,6 +88,8 @@ def nothing_blocks_a_loop() -> Iterator[BlockBuster]:
         # asyncpg looks for a file of passwords and for certificates in the user's home when it connects.
         for function in guard.functions.values():
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
+            # The page that says what a composite is made of is read when the store is made.
+            function.can_block_in("memory/composing.py", "composed")
         yield guard
 
 

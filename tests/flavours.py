@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from composites import COMPOSITIONS, Faults
 from servers import server
 
 from memory.registry import named
@@ -39,18 +40,23 @@ FLAVOURS: dict[str, Callable[[], MakeAt]] = {
     "pgbouncer": on("pgbouncer", pgbouncer=True),
     "firestore_v2": lambda: on_firestore("firestore_v2"),
 }
+COMPOSITES: dict[str, Callable[[], MakeAt]] = {
+    name: lambda name=name: lambda place, **options: COMPOSITIONS[name](place, Faults(), **options)  # type: ignore[misc]
+    for name in ("tiered", "mirrored")
+}
+"""Compositions of local stores, for the tests that say so: what they are made of is in FLAVOURS by itself."""
 LEGACY: dict[str, Callable[[], MakeAt]] = {"firestore_v1": lambda: on_firestore("firestore_v1")}
 """Those that hold only a part of what the others do."""
 VARIANTS = {"faiss", "redis_stack", "redis_cluster", "postgres_plain", "pgbouncer"}
 """Other servers of a backend that is above already, or another index of its vectors: where tests run over pairs of flavours, theirs are `full`."""
 ATTACKED = ["in_memory", "sqlite", "redis", "postgres"]
 """Those on which each operation is attacked with what belongs to another tenant."""
-SEARCHED = ["faiss", "redis_stack", "postgres_plain"]
-"""Those that differ from the ones above in how they search: only what reads is attacked."""
+SEARCHED = ["faiss", "redis_stack", "postgres_plain", "tiered", "mirrored"]
+"""Those that differ from the ones above in how they search or read: only what reads is attacked."""
 SERVERS = ["redis", "redis_stack", "postgres", "postgres_plain"]
 """Names in memory.testing.services; each is started anew, with its data synced to disk, for the test that kills it."""
 
 
 def flavour(name: str) -> MakeAt:
     """Makes stores of a flavour, each at a place of its own."""
-    return (FLAVOURS | LEGACY)[name]()
+    return (FLAVOURS | COMPOSITES | LEGACY)[name]()

@@ -19,9 +19,9 @@ from memory import (
     MemoryStoreError,
     UnknownOutcome,
 )
-from memory.backends.firestore.breaker import Breaker
 from memory.backends.firestore.v2 import FirestoreV2Store
 from memory.backends.firestore.v2.names import document_id
+from memory.store.breaker import Breaker
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from memory import F, ManualClock, MemoryItem
 from memory.backends.firestore import values
-from memory.backends.firestore.breaker import Breaker
 from memory.backends.firestore.connecting import Place
 from memory.backends.firestore.connection import Connection, Write
 from memory.backends.firestore.meter import Meter
@@ -24,6 +23,7 @@ from memory.backends.firestore.v2 import FirestoreV2Store
 from memory.backends.firestore.v2.documents import Found
 from memory.backends.firestore.values import Document
 from memory.ops import Space
+from memory.store.breaker import Breaker
 
 FIXTURE = Path(__file__).parent / "fixtures" / "firestore-v2-1.json"
 

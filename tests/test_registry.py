@@ -205,7 +205,7 @@ def test_an_installed_package_can_offer_a_backend(monkeypatch: pytest.MonkeyPatc
     assert type(create_store("mine")) is InMemoryStore
     assert type(create_store("mine://?feed=true")) is InMemoryStore
     assert registry.names() == [
-        *("sqlite", "in_memory", "faiss", "redis", "postgres", "firestore_v1", "firestore_v2", "mine")
+        *("sqlite", "in_memory", "faiss", "redis", "postgres", "firestore_v1", "firestore_v2", "composite", "mine")
     ]
     assert isinstance(create_store("sqlite"), SqliteStore), "a package cannot take the place of a built-in backend"
 

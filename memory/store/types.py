@@ -43,6 +43,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Most numbers of a vector; a longer one is refused before any I/O."""
     recall: float = 1.0
     """Least share of the true best that vector search finds without ``exact=True``; 1.0: it is always exact."""
+    staleness: float = 0.0
+    """Seconds by which a read by key may be behind what another process has written; 0.0: it never is. What this process
+    has written is always seen."""
 
     def check(self, backend: str, item: MemoryItem) -> None:
         """Raises InvalidItem for an item that such a backend cannot hold."""

@@ -13,7 +13,6 @@ from google.cloud.firestore_v1.types import query as queries
 from google.cloud.firestore_v1.types import write as writes
 
 from memory.backends.firestore import values
-from memory.backends.firestore.breaker import Breaker
 from memory.backends.firestore.connecting import Place, channel_of
 from memory.backends.firestore.document import Document
 from memory.backends.firestore.faults import CALL_ERRORS, Code, code_of, counts_against, is_refusal, translate
@@ -21,6 +20,7 @@ from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
 from memory.backends.firestore.queries import Query, message
 from memory.errors import Closed
+from memory.store.breaker import Breaker
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Document)
@@ -92,7 +92,7 @@ class Connection(Generic[D]):
         """``work`` under the deadline and the breaker. Raises what the driver raises, not translated."""
         if self._closing:
             raise Closed(f"this {self.backend} store is closed")
-        self.breaker.enter(self.place.address)
+        self.breaker.enter(self.place.address, f"Firestore ({self.place.address})")
         self._under_way += 1
         try:
             async with asyncio.timeout(self.timeout):

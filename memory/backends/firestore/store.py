@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from memory.backends.firestore.breaker import Breaker
 from memory.backends.firestore.connecting import DATABASE, credentials_of, place_of
 from memory.backends.firestore.connection import Connection
 from memory.backends.firestore.deciding import Change
@@ -26,6 +25,7 @@ from memory.errors import Closed
 from memory.model import Key, MemoryItem
 from memory.ops import Put, Result, Row, Scan, Write
 from memory.store import MemoryStore
+from memory.store.breaker import Breaker
 from memory.store.options import check_counts, check_seconds
 from memory.store.types import Durability
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from memory.errors import Closed, MemoryStoreError, WrongLoop
+from memory.model import MemoryItem
 from memory.store import MemoryStore
 from memory.store.types import Capabilities
-from memory.testing.contract.suite import Make, Suite, busy, ids, item, needs
+from memory.testing.contract.suite import Make, Suite, agrees, busy, ids, item, needs
 
 
 def every_call(store: Any, place: Path) -> dict[str, Callable[[], Any]]:
@@ -58,6 +59,14 @@ async def prepare(store: MemoryStore, place: Path) -> None:
     line = b'{"id": "imported", "content": "marmot"}\n'
     await asyncio.to_thread((place / "import.jsonl").write_bytes, line)
     await store.put(item("u"))
+
+
+async def _holds(store: MemoryStore, stored: MemoryItem) -> bool:
+    return await store.get(stored.id) == stored
+
+
+async def _lacks(store: MemoryStore, id: str) -> bool:
+    return not await store.exists(id)
 
 
 class Lifecycle(Suite):
@@ -139,11 +148,11 @@ class Lifecycle(Suite):
         for i in range(20):
             writer, reader = (one, other) if i % 2 else (other, one)
             stored = await writer.put(item(str(i), f"marmot {i}"))
-            assert await reader.get(str(i)) == stored
+            await agrees(reader, partial(_holds, reader, stored))
             assert await reader.count() == i + 1
             assert len((await reader.search("marmot", limit=50)).hits) == i + 1
         assert await one.delete("3")
-        assert not await other.exists("3")
+        await agrees(other, partial(_lacks, other, "3"))
         assert (await other.verify()).ok
 
     async def test_close_waits_for_or_refuses_what_is_under_way(self, make: Make) -> None:

@@ -322,3 +322,11 @@ async def settle(seconds: float, ready: Callable[[], Any]) -> None:
     while not await ready():
         assert asyncio.get_running_loop().time() < deadline, f"this did not come true within {seconds:g} s"
         await asyncio.sleep(0.005)
+
+
+async def agrees(store: Store, ready: Callable[[], Any]) -> None:
+    """Assert that the coroutine function ``ready`` is true of a store that others write to: at once, or as soon as it declares."""
+    staleness = whole(store).capabilities.staleness
+    if staleness:
+        await settle(staleness + 5, ready)
+    assert await ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from memory.errors import BackendUnavailable
 
@@ -23,14 +24,21 @@ class Breaker:
         """Whether calls are refused now."""
         return self._failed >= self.failures and (self._trying or self._clock() - self._opened < self.recovery)
 
-    def enter(self, address: str) -> None:
-        """Before a call. Raises BackendUnavailable while the breaker is open: nothing was sent."""
+    @property
+    def state(self) -> Literal["closed", "open", "half-open"]:
+        """Closed: calls go through. Open: they are refused. Half-open: the next one, or the one under way, is a trial."""
+        if self._failed < self.failures:
+            return "closed"
+        return "half-open" if self._trying or not self.is_open else "open"
+
+    def enter(self, address: str, who: str = "") -> None:
+        """Before a call. Raises BackendUnavailable, which says ``who`` failed, while the breaker is open: nothing was sent."""
         if self._failed < self.failures:
             return
         if self.is_open:
             wait = max(0.0, self.recovery - (self._clock() - self._opened))
             raise BackendUnavailable(
-                f"Firestore ({address}) failed {self._failed} times in a row, so nothing is sent for another {wait:.0f} s",
+                f"{who or address} failed {self._failed} times in a row, so nothing is sent for another {wait:.0f} s",
                 address=address,
                 retry_after=wait,
             )

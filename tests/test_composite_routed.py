@@ -1,0 +1,273 @@
+"""Each item in the member that its rule says: moved without being lost or doubled, found with the scores of one store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np  # noqa: F401 - loaded before a loop runs
+import pytest
+from composites import Faults, by_content, by_namespace, file, memory
+
+from memory import MemoryItem
+from memory.backends.composite import Promotion, Route, RoutedStore
+from memory.backends.in_memory import InMemoryStore
+from memory.clock import ManualClock
+from memory.errors import AlreadyExists, BackendUnavailable, InvalidSetting, UnknownOutcome, VersionConflict
+from memory.ops import Read
+
+WORDS = ("marmot", "eagle", "meadow", "river", "snow")
+
+
+def corpus(count: int) -> list[MemoryItem]:
+    """Items that the rules of every composition spread."""
+    return [
+        MemoryItem(
+            id=f"{i:04}", namespace=(("a",), ("n",), ("b", "c"), ("a", "x"))[i % 4], kind=("note", "working")[i % 5 == 0],
+            content=" ".join(WORDS[: 1 + i % 5] * (1 + i % 3)), tags=("x",) if i % 3 == 0 else (), metadata={"n": i % 12},
+            session_id=f"s{i % 7}", importance=(i % 10) / 10, embedding=[1.0, float(i % 17)],
+        )
+        for i in range(count)
+    ]  # fmt: skip
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"query": "marmot"},
+    {"query": "river snow", "where": {"metadata.n": {"$lt": 6}}},
+    {"query": "eagle meadow", "under": "a", "neighbours": 2},
+    {"vector": [1.0, 3.0]},
+    {"query": "snow marmot", "vector": [1.0, 5.0], "mode": "hybrid", "order": "composite"},
+    {"query": "river", "vector": [1.0, 5.0], "mode": "hybrid", "mmr": 0.5},
+]
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(6_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("compose", [by_namespace, by_content])
+async def test_a_search_over_routes_is_that_of_one_store_to_the_bit(compose: Any, count: int, tmp_path: Path) -> None:
+    """Also where a word is in more than a thousand items of several members, so that only the newest are scored."""
+    clock = ManualClock()
+    async with compose(tmp_path, Faults(), clock=clock) as routed, InMemoryStore(clock=clock) as one:
+        for start in range(0, count, 500):
+            part = corpus(count)[start : start + 500]
+            await routed.put_many(part)
+            await one.put_many(part)
+            clock.advance(1)
+        held = [await route.store.count() for route in routed.routes]
+        assert sum(held) == count
+        assert all(held)
+        for question in QUESTIONS:
+            found, expected = [await store.search(limit=20, **question) for store in (routed, one)]
+            assert [(hit.item.id, hit.score, hit.components) for hit in found] == [
+                (hit.item.id, hit.score, hit.components) for hit in expected
+            ], question
+        for order in ("key", "-key", "created_at", "-created_at", "importance", "-importance"):
+            pages = [await store.list(limit=50, order=order) for store in (routed, one)]
+            assert [item.id for item in pages[0]] == [item.id for item in pages[1]], order
+        assert await routed.namespaces() == await one.namespaces()
+
+
+async def test_an_item_moves_when_it_is_written_so_that_it_belongs_elsewhere(tmp_path: Path) -> None:
+    async with by_content(tmp_path, Faults()) as store:
+
+        async def places() -> list[str]:
+            rows = [await route.member.read(Read(keys=((("default",), "a"),), now=1)) for route in store.routes]
+            return [route.name for route, (row,) in zip(store.routes, rows, strict=True) if row is not None]
+
+        first = await store.put(MemoryItem(id="a", content="x"))
+        seen, expected = [first.version], first
+        for changes, place in (
+            ({"tags": ("x",)}, "tagged"),
+            ({"tags": (), "metadata": {"n": 3}}, "odd"),
+            ({"kind": "working"}, "working"),
+            ({"kind": "note", "metadata": {"n": None}}, "rest"),
+        ):
+            expected = await store.update("a", **changes)
+            assert await places() == [place]
+            assert await store.get("a") == expected
+            assert expected.version > seen[-1]
+            assert expected.created_at == first.created_at
+            with pytest.raises(VersionConflict):
+                await store.put(MemoryItem(id="a", content="y", tags=("x",)), if_version=seen[-1])
+            with pytest.raises(AlreadyExists):
+                await store.add(MemoryItem(id="a", content="y", tags=("x",)))
+            seen.append(expected.version)
+        await store.delete("a")
+        for tags in (("x",), (), ("x",)):
+            again = await store.put(MemoryItem(id="a", content="x", tags=tags))
+            assert again.version > seen[-1], "no version comes back, wherever it is created"
+            seen.append(again.version)
+            await store.delete("a")
+        assert (await store.verify()).ok
+
+
+async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> None:
+    async with by_content(tmp_path, Faults()) as store:
+        await store.put_many([MemoryItem(id=f"{i}", content="a marmot", embedding=[1.0, 2.0]) for i in range(8)])
+        stopped = False
+
+        async def move(i: int) -> None:
+            for turn in range(25):
+                await store.update(f"{i}", tags=("x",) if turn % 2 else (), metadata={"n": turn % 3})
+
+        async def read() -> int:
+            seen = 0
+            while not stopped:
+                wanted = [f"{i}" for i in range(8)]
+                assert [item.id for item in await store.list(limit=50)] == wanted
+                assert [item and item.id for item in await store.get_many(wanted)] == wanted
+                assert await store.count() == 8
+                assert sorted(hit.item.id for hit in await store.search("marmot", limit=50)) == wanted
+                assert sorted(hit.item.id for hit in await store.search(vector=[1.0, 2.0], limit=50)) == wanted
+                seen += 1
+            return seen
+
+        readers = [asyncio.ensure_future(read()) for _ in range(2)]
+        async with asyncio.TaskGroup() as group:
+            for i in range(8):
+                group.create_task(move(i))
+        stopped = True
+        assert all([await reader > 0 for reader in readers])
+        assert (await store.verify()).ok
+
+
+@pytest.mark.parametrize("target_has_it", [True, False])
+@pytest.mark.parametrize("source_has_it", [True, False])
+async def test_a_crash_in_the_middle_of_a_move_leaves_one_copy(
+    target_has_it: bool, source_has_it: bool, tmp_path: Path
+) -> None:
+    """The journal speaks of a move; whatever the crash left at either place, one copy counts and the other goes."""
+    async with by_content(tmp_path, Faults()) as store:
+        old = await store.put(MemoryItem(id="a", content="old"))
+        source, target = store.routes[-1], store.routes[1]
+        (row,) = await source.member.read(Read(keys=(old.key,), now=1))
+        assert row is not None
+        await store.placing.journal.begin(old.key, source.name, target.name, row.version)
+        if target_has_it:
+            await target.store.put(MemoryItem(id="a", content="new", tags=("x",)))
+        if not source_has_it:
+            await source.store.delete("a")
+    async with by_content(tmp_path, Faults()) as store:
+        found = await store.get("a")
+        expected = "new" if target_has_it else "old" if source_has_it else None
+        assert (found and found.content) == expected
+        assert await store.count() == (expected is not None)
+        assert [item.content for item in await store.list()] == ([expected] if expected else [])
+        assert await store.placing.journal.left() == []
+        assert (await store.verify()).ok
+
+
+async def test_a_route_that_is_gone_while_its_moves_are_open_is_asked_for(tmp_path: Path) -> None:
+    async with by_content(tmp_path, Faults()) as store:
+        await store.placing.journal.begin((("default",), "a"), "former", "rest", 1)
+    with pytest.raises(InvalidSetting, match="a route 'former', which there is no more"):
+        await by_content(tmp_path, Faults()).open()
+
+
+async def test_an_outcome_that_is_unknown_in_a_move_is_settled_by_retry(tmp_path: Path) -> None:
+    faults = Faults()
+    async with by_content(tmp_path, faults, failures=1_000) as store:
+        await store.put(MemoryItem(id="a", content="old"))
+        tagged = store.routes[1].store
+        plain = tagged._do_write
+
+        async def lost(ops: Any, atomic: bool) -> Any:
+            from memory.ops import Result, Status
+
+            await plain(ops, atomic)
+            return [Result(Status.UNKNOWN) for _ in ops]
+
+        tagged._do_write = lost
+        with pytest.raises(UnknownOutcome) as caught:
+            await store.put(MemoryItem(id="a", content="new", tags=("x",)))
+        assert (await store.get("a")).content == "old"
+        tagged._do_write = plain
+        stored = await caught.value.retry()
+        assert await store.get("a") == stored
+        assert stored.content == "new"
+        assert await store.count() == 1
+        assert (await store.verify()).ok
+
+
+async def test_items_are_promoted_by_importance_accesses_and_age(tmp_path: Path) -> None:
+    """Short-term items live only in a fast store, until a rule takes them to the one that lasts."""
+    clock = ManualClock()
+    routes = {
+        "short": Route(
+            memory("short", Faults()), kind="working", promote=Promotion(importance=0.8, accesses=2, age=60.0)
+        ),
+        "long": Route(file(tmp_path, "long", Faults())),
+    }
+    async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults()), clock=clock) as store:
+
+        async def lasting() -> list[str]:
+            return sorted([item.id for item in await store.routes[1].store.list()])
+
+        first = await store.put_many([MemoryItem(id=id, kind="working", content=id) for id in ("used", "old", "dull")])
+        await store.put(MemoryItem(id="weighty", kind="working", content="x", importance=0.9))
+        assert await lasting() == ["weighty"]
+        await store.touch("used")
+        await store.touch("used")
+        used = await store.get("used")
+        await store.sweep()
+        assert await lasting() == ["used", "weighty"]
+        moved = await store.get("used")
+        assert used is not None
+        assert moved is not None
+        assert moved.version > used.version
+        assert (moved.access_count, moved.created_at, moved.accessed_at) == (2, used.created_at, used.accessed_at)
+        await store.delete("dull")
+        clock.advance(60)
+        await store.sweep()
+        assert await lasting() == ["old", "used", "weighty"]
+        assert await store.update("old", content="still promoted")
+        assert await lasting() == ["old", "used", "weighty"]
+        assert await store.count() == 3
+        assert first[1].version < (await store.get("old")).version  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("compose", [by_namespace, by_content])
+async def test_a_record_in_the_wrong_place_is_found_and_taken_to_the_right_one(compose: Any, tmp_path: Path) -> None:
+    async with compose(tmp_path, Faults()) as store:
+        await store.put(MemoryItem(id="a", namespace=("a",), content="right"))
+        strange = store.routes[1].store
+        await strange.put(MemoryItem(id="a", namespace=("a",), content="wrong"))
+        await strange.put(MemoryItem(id="b", namespace=("a",), content="only here"))
+        problems = (await store.verify()).problems
+        assert {problem.what for problem in problems} == {"misplaced record"}
+        assert "a" in {problem.key[1] for problem in problems}
+        await store.repair()
+        assert (await store.verify()).ok
+        assert await store.count() == 2
+        assert (await store.get("b", namespace="a")).content == "only here"
+
+
+async def test_a_member_that_is_down_is_named_and_the_others_serve(tmp_path: Path) -> None:
+    faults = Faults()
+    async with by_namespace(tmp_path, faults, failures=1, recovery=0.01) as store:
+        await store.put_many(corpus(40))
+        faults.down.add("a")
+        assert await store.get("0001", namespace="n")
+        assert len(await store.list(namespace="n")) == 10
+        await store.put(MemoryItem(id="new", namespace=("n",), content="x"))
+        for call in (store.count, store.list, lambda: store.get("0000", namespace="a")):
+            with pytest.raises(BackendUnavailable, match=r"'a'|a is down"):
+                await call()
+        health = await store.health()
+        assert health.status == "degraded"
+        assert "'a'" in health.details["warnings"][0]
+        faults.down.clear()
+        await asyncio.sleep(0.02)
+        assert await store.count() == 41
+
+
+async def test_dedup_finds_a_twin_on_another_route(tmp_path: Path) -> None:
+    async with by_content(tmp_path, Faults()) as store:
+        first = await store.put(MemoryItem(id="a", content={"x": 1}, tags=("x",)))
+        again = await store.put(MemoryItem(id="b", content={"x": 1.0}, metadata={"n": 3}), dedup="content")
+        assert again == first
+        pair = await store.put_many(
+            [MemoryItem(id=id, content="y", tags=tags) for id, tags in (("c", ("x",)), ("d", ()))], dedup="content"
+        )
+        assert [item.id for item in pair] == ["c", "c"]
+        assert await store.count() == 2
