@@ -13,7 +13,7 @@ import pytest
 from memory import BatchError, ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, indexing
 from memory.backends.sqlite import writer as writing
-from memory.errors import CorruptData, Overloaded, UnknownOutcome
+from memory.errors import Closed, CorruptData, Overloaded, UnknownOutcome
 
 
 def commits(store: SqliteStore) -> list[int]:
@@ -305,3 +305,17 @@ async def test_close_while_writes_wait_finishes_them(tmp_path: Path) -> None:
     assert not threads() - before
     async with SqliteStore(tmp_path / "m.db") as store:
         assert await store.count() == 50
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 2))
+async def test_a_write_that_is_made_ready_while_the_store_closes_ends(turns: int, tmp_path: Path) -> None:
+    store = await SqliteStore(tmp_path / "a.db", synchronous="off").open()
+    items = [MemoryItem(id=f"{i}", content="x y z " * 30) for i in range(500)]
+    job = asyncio.ensure_future(store.put_many(items))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await store.close()
+        await asyncio.wait([job])
+    error = job.exception()
+    assert error is None or isinstance(error, Closed | BatchError), repr(error)

@@ -23,7 +23,7 @@ from memory.backends.sqlite.spaces import VectorState, read_state
 from memory.backends.sqlite.statements import scalar, snapshot
 from memory.backends.sqlite.vectorcache import VectorCache
 from memory.backends.sqlite.workers import Worker
-from memory.backends.sqlite.writer import Writer, empty_log
+from memory.backends.sqlite.writer import Writer
 from memory.errors import Closed, InvalidSetting
 from memory.model import Key
 from memory.ops import (
@@ -185,16 +185,19 @@ class SqliteStore(MemoryStore):
 
     async def _close(self) -> None:
         workers = [worker for worker in (self._reader, self._keeper) if worker is not None]
-        writing = None if self._writer is None else self._writer.worker
-        if writing is not None:
-            workers.insert(0, writing)
+        writer = self._writer
+        if writer is not None:
+            workers.insert(0, writer.worker)
         self._writer = self._reader = self._keeper = None
         direct, self._direct = self._direct, None
         self._vectors = self._cache()
         if direct is not None:
             direct.close(True)
         for worker in reversed(workers):
-            worker.stop(last=empty_log if worker is writing else None)
+            if writer is not None and worker is writer.worker:
+                writer.stop()
+            else:
+                worker.stop()
             await worker.stopped()
 
     def _wake_watchers(self) -> None:

@@ -21,7 +21,7 @@ from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.workers import Job, Worker
-from memory.errors import MemoryStoreError, Overloaded
+from memory.errors import Closed, MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
 from memory.telemetry import get_logger
 
@@ -94,6 +94,8 @@ class Writer:
         return ready
 
     def _enqueue(self, ready: list[Prepared], atomic: bool) -> asyncio.Future[list[Result]]:
+        if self.worker.stopping:  # it was closed while this was made ready
+            raise Closed("this sqlite store is closed")
         loop = asyncio.get_running_loop()
         request = Request(Unit(ready, atomic), Job(lambda db: None, (), loop))
         self._waiting.append(request)
@@ -101,6 +103,11 @@ class Writer:
             # At the end of this turn of the loop: what other tasks write in it shares the transaction.
             self._kick_soon()
         return request.job.future
+
+    def stop(self) -> None:
+        """Have everything that waits written, then end the thread. Does not wait."""
+        self.worker.post(self._drain)
+        self.worker.stop(last=empty_log)
 
     def _kick(self) -> None:
         self._kicked = False
