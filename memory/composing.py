@@ -46,7 +46,11 @@ def composed(path: str | Path) -> tuple[type[MemoryStore], dict[str, Any]]:
         text = file.read_text(encoding="utf-8")
         told = tomllib.loads(text)
     except OSError as error:
-        raise InvalidSetting(f"{file} cannot be read: {error.strerror or error}", setting="composite_file") from None
+        raise InvalidSetting(
+            f"{file} cannot be read: {error.strerror or error}. It says what a composite is made of (docs/composite.md); "
+            "MEMORY_COMPOSITE_FILE names another",
+            setting="composite_file",
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{file} is not TOML: {error}", setting="composite_file") from None
     return _Composing(file, text, told).whole()

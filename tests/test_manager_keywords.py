@@ -47,11 +47,8 @@ def test_a_keyword_that_means_nothing_here_is_refused_with_what_replaces_it(keyw
     assert caught.value.setting == keyword
 
 
-@pytest.mark.parametrize("backend", ["composite", "file"])
-def test_their_environment_is_refused_for_a_backend_that_is_not_here(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MEMORY_BACKEND_TYPE", backend)
+def test_their_environment_is_refused_for_a_backend_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_BACKEND_TYPE", "file")
     with pytest.raises(InvalidSetting, match=r"comes later\. Choose sqlite"):
         MemoryManager()
 
