@@ -11,6 +11,7 @@ from composites import Faults
 from flavours import flavour
 
 from memory.backends.composite import MirroredStore, Route, RoutedStore, TieredStore
+from memory.backends.faiss import FaissStore
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract, TwinsContract, ViewContract
 
@@ -116,12 +117,20 @@ class TestRedisBeforeFirestore(Served, StoreContract):
 
 
 @pytest.mark.full
-class TestPostgresMirroredInAFile(Served, StoreContract):
+class TestPostgresMirroredInFaiss(Served, StoreContract):
+    """Records in one, searched in another; its index small and always new."""
+
     flavours = ("postgres",)
 
+    @pytest.fixture(autouse=True)
+    def _small(self, small_index: None) -> None:
+        pass
+
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        mirrors = {"file": at("sqlite", place, "file")}
-        return MirroredStore(at("postgres", place, "primary"), mirrors, vectors="file", text="file", **options)
+        (place / "search").mkdir(exist_ok=True)
+        search = FaissStore(place / "search" / "memory.db", synchronous="off", embedder=None, exact=0)
+        primary = at("postgres", place, "primary")
+        return MirroredStore(primary, {"search": search}, vectors="search", text="search", **options)
 
 
 @pytest.mark.full
