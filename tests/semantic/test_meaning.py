@@ -80,7 +80,7 @@ def test_the_demo_answers_by_meaning_what_words_miss() -> None:
     assert "All 13 questions went as expected" in done.stdout
 
 
-async def test_faiss_takes_the_model_where_no_embedder_is_named_and_says_so(
+def test_faiss_takes_the_model_where_no_embedder_is_named_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert FaissStore(tmp_path / "m.db", dimension=3).embedder is None
@@ -93,6 +93,6 @@ async def test_faiss_takes_the_model_where_no_embedder_is_named_and_says_so(
     store = FaissStore(tmp_path / "o.db")
     caplog.set_level("INFO")
     with contextlib.suppress(BackendUnavailable):  # where the hub cannot be reached the model cannot be loaded
-        async with store:
+        with store:
             pass
     assert "no embedder is named" in caplog.text
