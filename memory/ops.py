@@ -102,8 +102,8 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Creation time asked for; None = now."""
     expires: int | None = None
     keep: Kept | None = None
-    digest: bytes = b""
-    """Content hash (codec.content_hash), stored always."""
+    digest: bytes = bytes(16)
+    """16 bytes, stored always: the content hash (codec.content_hash), or zeros for what is nobody's twin."""
     dedup: bool = False
     """Return a live item with the same digest instead of writing."""
     terms: dict[str, int] | None = None

@@ -53,6 +53,10 @@ class Breaker:
         self._failed += 1
         self._opened = self._clock()
 
+    def trip(self) -> None:
+        """Open it now: the server is known to be down."""
+        self._failed, self._opened, self._trying = self.failures, self._clock(), False
+
     def abandoned(self) -> None:
         """After a call that was cancelled: it tells nothing."""
         self._trying = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -11,13 +12,19 @@ import msgspec
 from memory.errors import BackendUnavailable, Closed, DeadlineExceeded, InvalidSetting, MemoryStoreError
 from memory.ops import Page, Put, Read, Result, Row, Scan, Space, Status, Write
 from memory.store.breaker import Breaker
+from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
     from memory.store import Capabilities, Durability, MemoryStore
 
 T = TypeVar("T")
+_log = get_logger("composite")
 DOWN = (BackendUnavailable, DeadlineExceeded)
 """What says that a member is down or does not answer."""
+HOOKS = tuple(
+    f"_do_{name}" for name in ("write", "read", "scan", "count", "match", "nearest", "around", "feed", "namespaces")
+)
+"""What calls of a member go through, once it is open."""
 _SAFETY: tuple[Durability, ...] = ("unknown", "none", "process", "power", "replicated")
 
 
@@ -65,10 +72,23 @@ class Member:
         if self._closing is not None and not self._under_way:
             self._closing.set()
 
-    async def open(self) -> None:
-        """Open the store on the running loop."""
+    async def open(self, *, needed: bool = True) -> None:
+        """Open the store on the running loop. One that is down and not needed is opened by a later call."""
         self._closing, self._under_way = None, 0
-        await self.store.open()
+        try:
+            await self.store.open()
+        except DOWN as error:
+            if needed:
+                raise
+            _log.warning("member not opened", member=self.name, backend=self.store.name, error=error)
+            self.breaker.trip()
+            for hook in HOOKS:
+                setattr(self.store, hook, partial(self._open_first, hook))
+
+    async def _open_first(self, hook: str, *args: Any) -> Any:
+        """A hook of a store that was down when it was to be opened."""
+        await self.store.open()  # which puts the hooks in place
+        return await getattr(self.store, hook)(*args)
 
     async def close(self) -> None:
         """Take no further calls, wait for those under way, and close the store if it is open on the running loop."""

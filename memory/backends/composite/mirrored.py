@@ -62,6 +62,7 @@ class MirroredStore(Answering):
         self.primary = Member("primary", primary)
         self.mirrors = {name: Member(name, store) for name, store in mirrors.items()}
         self.members, self.leads, self.fed = (self.primary, *self.mirrors.values()), self.primary, (self.primary,)
+        self.optional = tuple(self.mirrors.values())
         self.queue: Queue | None = None
         if queue is not None:
             if primary.capabilities.persistent and not queue.capabilities.persistent:

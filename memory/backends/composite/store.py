@@ -48,6 +48,8 @@ class CompositeStore(MemoryStore):
     """Those that keep a feed whether or not the whole is asked for one."""
     leads: Member
     """The one whose word counts."""
+    optional: tuple[Member, ...] = ()
+    """Those that may be down when the whole is opened."""
     works_without_lead = False
     """Whether reads are answered while it is down."""
 
@@ -71,7 +73,7 @@ class CompositeStore(MemoryStore):
         await self._stop()
         for member in self.members:
             adopt(member, self, feed=self._feeds(member))
-            await member.open()
+            await member.open(needed=member not in self.optional)
         self._seen = max(member.store._seen for member in self.members)
         self._learn_space()
 

@@ -57,7 +57,7 @@ class TieredStore(CompositeStore):
                 f"{fast.name} cannot be the fast tier: there are items that it cannot hold", setting="fast"
             )
         self.fast, self.truth = Member("fast", fast), Member("truth", truth)
-        self.members, self.leads = (self.truth, self.fast), self.truth
+        self.members, self.leads, self.optional = (self.truth, self.fast), self.truth, (self.fast,)
         self._followed = truth.capabilities.feed and truth.capabilities.shared
         self.fed = (self.truth,) if self._followed else ()
         others = truth.capabilities.shared
