@@ -153,10 +153,21 @@ class _Composing:
     def routes(self, name: str, tables: Any, above: tuple[str, ...]) -> dict[str, Any]:
         """The routes of a routed store, by the names of their stores."""
         from memory.backends.composite import Promotion, Route
+        from memory.backends.composite.routes import by_capability
 
         place = f"stores.{name}.routes"
+        if isinstance(tables, list) and tables and all(isinstance(table, str) for table in tables):
+            stores = {one: self.member(one, name, "routes", above) for one in tables}
+            try:
+                return by_capability(stores)
+            except InvalidSetting as error:
+                self.refuse(error.message, f"stores.{name}", "routes")
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            self.refuse(f"write each route as a table: [[{place}]]", f"stores.{name}", "routes")
+            self.refuse(
+                f"write each route as a table, [[{place}]], or name the stores whose capabilities say what goes where",
+                f"stores.{name}",
+                "routes",
+            )
         found: dict[str, Any] = {}
         for number, table in enumerate(tables):
             rule = dict(table)

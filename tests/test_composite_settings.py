@@ -146,6 +146,37 @@ def test_a_bad_file_is_refused_with_the_line_to_fix(name: str, empty: Path) -> N
     assert f"memory.toml, line {line}:" in str(caught.value), str(caught.value)
 
 
+BY_CAPABILITY = """
+store = "memory"
+[stores.memory]
+shape = "routed"
+routes = ["vectors", "text"]
+journal = "moves"
+[stores.vectors]
+backend = "redis"
+[stores.text]
+backend = "sqlite:///text.db"
+[stores.moves]
+backend = "sqlite:///moves.db"
+"""
+
+
+def test_a_file_leaves_the_rules_to_capabilities(empty: Path) -> None:
+    store = create_store(written(BY_CAPABILITY))
+    assert isinstance(store, RoutedStore)
+    assert store.explain(MemoryItem(content="x", embedding=[1.0])).startswith("route 'vectors' (redis)")
+    assert store.explain(MemoryItem(content="x")).startswith("route 'text' (sqlite)")
+    more = '[stores.more]\nbackend = "in_memory"'
+    for bad, why in [
+        (BY_CAPABILITY.replace('"text"]', '"text", "more"]') + more, "leave out more, or say the rules"),
+        (BY_CAPABILITY.replace('["vectors", "text"]', '["more"]') + more, "none of more declares"),
+        (BY_CAPABILITY.replace('["vectors", "text"]', '"text"'), "write each route as a table"),
+    ]:
+        with pytest.raises(InvalidSetting, match=why) as caught:
+            create_store(written(bad))
+        assert "memory.toml, line 5:" in str(caught.value)
+
+
 def test_a_file_that_is_not_there_or_no_toml_is_refused(empty: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"memory\.toml cannot be read"):
         create_store("composite")
@@ -172,6 +203,10 @@ def memory(**options: Any) -> InMemoryStore:
         (lambda: RoutedStore({"a": Route(memory()), "b": Route(memory())}), "these have none: a, b"),
         (lambda: RoutedStore({"journal": Route(memory())}), "'journal' is taken"),
         (lambda: RoutedStore.by_capability({"a": memory(), "b": memory()}), "has an index of vectors"),
+        (
+            lambda: RoutedStore.by_capability({"a": RedisStore(), "b": SqliteStore("b.db"), "c": memory()}),
+            "leave out c",
+        ),
         (lambda: Route(memory(), holds="pictures"), "holds must be"),  # type: ignore[arg-type]
         (
             lambda: RoutedStore(

@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 from composites import Faults, file, tiered
 from msgspec.structs import replace
+from servers import server
 
 from memory import MemoryItem, MemoryStore
 from memory.backends.composite import TieredStore
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.clock import ManualClock
-from memory.errors import BackendUnavailable, UnknownOutcome
+from memory.errors import BackendUnavailable, StorageFull, UnknownOutcome
 from memory.layers import Hook
-from memory.ops import Read
+from memory.ops import Put, Read, Result, Status
 from memory.testing.contract.suite import Tap, settle
+from memory.testing.making import maker
 
 
 class Watched:
@@ -219,6 +221,50 @@ async def test_a_fast_tier_that_is_down_costs_speed_and_nothing_else(tmp_path: P
 
         await settle(5, well)
         assert (await store.verify()).ok
+
+
+@pytest.fixture(params=["in_memory", "sqlite", "redis", "redis_stack", "postgres"])
+def fast(request: pytest.FixtureRequest, tmp_path: Path) -> MemoryStore:
+    kind = request.param
+    return maker(kind if kind in ("in_memory", "sqlite") else server(kind).url)(tmp_path)
+
+
+async def test_a_copy_answers_whatever_the_fast_store_is(fast: MemoryStore, tmp_path: Path) -> None:
+    truth = Watched()
+    file = SqliteStore(tmp_path / "truth.db", synchronous="off", layers=(truth,))
+    async with TieredStore(fast, file, staleness=60.0) as store:
+        items = await store.put_many([MemoryItem(id=id, content=id, embedding=[1.0, 2.0]) for id in "ab"])
+        truth.calls.clear()
+        assert await store.get("a") == items[0]
+        assert await store.get_many(["a", "b", "none"]) == [*items, None]
+
+        async def kept() -> bool:
+            return not store.tier.writing
+
+        await settle(5, kept)
+        assert await store.get_many(["none", "b"]) == [None, items[1]]
+        assert truth.calls["read"] == 1, "for what is missing, once"
+        details = (await store.health()).details
+        assert (details["hits"], details["misses"], details["refused_copies"]) == (5, 1, 0)
+
+
+async def test_copies_that_the_fast_store_refuses_are_told(tmp_path: Path) -> None:
+    def refusing(name: str, hook: Hook) -> Hook:
+        async def refused(*args: Any) -> Any:
+            if name != "write" or type(args[0][0]) is not Put:
+                return await hook(*args)
+            return [Result(Status.FAILED, error=StorageFull("no room")) for _ in args[0]]
+
+        return refused
+
+    fast = InMemoryStore(layers=(refusing,))
+    async with TieredStore(fast, SqliteStore(tmp_path / "truth.db", synchronous="off")) as store:
+        stored = await store.put(MemoryItem(id="a", content="x"))
+        assert await store.get("a") == stored
+        health = await store.health()
+        assert health.status == "degraded"
+        assert "refused" in health.details["warnings"][0]
+        assert health.details["hits"] == 0
 
 
 async def test_a_truth_that_is_down_is_told_and_nothing_is_claimed(tmp_path: Path) -> None:

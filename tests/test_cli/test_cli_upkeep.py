@@ -134,6 +134,25 @@ def test_a_sound_store_is_repaired_without_loss(nuts: Memory) -> None:
     assert nuts("count").out == "3\n"
 
 
+def test_a_mirror_that_diverges_is_found_and_repaired(
+    memory: Memory, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty / "memory.toml").write_text(
+        'store = "memory"\n[stores.memory]\nshape = "mirrored"\nprimary = "main"\nmirrors = ["copy"]\n'
+        '[stores.main]\nbackend = "sqlite:///main.db"\n[stores.copy]\nbackend = "sqlite:///copy.db"\n'
+    )
+    monkeypatch.setenv("MEMORY_BACKEND_TYPE", "composite")
+    assert memory("add", "Ana is allergic to nuts", "--id", "a1").code == 0
+    assert memory("verify").code == 0
+    assert memory("delete", "a1", "--backend", "sqlite", "--path", "copy.db").code == 0
+    found = memory("verify", "--json").json
+    assert [problem["what"] for problem in found["problems"]] == ["divergent copy"]
+    repaired = memory("repair")
+    assert (repaired.code, "made 1 records of 'copy' equal" in repaired.out) == (0, True)
+    assert memory("verify").code == 0
+    assert memory("get", "a1", "--backend", "sqlite", "--path", "copy.db").code == 0
+
+
 def test_a_backup_is_restored_into_an_empty_store_or_in_place_of_another(nuts: Memory) -> None:
     assert nuts("backup", "m.backup").out == "3 records backed up to m.backup\n"
     taken = nuts("backup", "m.backup")

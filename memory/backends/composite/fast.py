@@ -38,6 +38,8 @@ class FastTier:
         """Keys of which a copy may be left that is older than what this process has acknowledged."""
         self.lost_all = False
         """So many are doubtful that all copies are to go."""
+        self.hits = self.misses = self.refused = 0
+        """Reads of a key that a copy answered or not, and copies that the fast store refused to keep."""
 
     def anew(self) -> FastTier:
         """The same for a store that is opened again. What was doubtful stays so."""
@@ -162,6 +164,11 @@ class FastTier:
         except MemoryStoreError as error:
             _log.debug("fast tier not written", error=error)
             return [op.key for op in ops]
+        for result in results:
+            if result.status is Status.FAILED:
+                if not self.refused:
+                    _log.warning("copy refused by the fast tier", backend=self.member.store.name, error=result.error)
+                self.refused += 1
         return [op.key for op, result in zip(ops, results, strict=True) if result.status not in fine]
 
     def _doubt(self, keys: Iterable[Key]) -> None:

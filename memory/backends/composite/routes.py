@@ -174,12 +174,18 @@ def _below(path: Sequence[str], top: Sequence[str]) -> bool:
 
 def by_capability(stores: Mapping[str, MemoryStore]) -> dict[str, Route]:
     """Routes by what the stores declare: items with a vector go to the first that has an index of vectors (a ``recall`` below
-    1), the others to the first that indexes terms and is not that one. Raises InvalidSetting where one is missing."""
+    1), the others to the first that indexes terms and is not that one. Raises InvalidSetting where one is missing or left over."""
     vectors = next((name for name, store in stores.items() if store.capabilities.recall < 1.0), None)
     text = next((name for name, store in stores.items() if store.capabilities.indexes_terms and name != vectors), None)
     if vectors is None or text is None:
         what = "has an index of vectors" if vectors is None else "indexes terms"
         raise InvalidSetting(f"none of {', '.join(stores)} declares that it {what}; say the rules", setting="routes")
+    over = [name for name in stores if name not in (vectors, text)]
+    if over:
+        raise InvalidSetting(
+            f"{vectors} takes what has a vector and {text} the rest; leave out {', '.join(over)}, or say the rules",
+            setting="routes",
+        )
     return {vectors: Route(stores[vectors], holds="vectors"), text: Route(stores[text])}
 
 

@@ -132,10 +132,13 @@ class TieredStore(CompositeStore):
         if len(keys) == 1 and op.scope is WHOLE and tier.trusts(keys[0]):  # a hit by its shortest way
             row = await tier.look_for(op)
             if row is not None:
+                tier.hits += 1
                 return [_seen_by(op, keys[0], row)]
         trusted = tuple([key for key in keys if tier.trusts(key)])
         found = dict(zip(trusted, await tier.look(trusted, op.now), strict=True)) if trusted else {}
         lacking = [key for key, row in found.items() if row is None]
+        tier.hits += len(found) - len(lacking)
+        tier.misses += len(lacking)
         if lacking:
             found.update(await self.flights.rows(lacking, self._fetch, self._fill))
         if len(trusted) < len(keys):
@@ -246,8 +249,13 @@ class TieredStore(CompositeStore):
         return RepairReport([*report.actions, "dropped the copies of the fast tier"], report.quarantined)
 
     async def _health(self) -> dict[str, Any]:
-        told = await super()._health()
-        told["doubtful_copies"] = len(self.tier.doubtful)
+        told, tier = await super()._health(), self.tier
+        told.update(hits=tier.hits, misses=tier.misses, refused_copies=tier.refused, doubtful_copies=len(tier.doubtful))
+        if tier.refused:
+            warning = (
+                f"the member 'fast' refused {tier.refused} copies, which are read from the truth; the log says why"
+            )
+            told["warnings"] = [*told.get("warnings", ()), warning]
         if self._followed:
             told["behind_seconds"] = round(self.follower.behind, 3)
         return told
