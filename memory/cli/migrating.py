@@ -23,6 +23,28 @@ PANEL = "Moving and upkeep"
 _SHOWN = 10
 _PHASES = {"planning": "Planning", "moving": "Moving", "comparing": "Comparing"}
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing")]
+OnConflict = Annotated[
+    Literal["refuse", "skip", "newer", "replace"],
+    typer.Option(
+        "--on-conflict",
+        help="Where the target holds another item under a key: write nothing at all, leave it, let the later one win, "
+        "or replace it",
+    ),
+]
+Reembed = Annotated[
+    bool, typer.Option("--reembed", help="Make all vectors anew by the embedder in use (MEMORY_EMBEDDER)")
+]
+DropVectors = Annotated[bool, typer.Option("--drop-vectors", help="Leave vectors behind")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Items read and written at once")]
+State = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="FILE", help="The journal, to go on and to undo; without: named here, and told"),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The report with every finding, as JSON")
+]
+
 
 @command(
     "migrate",
@@ -41,37 +63,21 @@ async def migrate(
     namespace: Namespace = None,
     under: Under = None,
     where: WhereJson = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing")] = False,
-    on_conflict: Annotated[
-        Literal["refuse", "skip", "newer", "replace"],
-        typer.Option(
-            "--on-conflict",
-            help="Where the target holds another item under a key: write nothing at all, leave it, let the later one win, "
-            "or replace it",
-        ),
-    ] = "refuse",
+    dry_run: DryRun = False,
+    on_conflict: OnConflict = "refuse",
     skip_refused: Annotated[
         bool, typer.Option("--skip-refused", help="Move the rest though the target cannot hold some items")
     ] = False,
-    reembed: Annotated[
-        bool, typer.Option("--reembed", help="Make all vectors anew by the embedder in use (MEMORY_EMBEDDER)")
-    ] = False,
-    drop_vectors: Annotated[bool, typer.Option("--drop-vectors", help="Leave vectors behind")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Items read and written at once")] = 500,
+    reembed: Reembed = False,
+    drop_vectors: DropVectors = False,
+    batch_size: BatchSize = 500,
     throttle: Annotated[float | None, typer.Option("--throttle", help="Items a second, at most")] = None,
     no_validate: Annotated[bool, typer.Option("--no-validate", help="Do not compare both sides at the end")] = False,
     sample_size: Annotated[
         int | None, typer.Option("--sample-size", metavar="N", help="Compare so many items at random, not all")
     ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state", metavar="FILE", help="The journal, to go on and to undo; without: named here, and told"
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The report with every finding, as JSON")
-    ] = None,
+    state: State = None,
+    output: Output = None,
 ) -> int | None:
     """Move everything, or a part, from one backend to another.
 
@@ -85,9 +91,7 @@ async def migrate(
     from memory import migration
     from memory.manager import MemoryManager
 
-    if reembed and drop_vectors:
-        raise UsageProblem("--reembed or --drop-vectors, not both")
-    vectors: Literal["copy", "reembed", "drop"] = "reembed" if reembed else "drop" if drop_vectors else "copy"
+    vectors = _vectors(reembed, drop_vectors)
     reads = _manager(source, sweep_interval=None)
     place = file_of(reads.store)
     if place is not None and not place.exists():
@@ -145,35 +149,19 @@ async def import_legacy(
         str | None, typer.Argument(help="Where to: a backend's name or URL; without: the memory of the settings")
     ] = None,
     namespace: Namespace = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing")] = False,
+    dry_run: DryRun = False,
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Compare all of it with the target, and write nothing")
     ] = False,
-    on_conflict: Annotated[
-        Literal["refuse", "skip", "newer", "replace"],
-        typer.Option(
-            "--on-conflict",
-            help="Where the target holds another item under a key: write nothing at all, leave it, let the later one win, "
-            "or replace it",
-        ),
-    ] = "refuse",
+    on_conflict: OnConflict = "refuse",
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="Who made the vectors of a folder [all-MiniLM-L6-v2]")
     ] = None,
-    reembed: Annotated[
-        bool, typer.Option("--reembed", help="Make all vectors anew by the embedder in use (MEMORY_EMBEDDER)")
-    ] = False,
-    drop_vectors: Annotated[bool, typer.Option("--drop-vectors", help="Leave vectors behind")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Items read and written at once")] = 500,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state", metavar="FILE", help="The journal, to go on and to undo; without: named here, and told"
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The report with every finding, as JSON")
-    ] = None,
+    reembed: Reembed = False,
+    drop_vectors: DropVectors = False,
+    batch_size: BatchSize = 500,
+    state: State = None,
+    output: Output = None,
 ) -> int | None:
     """Bring in what an older system has stored, and compare.
 
@@ -187,9 +175,7 @@ async def import_legacy(
     from memory.manager import MemoryManager
     from memory.migration.capabilities import import_capabilities
 
-    if reembed and drop_vectors:
-        raise UsageProblem("--reembed or --drop-vectors, not both")
-    vectors: Literal["copy", "reembed", "drop"] = "reembed" if reembed else "drop" if drop_vectors else "copy"
+    vectors = _vectors(reembed, drop_vectors)
     memory = MemoryManager(target) if reembed else _manager(target)
     place = file_of(memory.store)
     if verify_only and place is not None and not place.exists():
@@ -259,6 +245,12 @@ async def rollback(
         print(safe(f"{', '.join(parts)} (in {report.target})"))
         _print_findings(report.findings, report.conflicts)
     return None if report.ok else MISSING
+
+
+def _vectors(reembed: bool, drop: bool) -> Literal["copy", "reembed", "drop"]:
+    if reembed and drop:
+        raise UsageProblem("--reembed or --drop-vectors, not both")
+    return "reembed" if reembed else "drop" if drop else "copy"
 
 
 def _manager(spec: str | None, **given: Any) -> MemoryManager:
