@@ -89,6 +89,21 @@ class TestRoutedThroughTwins(Local, TwinsContract):
 
 
 @pytest.mark.full
+class TestRoutedByNamespaceThroughTwins(Local, TwinsContract):
+    composition = "by_namespace"
+
+
+@pytest.mark.full
+class TestTieredOnFilesThroughTwins(Local, TwinsContract):
+    composition = "tiered_files"
+
+
+@pytest.mark.full
+class TestNestedThroughTwins(Local, TwinsContract):
+    composition = "nested"
+
+
+@pytest.mark.full
 class TestTieredThroughAView(Local, ViewContract):
     composition = "tiered"
 
@@ -98,12 +113,21 @@ class TestRoutedThroughAView(Local, ViewContract):
     composition = "by_content"
 
 
-@pytest.mark.full
-class TestRedisBeforePostgres(Served, StoreContract):
+class RedisBeforePostgres(Served):
     flavours = ("redis", "postgres")
 
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
         return TieredStore(at("redis", place, "fast"), at("postgres", place, "truth"), **options)
+
+
+@pytest.mark.full
+class TestRedisBeforePostgres(RedisBeforePostgres, StoreContract):
+    pass
+
+
+@pytest.mark.full
+class TestRedisBeforePostgresThroughTwins(RedisBeforePostgres, TwinsContract):
+    pass
 
 
 @pytest.mark.full
