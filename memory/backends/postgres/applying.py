@@ -37,6 +37,7 @@ def function(vector: str | None) -> str:
         _FUNCTION.replace("@v_argument", f", a_v {vector}[]" if vector else "")
         .replace("@fields", ", ".join(FIELDS))
         .replace("@results", RESULTS)
+        .replace("@live", _LIVE)
         .replace("@v_column", ", v" if vector else "")
         .replace("@v_value", ", a_v[row_number]" if vector else "")
         .replace("@v_set", ", v = excluded.v" if vector else "")
@@ -52,8 +53,10 @@ def call(vectors: str | None) -> str:
     return f"SELECT * FROM $apply($1, $2, $3, $4, $5{last})"  # noqa: S608 - our own names
 
 
+_LIVE = "(r.body IS NOT NULL AND (r.expires IS NULL OR r.expires > op.now))"
+
 _FUNCTION = """
-CREATE FUNCTION $apply(
+CREATE OR REPLACE FUNCTION $apply(
   a_atomic boolean, a_locks int8[], a_patience text, a_batch text, a_bytes bytea@v_argument
 )
 RETURNS TABLE (@results)
@@ -96,15 +99,45 @@ BEGIN
     -- drawn already would be told before the writes that it waited for.
     PERFORM pg_advisory_xact_lock($lock_of_feed, stripe) FROM (
       SELECT DISTINCT get_byte(sha256(substr(a_bytes, given.at + 1, given.key_size)), 0) AS stripe
-        FROM jsonb_to_recordset(a_batch::jsonb) AS given(at int4, key_size int4) ORDER BY stripe
+        FROM json_to_recordset(a_batch::json) AS given(at int4, key_size int4) ORDER BY stripe
     ) stripes;
   END IF;
-  FOR op IN SELECT * FROM jsonb_to_recordset(a_batch::jsonb) AS given(@fields) LOOP
+  FOR op IN SELECT * FROM json_to_recordset(a_batch::json) AS given(@fields) LOOP
     row_number := row_number + 1;
     op_key := substr(a_bytes, op.at + 1, op.key_size);
     op_token := substr(a_bytes, op.at + op.key_size + 1, 16);
-    o_n := op.n; o_body := NULL; o_key := NULL;
-    LOOP
+    at := op.at + op.key_size + 16;
+    op_digest := substr(a_bytes, at + 1, 16);
+    op_body := substr(a_bytes, at + 17, op.body_size);
+    o_n := op.n; o_said := NULL; o_body := NULL; o_key := NULL;
+    IF op.what = 0 AND op.expect <= 0 AND op.floor IS NULL AND op.kept_updated IS NULL AND NOT (op.dedup OR feeds)
+       AND (NOT op.vectors OR (op.dimension = own_dimension
+                               AND (op.embedder IS NULL OR op.embedder IS NOT DISTINCT FROM own_embedder))) THEN
+      -- Most puts: nothing has to be known of what is there, so one statement decides. What it leaves is looked at below.
+      INSERT INTO $records AS r VALUES (
+        op_key, substr(op_key, 1, op.path_size), nextval('$versions'), coalesce(op.created, op.now), op.now, op.now, 0,
+        op.expires, op.kind, op.user_id, op.agent_id, op.session_id, op.importance,
+        CASE WHEN NOT op.vectors THEN op.embedder END, op.crc, op_token, op_digest, op.length,
+        string_to_array(op.terms, ' '), op.counts::int4[], op.doc::jsonb, op_body
+      ) ON CONFLICT (key) DO UPDATE SET
+        version = nextval('$versions'), updated = excluded.updated, expires = excluded.expires,
+        created = CASE WHEN @live THEN r.created ELSE excluded.created END,
+        accessed = CASE WHEN @live THEN r.accessed ELSE excluded.accessed END,
+        count = CASE WHEN @live THEN r.count ELSE 0 END,
+        kind = excluded.kind, user_id = excluded.user_id, agent_id = excluded.agent_id, session_id = excluded.session_id,
+        importance = excluded.importance, owed = excluded.owed, crc = excluded.crc, token = excluded.token,
+        digest = excluded.digest, length = excluded.length, terms = excluded.terms, counts = excluded.counts,
+        doc = excluded.doc, body = excluded.body
+        WHERE NOT @live OR (op.expect = -1 AND coalesce(op.in_user = r.user_id, op.in_user IS NULL)
+                            AND coalesce(op.in_agent = r.agent_id, op.in_agent IS NULL)
+                            AND coalesce(op.in_session = r.session_id, op.in_session IS NULL))
+      RETURNING r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed
+        INTO o_version, o_created, o_updated, o_accessed, o_count, o_expires, o_owed;
+      IF FOUND THEN
+        o_said := 0;
+      END IF;
+    END IF;
+    WHILE o_said IS NULL LOOP
       SELECT r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.user_id, r.agent_id, r.session_id,
              r.token, r.owed, r.body IS NOT NULL AS alive
         INTO old FROM $records r WHERE r.key = op_key FOR UPDATE;
@@ -162,9 +195,6 @@ BEGIN
         o_said := 0;
         EXIT;
       END IF;
-      at := op.at + op.key_size + 16;
-      op_digest := substr(a_bytes, at + 1, 16);
-      op_body := substr(a_bytes, at + 17, op.body_size);
       IF op.dedup THEN
         SELECT r.key, r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed, r.body
           INTO twin FROM $records r
@@ -217,7 +247,10 @@ BEGIN
         -- Somebody else made this record just now: look at it.
         CONTINUE WHEN NOT FOUND;
       END IF;
-      IF there AND own_dimension IS NOT NULL AND (aside_space IS NOT NULL OR NOT op.vectors) THEN
+      o_said := 0;
+    END LOOP;
+    IF o_said = 0 AND op.what = 0 THEN
+      IF own_dimension IS NOT NULL AND (aside_space IS NOT NULL OR NOT op.vectors) THEN
         DELETE FROM $vectors WHERE key = op_key AND (NOT op.vectors OR space <> own_space);
       END IF;
       IF op.vectors THEN
@@ -226,9 +259,7 @@ BEGIN
         VALUES (op_key, own_space, o_version, op_raw@v_value)
         ON CONFLICT (key, space) DO UPDATE SET version = excluded.version, raw = excluded.raw@v_set;
       END IF;
-      o_said := 0;
-      EXIT;
-    END LOOP;
+    END IF;
     IF o_said = 0 AND feeds THEN
       IF event_key IS NULL THEN
         event_key := (pg_current_xact_id()::text::int8 + base) << 20;

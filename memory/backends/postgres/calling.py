@@ -11,6 +11,7 @@ from memory.backends.postgres.faults import CALL_ERRORS, is_lost, translate
 from memory.backends.postgres.names import Names
 from memory.backends.postgres.pool import Pool
 from memory.errors import DeadlineExceeded, MemoryStoreError
+from memory.store.slicing import rested
 
 T = TypeVar("T")
 GRACE_SECONDS = 0.2
@@ -122,6 +123,7 @@ class Caller:
                 self.pool.release(connection, broken=True)
             raise
         self.pool.release(connection)
+        rested()
         return answer
 
     async def _in_transaction(self, connection: Any, call: Callable[[Any], Awaitable[T]]) -> T:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-LAYOUT = 1
-"""The version of this layout, kept in ``state``."""
+LAYOUT = 2
+"""The version of this layout, kept in ``state``: 2 is 1 with another function that applies writes."""
 
 TABLES = """
 CREATE SEQUENCE $versions;

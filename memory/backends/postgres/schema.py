@@ -48,6 +48,8 @@ async def prepare(connection: Any, names: Names, *, analyser: str, feed: bool, s
                 await _make(connection, names, analyser)
     state = await connection.fetchrow(names.fill(_STATE), f"{names.schema}.{names.prefix}vectors")
     _judge(state["layout"], shown)
+    if state["layout"] < LAYOUT and not state["read_only"]:
+        await _upgrade(connection, names, state["vector"])
     if state["analyser"] != analyser:
         raise InvalidSetting(
             f"the store in {shown} was indexed by the analyser {state['analyser']!r}, this one uses {analyser!r}. Open it "
@@ -100,11 +102,24 @@ async def _make(connection: Any, names: Names, analyser: str) -> None:
     typed = None if vector is None else f'"{vector}".vector'
     column = VECTOR_COLUMN.replace("$vector", typed) if typed else ""
     script = TABLES.replace("$vector_column", column) + INDEXES + (VECTOR_STORAGE if typed else "")
-    script += applying.function(typed)
-    await connection.execute(
-        names.fill(script, lock_of_space=str(lock_of(names, "space")), lock_of_feed=str(lock_of(names, "feed") >> 32))
-    )
+    await connection.execute(names.fill(script) + _function(names, vector))
     await connection.execute(names.fill("INSERT INTO $state (layout, analyser) VALUES ($1, $2)"), LAYOUT, analyser)
+
+
+async def _upgrade(connection: Any, names: Names, vector: str | None) -> None:
+    """Bring a schema of layout 1 up to 2: another function. What still calls it as before gets the same answers."""
+    async with connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({MAKING})")
+        await connection.execute(_function(names, vector))
+        await connection.execute(names.fill("UPDATE $state SET layout = $1 WHERE layout < $1"), LAYOUT)
+
+
+def _function(names: Names, vector: str | None) -> str:
+    """The statement that makes the function of writes. ``vector``: the schema of pgvector's type."""
+    template = applying.function(None if vector is None else f'"{vector}".vector')
+    return names.fill(
+        template, lock_of_space=str(lock_of(names, "space")), lock_of_feed=str(lock_of(names, "feed") >> 32)
+    )
 
 
 async def _vector_schema(connection: Any) -> str | None:

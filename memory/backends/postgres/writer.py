@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from memory.backends.postgres import applying, reading
 from memory.backends.postgres.calling import Caller, Unsure
 from memory.backends.postgres.faults import CALL_ERRORS, TRANSIENT, is_for_all, state_of, translate
-from memory.backends.postgres.grouping import Group
+from memory.store.grouping import Group
 from memory.backends.postgres.schema import lock_of
 from memory.backends.postgres.writing import Prepared, arguments, prepared, result_of
 from memory.errors import MemoryStoreError
@@ -116,7 +116,7 @@ class Writer:
             results[number] = Result(Status.FAILED, error=await self._unfit(batch[number].op))
         for number, key in twins.items():
             rows = await self._caller.fetch(reading.ONE, (key,))
-            twin = reading.seen(rows[0], WHOLE, batch[number].op.now) if rows else None
+            twin = reading.seen(rows[0] if rows else None, WHOLE, batch[number].op.now)
             stamp = results[number].row
             if twin is not None and stamp is not None:
                 stamp.embedding, stamp.embedder = twin.embedding, twin.embedder

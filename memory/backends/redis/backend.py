@@ -115,6 +115,7 @@ class RedisStore(MemoryStore):
         """Those of them by which all records are indexed."""
         self.tags = Tags(self)
         self.spaces = Spaces(self)
+        self.points = reading.Points(self)
 
     @property
     def durability(self) -> Durability:
@@ -146,7 +147,7 @@ class RedisStore(MemoryStore):
         self._servers = Servers(self._address, **self._limits)  # type: ignore[arg-type]
         self._home_loop = asyncio.get_running_loop()
         marks = self.tags.marks
-        self.tags, self.spaces = Tags(self), Spaces(self)
+        self.tags, self.spaces, self.points = Tags(self), Spaces(self), reading.Points(self)
         self.tags.marks = marks
         self.cache = VectorCache(self._cache_bytes)
         self.engine = Engine(self)
@@ -171,6 +172,7 @@ class RedisStore(MemoryStore):
             servers.abandon()
         else:
             await servers.close()
+            await self.points.finish()
         self._servers = None
 
     async def _reading(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,18 @@ from memory.backends.redis.scripts import FETCH, WALK
 from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Read, Row, Scope
+from memory.store.grouping import Group
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
 
 STEP = 200
 """Records fetched by one call: so that a script ends within a millisecond or two, and an answer is no megabytes."""
+GROUPS_AT_ONCE = 64
+"""Groups of point reads under way together."""
 MISSING = 0xFFFFFFFF
+Parts = tuple[bytes, list[bytes | None]]
+"""The space that vectors are in, and parts of records as they are stored, one after the other."""
 
 
 class Found(msgspec.Struct, gc=False):
@@ -68,7 +74,7 @@ def _unpack_parts(blob: bytes, width: int) -> tuple[bytes, bytes, list[bytes | N
 
 async def parts_of(
     store: RedisStore, tag: bytes, keys: Sequence[bytes], wanted: str, number: bytes = b""
-) -> tuple[bytes, list[bytes | None]]:
+) -> Parts:
     """Parts of records as they are stored, and the number of the space that vectors are in: the store's, at one
     moment of the call."""
     names = store.names
@@ -138,12 +144,53 @@ async def _read_one(store: RedisStore, op: Read, key: Key) -> Row | None:
     if not op.scope.covers_namespace(key[0]):
         return None
     tag, raw = tag_of(key[0]), encode_key(key)
-    number, (header, body, vector) = await parts_of(store, tag, (raw,), "hbv")
+    number, (header, body, vector) = await store.points.ask(tag, raw)
     if header is None:
         return None
     found = Found(raw, parse_header(raw, header), body, vector, None, number)
     store.tags.saw(tag, found.header.version)
     return row_of(store, found) if found.live(op.scope, op.now) else None
+
+
+class Points:
+    """Records that are asked for one at a time: those of one turn of the loop share a call of the script for each tag."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._group: Group[tuple[bytes, bytes], Parts] = Group(
+            self._together, size=lambda _: 1, most=STEP, at_once=GROUPS_AT_ONCE, inline=True
+        )
+
+    async def ask(self, tag: bytes, key: bytes) -> Parts:
+        """Header, body and vector of a record."""
+        return await self._group.ask((tag, key))
+
+    async def finish(self) -> None:
+        """Wait for what was accepted."""
+        await self._group.finish()
+
+    async def _together(self, asked: list[tuple[bytes, bytes]]) -> list[Parts | BaseException]:
+        if len(asked) == 1:
+            ((tag, key),) = asked
+            return [await parts_of(self._store, tag, (key,), "hbv")]
+        by_tag: dict[bytes, list[int]] = {}
+        for place, (tag, _) in enumerate(asked):
+            by_tag.setdefault(tag, []).append(place)
+        answers: dict[int, Parts | BaseException] = {}
+
+        async def answer(tag: bytes, places: list[int]) -> None:
+            try:
+                number, parts = await parts_of(self._store, tag, [asked[place][1] for place in places], "hbv")
+            except Exception as error:  # noqa: BLE001 - told to each who asked; other tags are answered
+                answers.update(dict.fromkeys(places, error))
+            else:
+                for i, place in enumerate(places):
+                    answers[place] = number, parts[3 * i : 3 * i + 3]
+
+        async with asyncio.TaskGroup() as group:
+            for tag, places in by_tag.items():
+                group.create_task(answer(tag, places))
+        return [answers[place] for place in range(len(asked))]
 
 
 async def walk(
