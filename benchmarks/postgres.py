@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Self
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
 
 import asyncpg
 
 from benchmarks import serving, workload
 from benchmarks.growing import growing
 from benchmarks.measure import ratios
-from benchmarks.postgres_by_hand import ByHand
+from benchmarks.postgres_by_hand import ByHand, Pooled
 from benchmarks.session import Session, fill, left_out
 from memory import MemoryItem, MemoryStore
 from memory.backends.postgres import PostgresStore
@@ -37,13 +39,15 @@ async def run(session: Session) -> None:
         return
     async with PostgresStore(url, schema="bench", pool=POOL, sweep_interval=None) as store:
         await fill(store, size, vectors=True)
-        hand = await ByHand.open(url, "bench")
-        try:
-            await serving.points(session, NAME, store, hand, size)
-        finally:
-            await hand.close()
-        async with Pooled(url) as pooled:
-            await serving.callers(session, NAME, store, pooled, size)
+        async with AsyncExitStack() as stack:
+            hands = [await ByHand.open(url, "bench") for _ in range(POOL)]
+            for hand in hands:
+                stack.push_async_callback(hand.close)
+            await serving.points(session, NAME, store, hands[0], size)
+            pooled = await Pooled.open(url, "bench", POOL)
+            stack.push_async_callback(pooled.close)
+            besides = {"connections lent by hand": Lent(hands)}
+            await serving.callers(session, NAME, store, pooled, size, together=hands, besides=besides)
     await _bulk(session, url, 500 if options.quick else 5_000)
     stores = {size: await session.filled(NAME, size, pool=POOL) for size in options.records}
     for filled in stores.values():
@@ -62,21 +66,13 @@ async def _indexed(store: MemoryStore) -> None:
         await asyncio.sleep(0.1)  # it is being built
 
 
-class Pooled:
-    """By hand for many callers: asyncpg's statements on so many connections, each lent to one caller at a time."""
+class Lent:
+    """By hand for many callers, without asyncpg's pool: so many connections, each lent to one caller at a time."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, hands: Sequence[ByHand]) -> None:
         self._idle: asyncio.Queue[ByHand] = asyncio.Queue()
-
-    async def __aenter__(self) -> Self:
-        for _ in range(POOL):
-            self._idle.put_nowait(await ByHand.open(self._url, "bench"))
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        while not self._idle.empty():
-            await self._idle.get_nowait().close()
+        for hand in hands:
+            self._idle.put_nowait(hand)
 
     async def get(self, key: Key) -> Any:
         hand = await self._idle.get()

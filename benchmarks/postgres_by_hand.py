@@ -25,11 +25,15 @@ from memory.backends.postgres.writing import terms_text
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
 from memory.keys import encode_key
-from memory.model import path_bytes
+from memory.model import Key, path_bytes
 from memory.search.analysis import Analyser
 from memory.search.vectors import unit
 
-_GET = "SELECT r.body, r.version, r.created, x.raw FROM $records r LEFT JOIN $vectors x ON x.key = r.key AND x.space = 1 WHERE r.key = $1"
+_READ = (
+    "SELECT r.body, r.version, r.created, x.raw FROM $records r LEFT JOIN $vectors x ON x.key = r.key AND x.space = 1 "
+    "WHERE r.key = "
+)
+_GET, _GETS = _READ + "$1", _READ + "ANY($1::bytea[])"
 _COLUMNS = (
     "key, path, version, created, updated, accessed, count, expires, kind, user_id, agent_id, session_id, importance, "
     "crc, token, digest, length, terms, counts, doc, body"
@@ -53,6 +57,26 @@ SELECT * FROM written
 """
 
 
+def decoded(row: Any) -> dict[str, Any]:
+    """A record, its vector as an array."""
+    found: dict[str, Any] = msgspec.json.decode(row[0])
+    found["version"], found["created"] = row[1], row[2]
+    found["embedding"] = None if row[3] is None else np.frombuffer(row[3], dtype="<f4")
+    return found
+
+
+def values(analyser: Analyser, item: MemoryItem, now: int) -> tuple[Any, ...]:
+    """The arguments of the statement that puts."""
+    body = encode(item)
+    terms, length = analyser.counts(item.searchable)
+    vector = item.embedding.tobytes()
+    return (
+        *(encode_key(item.key), path_bytes(item.namespace), now, item.kind, item.user_id, item.agent_id),
+        *(item.session_id, item.importance, checksum(body), os.urandom(16), content_hash(item), length),
+        *(*terms_text(terms, length), document(item), body, vector, unit(vector).tobytes()),
+    )
+
+
 class ByHand:
     """Works on a schema that a store has made."""
 
@@ -68,31 +92,27 @@ class ByHand:
         names = Names(schema, "")
         hand = cls(connection, names)
         hand._get = await connection.prepare(names.fill(_GET))
+        hand._gets = await connection.prepare(names.fill(_GETS))
         hand._put = await connection.prepare(names.fill(_PUT))
         return hand
 
     async def close(self) -> None:
         await self._connection.close()
 
-    async def get(self, key: tuple[tuple[str, ...], str]) -> dict[str, Any]:
-        row = await self._get.fetchrow(encode_key(key))
-        found: dict[str, Any] = msgspec.json.decode(row[0])
-        found["version"], found["created"] = row[1], row[2]
-        found["embedding"] = None if row[3] is None else np.frombuffer(row[3], dtype="<f4")
-        return found
+    async def get(self, key: Key) -> dict[str, Any]:
+        return decoded(await self._get.fetchrow(encode_key(key)))
 
     async def put(self, item: MemoryItem) -> None:
-        await self._put.fetchrow(*self._values(item, time.time_ns() // 1_000))
+        await self._put.fetchrow(*values(self._analyser, item, time.time_ns() // 1_000))
 
-    def _values(self, item: MemoryItem, now: int) -> tuple[Any, ...]:
-        body = encode(item)
-        terms, length = self._analyser.counts(item.searchable)
-        vector = item.embedding.tobytes()
-        return (
-            *(encode_key(item.key), path_bytes(item.namespace), now, item.kind, item.user_id, item.agent_id),
-            *(item.session_id, item.importance, checksum(body), os.urandom(16), content_hash(item), length),
-            *(*terms_text(terms, length), document(item), body, vector, unit(vector).tobytes()),
-        )
+    async def get_many(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+        """In one statement."""
+        return [decoded(row) for row in await self._gets.fetch([encode_key(key) for key in keys])]
+
+    async def put_many(self, items: Sequence[MemoryItem]) -> None:
+        """In one transaction, all sent before the first is answered."""
+        now = time.time_ns() // 1_000
+        await self._put.executemany([values(self._analyser, item, now) for item in items])
 
     async def bulk(self, batches: Sequence[Sequence[MemoryItem]]) -> None:
         """Into the empty tables of a schema: COPY, then the same indexes."""
@@ -111,7 +131,7 @@ class ByHand:
             )
         )
         for batch in batches:
-            rows = [self._values(item, to_micros(item.created_at)) for item in batch]
+            rows = [values(self._analyser, item, to_micros(item.created_at)) for item in batch]
             await connection.copy_records_to_table("staged", records=rows)
             await connection.execute(
                 fill(
@@ -125,3 +145,31 @@ class ByHand:
             )
             await connection.execute("TRUNCATE staged")
         await connection.execute(fill(INDEXES))
+
+
+class Pooled:
+    """The same for many callers at once: asyncpg's pool lends each call a connection, and makes it as new after it."""
+
+    def __init__(self, pool: Any, names: Names) -> None:
+        self._pool = pool
+        self._analyser = Analyser()
+        self._get, self._put = names.fill(_GET), names.fill(_PUT)
+
+    @classmethod
+    async def open(cls, url: str, schema: str, size: int, vector: str = "public") -> Pooled:
+        async def ready(connection: Any) -> None:
+            await ready_for_vectors(connection, vector)
+
+        pool = await asyncpg.create_pool(url, min_size=size, max_size=size, init=ready, server_settings={"jit": "off"})
+        return cls(pool, Names(schema, ""))
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def get(self, key: Key) -> dict[str, Any]:
+        async with self._pool.acquire() as connection:
+            return decoded(await connection.fetchrow(self._get, encode_key(key)))
+
+    async def put(self, item: MemoryItem) -> None:
+        async with self._pool.acquire() as connection:
+            await connection.fetchrow(self._put, *values(self._analyser, item, time.time_ns() // 1_000))

@@ -20,8 +20,6 @@ from memory.testing.services import ServiceMissing
 NAME = "redis"
 CACHE = 512
 """Megabytes of vectors that a store may hold: enough for all of 100,000."""
-TOGETHER = 16
-"""Records of one call in a pipeline by hand: about as many as the store takes."""
 
 
 async def run(session: Session) -> None:
@@ -50,7 +48,7 @@ async def _by_hand(session: Session, url: str) -> None:
                 await hand.bare_put(item)
             await serving.points(session, NAME, store, hand, size, Bare(hand))
             await _bulk(session, store, hand, size)
-            await serving.callers(session, NAME, store, hand, size)
+            await serving.callers(session, NAME, store, hand, size, together=[hand] * serving.LANES)
         finally:
             await hand.close()
 
@@ -77,7 +75,7 @@ async def _bulk(session: Session, store: MemoryStore, hand: ByHand, size: int) -
                 if mine:
                     await store.put_many(items[at : at + 500])
                 else:
-                    await hand.put_many(items[at : at + 500], TOGETHER)
+                    await hand.put_many(items[at : at + 500])
             (ours if mine else theirs).append(count / (time.perf_counter() - began))
     tell: dict[str, Any] = {"records": size, "durability": store.durability}
     session.add(NAME, "bulk", "redis", "/s", ours[1:], floor=theirs[1:], **tell)

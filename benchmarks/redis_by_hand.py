@@ -23,9 +23,20 @@ from memory.backends.redis.scripts import WRITE
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
 from memory.keys import encode_key
-from memory.model import vector_bytes
+from memory.model import Key, vector_bytes
 from memory.ops import Put
 from memory.search.analysis import Analyser
+
+TOGETHER = 16
+"""Records of one call in a pipeline by hand: about as many as the store takes."""
+
+
+def _decoded(stored: dict[bytes, bytes]) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(stored[b"b"])
+    found["version"] = int(stored[b"h"][8:28])
+    vector = stored.get(b"v0001")
+    found["embedding"] = None if vector is None else np.frombuffer(vector, dtype="<f4")
+    return found
 
 
 class ByHand:
@@ -42,13 +53,15 @@ class ByHand:
     async def close(self) -> None:
         await self.client.aclose()
 
-    async def get(self, key: tuple[tuple[str, ...], str]) -> dict[str, Any]:
-        stored = await self.client.hgetall(self._names.record(tag_of(key[0]), encode_key(key)))
-        found: dict[str, Any] = msgspec.json.decode(stored[b"b"])
-        found["version"] = int(stored[b"h"][8:28])
-        vector = stored.get(b"v0001")
-        found["embedding"] = None if vector is None else np.frombuffer(vector, dtype="<f4")
-        return found
+    async def get(self, key: Key) -> dict[str, Any]:
+        return _decoded(await self.client.hgetall(self._names.record(tag_of(key[0]), encode_key(key))))
+
+    async def get_many(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+        """In one pipeline."""
+        pipeline = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hgetall(self._names.record(tag_of(key[0]), encode_key(key)))
+        return [_decoded(stored) for stored in await pipeline.execute()]
 
     def _call(self, items: Sequence[MemoryItem]) -> list[Any]:
         """The script's arguments for records of one tag."""
@@ -73,7 +86,7 @@ class ByHand:
         (answer,) = await self.client.evalsha(*self._call([item]))
         assert answer[:1] == b"="
 
-    async def put_many(self, items: Sequence[MemoryItem], together: int) -> None:
+    async def put_many(self, items: Sequence[MemoryItem], together: int = TOGETHER) -> None:
         """In one pipeline: the records of a tag so many to a call."""
         by_tag: dict[bytes, list[MemoryItem]] = {}
         for item in items:
@@ -89,6 +102,6 @@ class ByHand:
         name = b"bare:" + encode_key(item.key)
         await self.client.hset(name, mapping={"b": encode(item), "v": vector_bytes(item.embedding) or b""})
 
-    async def bare_get(self, key: tuple[tuple[str, ...], str]) -> None:
+    async def bare_get(self, key: Key) -> None:
         body, _ = await self.client.hmget(b"bare:" + encode_key(key), "b", "v")
         msgspec.json.decode(body)

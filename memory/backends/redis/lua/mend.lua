@@ -8,15 +8,15 @@ for i = 0, #KEYS - 4 do
   local record, key, header, heads = KEYS[4 + i], ARGV[2 + 3 * i], ARGV[3 + 3 * i], ARGV[4 + 3 * i]
   local found = redis.call('HMGET', record, 'h', 'y' .. ARGV[1])
   if found[1] == header then
-    local index_entries, term_entries = {}, {}
-    entries(key, header, heads, index_entries, term_entries)
+    local index_entries = {}
+    entries(key, header, heads, index_entries)
     if found[2] then
       index_entries['v' .. ARGV[1] .. key] = true
       index_entries['w' .. ARGV[1] .. found[2]:sub(1, 20) .. key] = true
     end
     redis.call('ZADD', KEYS[1], 0, key)
     change(KEYS[2], {}, index_entries)
-    change(KEYS[3], {}, term_entries)
+    swap(KEYS[3], {}, postings(key, header, heads, true))
     redis.call('HSET', record, 'e', heads)
     mended = mended + 1
   end

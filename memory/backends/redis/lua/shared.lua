@@ -45,10 +45,16 @@ local function add(count, more)
   return string.format('%010.0f%010.0f', high, low)
 end
 
-local function entries(key, header, heads, index, terms)
-  -- The entries of a record, added to two sets.
+local function terms_of(heads)
+  -- The heads that are terms, which come last, each with a NUL before it.
+  local place = heads:find('\0t', 1, true)
+  return place and heads:sub(place) or ''
+end
+
+local function entries(key, header, heads, index)
+  -- The entries of a record in the index, added to a set.
   local created, expires = header:sub(29, 46), header:sub(83, 100)
-  local user, agent, session = split_owner(header:sub(OWNER))
+  local _, _, session = split_owner(header:sub(OWNER))
   local path_end = key:find('\0\0', 1, true)
   index['c' .. created .. key] = true
   index['m' .. header:sub(47, 64) .. key] = true
@@ -59,16 +65,26 @@ local function entries(key, header, heads, index, terms)
   if expires ~= NEVER then
     index['x' .. expires .. key] = true
   end
-  local newest = created:gsub('%d', NINES) .. key .. '\0'
-  local tail = '\0' .. header:sub(209, 215) .. '\0' .. user .. '\0' .. agent .. '\0' .. session
-  for head in heads:gmatch('%Z+') do
-    if head:byte() == 116 then
-      local times, term = head:match('^t(%d+):(.*)')
-      terms[term .. '\0' .. newest .. times .. tail] = true
-    else
-      index[head .. '\0' .. key] = true
-    end
+  for head in heads:sub(1, #heads - #terms_of(heads)):gmatch('%Z+') do
+    index[head .. '\0' .. key] = true
   end
+end
+
+local function postings(key, header, heads, scored)
+  -- The entries of a record's terms, as ZREM takes them, or with the scores that ZADD takes.
+  local newest = header:sub(29, 46):gsub('%d', NINES) .. key .. '\0'
+  local user, agent, session = split_owner(header:sub(OWNER))
+  local tail = '\0' .. header:sub(209, 215) .. '\0' .. user .. '\0' .. agent .. '\0' .. session
+  local found, n = {}, 0
+  for times, term in heads:gmatch('%zt(%d+):(%Z*)') do
+    if scored then
+      n = n + 1
+      found[n] = 0
+    end
+    n = n + 1
+    found[n] = term .. '\0' .. newest .. times .. tail
+  end
+  return found
 end
 
 local function scopes(key, header)
@@ -91,6 +107,16 @@ local function scopes(key, header)
   return table.concat(words, ',')
 end
 
+local function swap(set, gone, fresh)
+  -- Take entries out of a sorted set and put others in, these with their scores.
+  for i = 1, #gone, 4000 do
+    redis.call('ZREM', set, unpack(gone, i, math.min(i + 3999, #gone)))
+  end
+  for i = 1, #fresh, 4000 do
+    redis.call('ZADD', set, unpack(fresh, i, math.min(i + 3999, #fresh)))
+  end
+end
+
 local function change(set, old, new)
   -- Bring a sorted set from one set of entries to another, writing only what differs.
   local gone, fresh = {}, {}
@@ -105,10 +131,5 @@ local function change(set, old, new)
       fresh[#fresh + 1] = entry
     end
   end
-  for i = 1, #gone, 4000 do
-    redis.call('ZREM', set, unpack(gone, i, math.min(i + 3999, #gone)))
-  end
-  for i = 1, #fresh, 4000 do
-    redis.call('ZADD', set, unpack(fresh, i, math.min(i + 3999, #fresh)))
-  end
+  swap(set, gone, fresh)
 end

@@ -162,10 +162,10 @@ for i = 0, (#ARGV - 2) / ARGS - 1 do
     end
     local rest = version .. created .. updated .. accessed .. expires .. count .. ARGV[base + 4]
       .. ARGV[base + 5]:sub(1, 31) .. owed .. ARGV[base + 5]:sub(32) .. '\0' .. maker
-    local old_index, old_terms, new_index, new_terms = {}, {}, {}, {}
+    local old_index, new_index = {}, {}
     if header then
       old_index = own_vector(record, number, key)
-      entries(key, header, heads, old_index, old_terms)
+      entries(key, header, heads, old_index)
     else
       redis.call('ZADD', keys, 0, key)
       if grave then
@@ -173,7 +173,7 @@ for i = 0, (#ARGV - 2) / ARGS - 1 do
       end
     end
     local new = sealed(key, rest)
-    entries(key, new, ARGV[base + 7], new_index, new_terms)
+    entries(key, new, ARGV[base + 7], new_index)
     redis.call('DEL', record)
     if vector ~= '' then
       new_index['v' .. number .. key] = true
@@ -184,7 +184,13 @@ for i = 0, (#ARGV - 2) / ARGS - 1 do
       redis.call('HSET', record, 'h', new, 'b', ARGV[base + 6], 'e', ARGV[base + 7])
     end
     change(index, old_index, new_index)
-    change(terms, old_terms, new_terms)
+    -- A posting holds time, length and owner: where one of them differs, no old one stays.
+    if not header then
+      swap(terms, {}, postings(key, new, ARGV[base + 7], true))
+    elseif header:sub(29, 46) ~= created or header:sub(209, 215) ~= new:sub(209, 215)
+      or owner_of(header) ~= owner_of(new) or terms_of(heads) ~= terms_of(ARGV[base + 7]) then
+      swap(terms, postings(key, header, heads), postings(key, new, ARGV[base + 7], true))
+    end
     log(key, '0', now, version, owner_of(new), live and owner_of(header))
     answer('=' .. new)
   elseif kind == 'T' then
@@ -198,19 +204,19 @@ for i = 0, (#ARGV - 2) / ARGS - 1 do
       expires = header:sub(83, 100)
     end
     local old_index, new_index = {}, {}
-    entries(key, header, '', old_index, {})
+    entries(key, header, '', old_index)
     local new = write_header(record, key, version .. header:sub(29, 64) .. accessed .. expires .. count .. token
       .. header:sub(153))
-    entries(key, new, '', new_index, {})
+    entries(key, new, '', new_index)
     change(index, old_index, new_index)
     log(key, '0', now, version, owner_of(header), owner_of(header))
     answer('=' .. new)
   else
     local version = issue()
-    local old_index, old_terms = own_vector(record, number, key), {}
-    entries(key, header, heads, old_index, old_terms)
+    local old_index = own_vector(record, number, key)
+    entries(key, header, heads, old_index)
     change(index, old_index, {['z' .. now .. key] = true})
-    change(terms, old_terms, {})
+    swap(terms, postings(key, header, heads), {})
     redis.call('ZREM', keys, key)
     redis.call('DEL', record)
     redis.call('HSET', record, 'g', version .. now .. token)
