@@ -103,7 +103,8 @@ async def callers(
     others = {"uncoalesced": of(hand)} | {what: of(side) for what, side in (besides or {}).items()}
     for place, (what, ours) in enumerate((("get", get), ("put", lambda i: store.put(written[i % len(written)])))):
         sides: dict[str, Callable[[int, int], Awaitable[float]]] = {
-            side: partial(_rate, call) for side, call in {"": ours, **{of: both[place] for of, both in others.items()}}.items()
+            side: partial(_rate, call)
+            for side, call in {"": ours, **{of: both[place] for of, both in others.items()}}.items()
         }
         if lanes:
             sides["put together by hand"] = partial(_lanes, lanes, (keys, written)[place], what)

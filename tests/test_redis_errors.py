@@ -231,7 +231,7 @@ async def retried(error: UnknownOutcome) -> Any:
 async def test_more_requests_than_may_wait_are_refused_as_overload() -> None:
     async with opened(server("redis").url, waiting=20, pool=1) as store:
         await store.put(item())
-        tasks = [asyncio.ensure_future(store.get("a")) for _ in range(100)]
+        tasks = [asyncio.ensure_future(store.put(item(f"b{n}"))) for n in range(100)]
         await asyncio.wait(tasks)
         errors = [error for task in tasks if (error := task.exception()) is not None]
         assert errors

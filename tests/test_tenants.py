@@ -52,7 +52,7 @@ OWNERS_ONLY = {"open", "close", "open_sync", "close_sync"}
 """Operations of the store that no view has."""
 FACTS = {
     *("capabilities", "name", "durability", "location", "analyser", "index_definitions", "pipelined_writes"),
-    *("write_batch", "searches_at_once"),
+    "searches_at_once",
 }
 """Attributes of the store's class that are no operations."""
 

@@ -39,7 +39,6 @@ from memory.store import fallbacks
 from memory.store.embedding import check_space, made_embedder, service_of
 from memory.store.reads import filled
 from memory.store.reembedding import Reembedding
-from memory.store.settle import BATCH
 from memory.store.slicing import Slicing
 from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
@@ -78,8 +77,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     capabilities: ClassVar[Capabilities]
     pipelined_writes: ClassVar[int] = 1
     """Batches that ``_write`` may be given before the first has returned. Above 1 only where they are queued in order."""
-    write_batch: ClassVar[int] = BATCH
-    """Writes in such a batch: fewer where a server works on one while the next is made ready here."""
     searches_at_once: ClassVar[int] = 64
     """Searches that are under way together; the others wait. Few where they compute here and not in a server."""
 

@@ -1,4 +1,4 @@
-"""Callers of one turn of the loop share a statement: a get becomes part of one read by keys, a put of one batch.
+"""Callers of one turn of the loop share a call of the server: a get becomes part of one read by keys, a put of one batch.
 
 A caller that finds nothing under way goes at once; those that come while it is under way wait for the end of the turn and
 go together, in a task of their own, so that one that is cancelled leaves without breaking the statement off, which would
@@ -8,6 +8,7 @@ cost the connection. Each caller gets its own answer or error.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -29,8 +30,8 @@ class Group(Generic[A, R]):
         *,
         size: Callable[[A], int],
         most: int,
-        at_once: int,
         inline: bool,
+        at_once: float = math.inf,
     ) -> None:
         self._send = send
         self._size = size

@@ -185,7 +185,7 @@ async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = Fal
     """Many writes: for each, in order, its value or its error (not raised)."""
 
     async def batches() -> AsyncIterator[Sequence[Write]]:
-        size = max(1, len(ops)) if atomic else store.write_batch
+        size = max(1, len(ops)) if atomic else BATCH
         for start in range(0, len(ops), size):
             batch = ops[start : start + size]
             await store._add_terms(batch)

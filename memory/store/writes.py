@@ -19,6 +19,7 @@ from memory.store.bound import Namespace
 from memory.store.deleting import Deletes
 from memory.store.embedding import Embed, add_vectors, check_dimension, check_embed, check_space
 from memory.store.settle import (
+    BATCH,
     Refused,
     apply,
     apply_batches,
@@ -127,7 +128,7 @@ class Writes(Deletes):
         ttl_micros(store, ttl)  # a wrong one is refused before any I/O
 
         async def batches() -> AsyncIterator[list[Put] | Refused]:
-            size = max(1, len(checked)) if atomic else store.write_batch
+            size = max(1, len(checked)) if atomic else BATCH
             for start in range(0, len(checked), size):
                 ops: list[Put] = []
                 async for part in store._slices(checked[start : start + size]):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memory.store.grouping import Group
 from memory.backends.postgres.records import ROW, to_row
 from memory.errors import MemoryStoreError
 from memory.keys import encode_key
 from memory.ops import Read, Row, Scope
+from memory.store.grouping import Group
 from memory.store.slicing import is_due, pause
 
 if TYPE_CHECKING:

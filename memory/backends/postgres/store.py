@@ -76,8 +76,6 @@ class PostgresStore(MemoryStore):
         recall=0.98,
     )
 
-    write_batch: ClassVar[int] = 128
-    """So that the server writes these while the next are analysed here."""
     searches_at_once: ClassVar[int] = 4
     """Their answers are taken in on the loop."""
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from memory.backends.postgres import applying, reading
 from memory.backends.postgres.calling import Caller, Unsure
 from memory.backends.postgres.faults import CALL_ERRORS, TRANSIENT, is_for_all, state_of, translate
-from memory.store.grouping import Group
 from memory.backends.postgres.schema import lock_of
 from memory.backends.postgres.writing import Prepared, arguments, prepared, result_of
 from memory.errors import MemoryStoreError
 from memory.ops import WHOLE, Put, Result, Space, Status, Write
 from memory.store.embedding import mismatch
+from memory.store.grouping import Group
 
 if TYPE_CHECKING:
     from memory.store import MemoryStore

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 STEP = 200
 """Records fetched by one call: so that a script ends within a millisecond or two, and an answer is no megabytes."""
-GROUPS_AT_ONCE = 64
-"""Groups of point reads under way together."""
 MISSING = 0xFFFFFFFF
 Parts = tuple[bytes, list[bytes | None]]
 """The space that vectors are in, and parts of records as they are stored, one after the other."""
@@ -72,9 +70,7 @@ def _unpack_parts(blob: bytes, width: int) -> tuple[bytes, bytes, list[bytes | N
     return number, epoch, parts
 
 
-async def parts_of(
-    store: RedisStore, tag: bytes, keys: Sequence[bytes], wanted: str, number: bytes = b""
-) -> Parts:
+async def parts_of(store: RedisStore, tag: bytes, keys: Sequence[bytes], wanted: str, number: bytes = b"") -> Parts:
     """Parts of records as they are stored, and the number of the space that vectors are in: the store's, at one
     moment of the call."""
     names = store.names
@@ -157,9 +153,7 @@ class Points:
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
-        self._group: Group[tuple[bytes, bytes], Parts] = Group(
-            self._together, size=lambda _: 1, most=STEP, at_once=GROUPS_AT_ONCE, inline=True
-        )
+        self._group: Group[tuple[bytes, bytes], Parts] = Group(self._together, size=lambda _: 1, most=STEP, inline=True)
 
     async def ask(self, tag: bytes, key: bytes) -> Parts:
         """Header, body and vector of a record."""
