@@ -46,11 +46,14 @@ class Writer:
 
     async def write(self, ops: Sequence[Write], *, atomic: bool) -> list[Result]:
         """See MemoryStore._write."""
-        if self._typed and any(type(op) is Put and op.embedding is not None for op in ops):
+        if self._typed and any([type(op) is Put and op.embedding is not None for op in ops]):
             await self._store._vectors_ready()
         batch: list[Prepared] = []
-        async for part in self._store._slices(ops):
-            batch += [prepared(op, self._typed) for op in part]
+        if len(ops) == 1:
+            batch.append(prepared(ops[0], self._typed))
+        else:
+            async for part in self._store._slices(ops):
+                batch += [prepared(op, self._typed) for op in part]
         if atomic:
             return await self._apply(batch, atomic=True)
         return await self._group.ask(batch)
