@@ -110,9 +110,10 @@ class ByHand:
         return [decoded(row) for row in await self._gets.fetch([encode_key(key) for key in keys])]
 
     async def put_many(self, items: Sequence[MemoryItem]) -> None:
-        """In one transaction, all sent before the first is answered."""
+        """In one transaction, all sent before the first is answered; in the order of keys, so that two do not deadlock."""
         now = time.time_ns() // 1_000
-        await self._put.executemany([values(self._analyser, item, now) for item in items])
+        rows = [values(self._analyser, item, now) for item in items]
+        await self._put.executemany(sorted(rows, key=lambda row: row[0]))
 
     async def bulk(self, batches: Sequence[Sequence[MemoryItem]]) -> None:
         """Into the empty tables of a schema: COPY, then the same indexes."""
