@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from memory import F, ManualClock, MemoryItem, create_store
 from memory.backends.postgres import PostgresStore, nearest
+from memory.backends.postgres.layout import LAYOUT
 from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
 from memory.testing.making import name_of
 
@@ -284,5 +286,31 @@ async def test_a_schema_of_the_first_layout_opens_and_says_what_was_written(url:
             stored = await store.put(third)
             assert stored.version > third.version
             assert (await store.verify()).ok
+    finally:
+        await admin.execute("DROP SCHEMA format_v1 CASCADE")
+
+
+async def test_a_schema_of_the_first_layout_is_brought_up_while_others_use_it(url: str, admin: Any) -> None:
+    await admin.execute("DROP SCHEMA IF EXISTS format_v1 CASCADE")
+    await admin.execute((ROOT / "tests" / "fixtures" / "postgres-v1.sql").read_text())
+    source = "SELECT prosrc FROM pg_proc WHERE oid = 'format_v1.apply'::regproc"
+    old = await admin.fetchval(source)
+    try:
+        async with AsyncExitStack() as stack:
+            stores = [PostgresStore(url, schema="format_v1") for _ in range(3)]
+            await asyncio.gather(*[stack.enter_async_context(store) for store in stores])
+            assert await admin.fetchval("SELECT layout FROM format_v1.state") == LAYOUT
+            # A program of the first layout that is running already calls what is there now; and so the other way round.
+            new = await admin.fetchval(source)
+            assert new != old
+            first = await stores[0].put(MemoryItem(id="a", content="x", embedding=[1.0, 2.0, 3.0, 4.0]))
+            definition = await admin.fetchval("SELECT pg_get_functiondef('format_v1.apply'::regproc)")
+            await admin.execute(definition.replace(new, old))
+            second = await stores[1].put(MemoryItem(id="a", content="y"))
+            await admin.execute(definition)
+            third = await stores[2].put(MemoryItem(id="a", content="z"))
+            assert first.version < second.version < third.version
+            assert first.created_at == second.created_at == third.created_at
+            assert (await stores[0].verify()).ok
     finally:
         await admin.execute("DROP SCHEMA format_v1 CASCADE")
