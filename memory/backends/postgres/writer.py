@@ -39,7 +39,7 @@ class Writer:
         self._patience = None if patience is None else str(patience)
         self._salt = lock_of(caller.names, "digest")
         self._group: Group[list[Prepared], list[Result]] = Group(
-            self._together, size=_size, most=GROUP_BYTES, at_once=min(WRITES_AT_ONCE, at_once), inline=False
+            self._together, size=_size, most=GROUP_BYTES, at_once=min(WRITES_AT_ONCE, at_once), inline=True
         )
         self.vectors = 0
         """Vectors written, ever."""
