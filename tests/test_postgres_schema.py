@@ -298,7 +298,10 @@ async def test_a_schema_of_the_first_layout_is_brought_up_while_others_use_it(ur
     try:
         async with AsyncExitStack() as stack:
             stores = [PostgresStore(url, schema="format_v1") for _ in range(3)]
-            await asyncio.gather(*[stack.enter_async_context(store) for store in stores])
+            async with asyncio.TaskGroup() as group:
+                for store in stores:
+                    stack.push_async_callback(store.close)
+                    group.create_task(store.open())
             assert await admin.fetchval("SELECT layout FROM format_v1.state") == LAYOUT
             # A program of the first layout that is running already calls what is there now; and so the other way round.
             new = await admin.fetchval(source)

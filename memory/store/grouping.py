@@ -21,7 +21,9 @@ class Group(Generic[A, R]):
     """Collects what callers ask; ``send`` answers many at once, in their order, with a result or an error for each.
 
     ``size`` says how much one asks for, of which ``most`` fits into a group; ``at_once`` groups may be under way. With
-    ``inline`` a caller that goes at once does so in its own task, which spares two turns of the loop.
+    ``inline`` a caller that goes at once does so in its own task, which spares two turns of the loop. A group takes ``share``
+    callers or more: as few as spread those that wait over all groups that may be under way, so that the server works on one
+    while the answers of another are taken in.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class Group(Generic[A, R]):
         most: int,
         inline: bool,
         at_once: float = math.inf,
+        share: float = math.inf,
     ) -> None:
         self._send = send
         self._size = size
         self._most = most
         self._at_once = at_once
+        self._share = share
         self._inline = inline
         self._asked: deque[tuple[A, asyncio.Future[R]]] = deque()
         self._called = False
@@ -76,10 +80,11 @@ class Group(Generic[A, R]):
 
     def _go(self) -> None:
         self._called = False
+        share = max(self._share, len(self._asked) / self._at_once)
         while self._asked and self._busy < self._at_once:
             batch: list[tuple[A, asyncio.Future[R]]] = []
             room = self._most
-            while self._asked and (not batch or self._size(self._asked[0][0]) <= room):
+            while self._asked and len(batch) < share and (not batch or self._size(self._asked[0][0]) <= room):
                 asked = self._asked.popleft()
                 if not asked[1].done():  # else its caller has left
                     batch.append(asked)

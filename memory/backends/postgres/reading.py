@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 READS_AT_ONCE = 4
 """Groups under way together, where the pool has as many connections."""
 GROUP_KEYS = 1_000
+SHARE = 32
+"""Callers of a group at least, where more wait."""
 _READ = (
     f"SELECT {ROW}, x.raw, s.embedder, r.user_id, r.agent_id, r.session_id "  # noqa: S608 - our own names
     # One look at the state: two subqueries of it cost a read of a record some microseconds more.
@@ -52,6 +54,7 @@ class Reader:
             most=GROUP_KEYS,
             at_once=min(READS_AT_ONCE, at_once),
             inline=True,
+            share=SHARE,
         )
 
     async def read(self, op: Read) -> list[Row | None]:

@@ -23,6 +23,8 @@ WRITES_AT_ONCE = 4
 """Groups under way together, where the pool has as many connections."""
 GROUP_BYTES = 4_000_000
 """The most that one group sends."""
+SHARE = 32
+"""Callers of a group at least, where more wait."""
 TRIES = 8
 """How often a batch that met a deadlock is tried."""
 _FINE = (applying.DONE, applying.DUPLICATE, applying.REPEATED)
@@ -39,14 +41,14 @@ class Writer:
         self._patience = None if patience is None else str(patience)
         self._salt = lock_of(caller.names, "digest")
         self._group: Group[list[Prepared], list[Result]] = Group(
-            self._together, size=_size, most=GROUP_BYTES, at_once=min(WRITES_AT_ONCE, at_once), inline=True
+            self._together, size=_size, most=GROUP_BYTES, at_once=min(WRITES_AT_ONCE, at_once), inline=True, share=SHARE
         )
         self.vectors = 0
         """Vectors written, ever."""
 
     async def write(self, ops: Sequence[Write], *, atomic: bool) -> list[Result]:
         """See MemoryStore._write."""
-        if self._typed and any([type(op) is Put and op.embedding is not None for op in ops]):
+        if self._typed and any(type(op) is Put and op.embedding is not None for op in ops):
             await self._store._vectors_ready()
         batch: list[Prepared] = []
         if len(ops) == 1:
