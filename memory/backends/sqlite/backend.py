@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -12,10 +14,13 @@ from urllib.parse import quote
 
 import apsw
 
-from memory.backends.sqlite import aside, matching, reading, scanning, upkeep, verifying
+from memory.backends.sqlite import aside, reading, scanning, upkeep, verifying
+from memory.backends.sqlite.compiling import compile_filter
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.matching import match
 from memory.backends.sqlite.nearest import nearest
+from memory.backends.sqlite.pace import SHORT, Pace
 from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
 from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
@@ -53,11 +58,7 @@ INLINE_KEYS = 16
 INLINE_ROWS = 128
 INLINE_SECONDS = 0.002
 """After so long a read on the loop gives up and goes to a worker."""
-MATCH_INLINE_SECONDS = 0.001
-"""While searches take less than this on average, they run on the loop."""
-NEAREST_INLINE_SECONDS = 0.003
-"""The same for searches by vector, for which two thread switches on a busy machine are the greater part; such a one gives
-up after twice as long."""
+_nearest_soon = partial(nearest, patient=False)
 _CHECK_STEPS = 4_000
 """Steps of SQLite's machine between two looks at the clock: well under a millisecond."""
 
@@ -111,7 +112,7 @@ class SqliteStore(MemoryStore):
         self._file = self.path
         self._direct: apsw.Connection | None = None
         self._give_up = 0.0
-        self._match_seconds = self._nearest_seconds = 1.0
+        self._match_pace, self._nearest_pace = Pace(), Pace()
         self._vectors = self._cache()
         self._memo = Memo()
         self._reader: Worker | None = None
@@ -150,7 +151,7 @@ class SqliteStore(MemoryStore):
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
         self._direct = connect(
-            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=4_096, read_only=True
+            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=8_192, read_only=True
         )
         # Held up by nobody: a read that would wait, or grows long, goes to a worker.
         self._direct.set_busy_timeout(0)
@@ -175,7 +176,7 @@ class SqliteStore(MemoryStore):
                 Wanted(self.synchronous, self._identity, self.index, self.feed, self.busy_timeout, self.vfs),
             )
             self._prepared = True
-        return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=8_192, read_only=True)
+        return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=4_096, read_only=True)
 
     def _connect_writer(self) -> apsw.Connection:
         db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=16_384)
@@ -259,7 +260,7 @@ class SqliteStore(MemoryStore):
     async def _scan(self, op: Scan) -> Page:
         fields = self._current_fields()
         said = reading.conditions(op, fields)
-        if op.limit <= INLINE_ROWS and "items.body" not in said[0].text:
+        if op.limit <= INLINE_ROWS and not said.reads_bodies:
             page = self._at_once(scanning.scan, op, fields, said)
             if page is not None:
                 return page
@@ -273,31 +274,25 @@ class SqliteStore(MemoryStore):
         return await super()._namespaces(op) if found is None else found
 
     async def _match(self, op: Match) -> Matched:
-        # Short searches run here and now, once the first has loaded what they need; a longer one goes to the worker.
-        started = perf_counter()
-        found = None
-        if self._match_seconds < MATCH_INLINE_SECONDS:
-            found = self._at_once(matching.match, op, self._current_fields(), self._memo)
-        if found is None:
-            found = await self._read_in(matching.match, op, self._current_fields(), self._memo)
-        self._match_seconds += (perf_counter() - started - self._match_seconds) / 8
-        return await super()._match(op) if found is None else found
+        said = compile_filter(op.where, self._current_fields())
+        if not said.exact:
+            return await super()._match(op)
+        return await self._searched(self._match_pace, match, match, op, said.predicate, self._memo)
 
     async def _nearest(self, op: Nearest) -> list[Row]:
         await self._vectors_ready()
-        fields, started = self._current_fields(), perf_counter()
-        rows = None
-        if self._nearest_seconds < NEAREST_INLINE_SECONDS:
-            try:
-                rows = self._at_once(
-                    nearest, op, fields, self._vectors, self._notice, False, seconds=2 * NEAREST_INLINE_SECONDS
-                )
-            except TooLongError:
-                rows = None
-        if rows is None:
-            rows = await self._read_in(nearest, op, fields, self._vectors, self._notice, True)
-        self._nearest_seconds += (perf_counter() - started - self._nearest_seconds) / 8
-        return rows
+        args = op, self._current_fields(), self._vectors, self._notice
+        return await self._searched(self._nearest_pace, _nearest_soon, nearest, *args)
+
+    async def _searched(self, pace: Pace, hasty: Callable[..., T], patient: Callable[..., T], *args: Any) -> T:
+        """A search here and now while such are short, else in the reader's thread."""
+        if pace.is_short:
+            with contextlib.suppress(TooLongError):
+                found = self._at_once(pace.timed, hasty, *args, seconds=2 * SHORT)
+                if found is not None:
+                    return found
+                pace.gave_up()
+        return await self._read_in(pace.timed, patient, *args)
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         return await self._run_errand(aside.attach, space, ops)

@@ -49,6 +49,11 @@ def compile_filter(where: Filter | None, fields: Mapping[tuple[str, ...], int]) 
     return translate(where, negating(lambda compare: _say(compare, fields), _complement), all_of=_every, any_of=_some)
 
 
+def tag_condition(tag: str) -> Sql:
+    """That a record carries a tag."""
+    return Sql("EXISTS (SELECT 1 FROM tags WHERE entry = CAST(? || items.key AS BLOB))", (tag.encode() + b"\0",))
+
+
 def _complement(positive: Sql) -> Sql:
     return Sql(f"(({positive.text}) IS NOT TRUE)", positive.params)
 
@@ -96,10 +101,7 @@ def _say(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, 
         if root == "tags" and compare.op == "contains":
             if not isinstance(compare.value, str) or "\0" in compare.value:
                 return NEVER, True
-            return Sql(
-                "EXISTS (SELECT 1 FROM tags WHERE entry = CAST(? || items.key AS BLOB))",
-                (compare.value.encode() + b"\0",),
-            ), True
+            return tag_condition(compare.value), True
         if root == "text":
             return _json(compare, "$.text")
         return None

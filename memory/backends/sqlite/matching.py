@@ -10,12 +10,11 @@ seal and scope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
+from memory.backends.sqlite.compiling import NEVER, Sql
 from memory.backends.sqlite.docs import occurrences
 from memory.backends.sqlite.postings import Memo, Postings
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
@@ -36,16 +35,13 @@ FEW_TEXTS = 500
 """For up to so many candidates a term is looked for in their texts (2 µs each), else its list is read."""
 
 
-def match(db: apsw.Connection, op: Match, fields: Mapping[tuple[str, ...], int], memo: Memo) -> Matched | None:
-    """Candidates and df, in one snapshot; None when SQL cannot say the whole filter. Raises CorruptData."""
-    translated = compile_filter(op.where, fields)
-    if translated.predicate is NEVER:
+def match(db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> Matched:
+    """Candidates and df, in one snapshot; ``predicate`` is the whole filter. Raises CorruptData."""
+    if predicate is NEVER:
         return Matched((0,) * len(op.terms), [])
-    if not translated.exact:
-        return None
     db.execute("BEGIN")
     try:
-        return _Search(db, op, translated.predicate, memo).run()
+        return _Search(db, op, predicate, memo).run()
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
@@ -207,7 +203,7 @@ class _Search:
                 or held != tuple([occurrences(term, words) for term in self.op.terms])
             ):
                 raise CorruptData("the text index disagrees with its records. Run 'memory repair'")
-            candidates.append(Candidate(to_row_within(row[:18], self.op.scope), held, lengths[i]))
+            candidates.append(Candidate(to_row_within(row, self.op.scope), held, lengths[i]))
         return candidates
 
 

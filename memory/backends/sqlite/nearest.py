@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.compiling import NEVER
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
@@ -48,7 +47,7 @@ def nearest(
     fields: Fields,
     cache: VectorCache,
     noticed: Callable[[VectorState], None],
-    patient: bool,
+    patient: bool = True,
 ) -> list[Row]:
     """Rows with their vectors, in one snapshot. Raises TooLongError unless patient, EmbeddingMismatch, CorruptData."""
     if not cache.lock.acquire(blocking=patient):
@@ -92,12 +91,12 @@ class _Search:
         self.dimension = state.space.dimension
         self.unit = unit(op.vector)
         self.tested = self.passed = 0
-        self.residual, self.exact_sql = conditions(op, fields)
-        self.accept = None if self.exact_sql or op.where is None else predicate(op.where)
+        self.said = conditions(op, fields)
+        self.accept = None if self.said.exact or op.where is None else predicate(op.where)
 
     def run(self) -> list[Row]:
         """The rows."""
-        if self.residual is NEVER or not self.state.vectors:
+        if self.said.impossible or not self.state.vectors:
             return []
         index = self.cache.index(self.db, self.state, patient=self.patient)
         pool = self._pool(index)
@@ -222,11 +221,7 @@ class _Search:
 
     def _passing(self, ords: Any, exact: Any, wanted: int) -> list[Row]:
         """Of these, best first, the rows that pass: at least the first ``wanted`` by score and key."""
-        parts = [self.residual]
-        span = unindexed(key_condition(key_range(self.op.scope)))
-        if span is not None:
-            parts.append(span)
-        condition = all_of(parts)
+        condition = all_of([*self.said.parts, unindexed(key_condition(key_range(self.op.scope)))])
         rows: list[Row] = []
         start, size = 0, wanted
         while start < len(ords) and len(rows) < wanted:
@@ -260,6 +255,6 @@ class _Search:
         found = fetch(self.db, self._from(columns, condition), (numbers(ords), *condition.params))
         if not held_to_seal(found):
             raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
-        rows = [to_row_within(row[:18], self.op.scope) for row in found]
+        rows = [to_row_within(row, self.op.scope) for row in found]
         accept = self.accept
         return rows if accept is None else [row for row in rows if accept(decode(row))]

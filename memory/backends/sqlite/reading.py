@@ -8,7 +8,7 @@ entries, what each usable index would yield.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -141,21 +141,40 @@ def tag_drivers(where: Filter | None) -> list[str]:
     ]
 
 
-def conditions(op: Scan | Count | Nearest, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool]:
-    """Owner scope, life and as much of the filter as SQL can say; and whether that is all of it."""
-    translated = compile_filter(op.where, fields)
-    if translated.predicate is NEVER:
-        return NEVER, translated.exact
-    parts = [Sql(LIVE, (op.now,)), *owner_conditions(op.scope)]
-    if translated.predicate is not None:
-        parts.append(translated.predicate)
-    return all_of(parts), translated.exact
+class Said(msgspec.Struct, frozen=True):
+    """Conditions that all have to hold, and whether they are the whole question."""
+
+    parts: tuple[Sql, ...]
+    exact: bool
+
+    @property
+    def impossible(self) -> bool:
+        """Whether nothing can satisfy them."""
+        return NEVER in self.parts
+
+    @property
+    def reads_bodies(self) -> bool:
+        """Whether a record's body has to be taken apart to tell."""
+        return any("items.body" in part.text for part in self.parts)
 
 
-def all_of(parts: Sequence[Sql]) -> Sql:
-    """The conjunction of conditions; there is at least one."""
+def conditions(op: Scan | Count | Nearest, fields: Mapping[tuple[str, ...], int]) -> Said:
+    """Owner scope, life and as much of the filter as SQL can say, part by part."""
+    parts, exact = [Sql(LIVE, (op.now,)), *owner_conditions(op.scope)], True
+    for part in conjuncts(op.where):
+        translated = compile_filter(part, fields)
+        exact = exact and translated.exact
+        if translated.predicate is not None:
+            parts.append(translated.predicate)
+    return Said(tuple(parts), exact)
+
+
+def all_of(parts: Iterable[Sql | None]) -> Sql:
+    """The conjunction of conditions, each once (what an index range tells need not be asked of each record again);
+    there is at least one."""
+    each = [part for part in dict.fromkeys(parts) if part is not None]
     return Sql(
-        " AND ".join(f"({part.text})" for part in parts), tuple(param for part in parts for param in part.params)
+        " AND ".join([f"({part.text})" for part in each]), tuple([param for part in each for param in part.params])
     )
 
 
@@ -198,7 +217,7 @@ def to_page(found: Sequence[tuple[Any, ...]], op: Scan, *, exact: bool) -> Page:
     """The rows of a page. Exact only where what the condition was asked of is sealed with the record: SQLite reads a
     column from the index where it can, so a damaged entry does not agree with its record's seal. Tags are apart,
     and declared fields have a seal of their own (columns 18 and on, where the condition asks for them)."""
-    rows = [to_row_within(row[:18], op.scope) for row in found]
+    rows = [to_row_within(row, op.scope) for row in found]
     if exact and op.where is not None:
         exact = ("tags",) not in filter_paths(op.where) and held_to_seal(found)
     return Page(rows, exact=exact, more=len(rows) >= op.limit)

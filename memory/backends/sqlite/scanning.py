@@ -8,11 +8,12 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.compiling import NEVER, Sql
+from memory.backends.sqlite.compiling import Sql, tag_condition
 from memory.backends.sqlite.reading import (
     FEW,
     LIVE,
     Driver,
+    Said,
     all_of,
     conditions,
     drivers,
@@ -39,25 +40,25 @@ _PLACE = {"created_at": 3, "updated_at": 4, "accessed_at": 5, "importance": 12}
 
 
 class _Ask(msgspec.Struct):
-    """A scan and what it selects."""
+    """A scan, what it selects, and what has to hold of each record."""
 
     op: Scan
     columns: str
+    residual: tuple[Sql, ...]
 
 
-def scan(db: apsw.Connection, op: Scan, fields: Fields, said: tuple[Sql, bool]) -> Page:
+def scan(db: apsw.Connection, op: Scan, fields: Fields, said: Said) -> Page:
     """One page; ``said`` is `conditions` of it. Raises CorruptData."""
-    residual, exact = said
-    if residual is NEVER:
+    if said.impossible:
         return Page([], exact=True, more=False)
     choices = drivers(op.scope, op.where, fields)
     tags = tag_drivers(op.where)
-    ask = _Ask(op, _columns(op, fields))
+    ask = _Ask(op, _columns(op, fields), said.parts)
     if op.order.field == "key":
-        found = _by_key(db, ask, residual, choices, tags)
+        found = _by_key(db, ask, choices, tags)
     else:
-        found = _by_value(db, ask, residual, choices, tags)
-    return to_page(found, op, exact=exact)
+        found = _by_value(db, ask, choices, tags)
+    return to_page(found, op, exact=said.exact)
 
 
 def _columns(op: Scan, fields: Fields) -> str:
@@ -68,7 +69,7 @@ def _columns(op: Scan, fields: Fields) -> str:
 def _select(
     db: apsw.Connection, ask: _Ask, index: str, parts: list[Sql | None], order: str, limit: int | None = None
 ) -> Found:
-    condition = all_of([part for part in parts if part is not None])
+    condition = all_of([*parts, *ask.residual])
     columns = ask.columns
     return fetch(
         db,
@@ -77,7 +78,7 @@ def _select(
     )
 
 
-def _by_key(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
+def _by_key(db: apsw.Connection, ask: _Ask, choices: list[Driver], tags: list[str]) -> Found:
     after = None if ask.op.after is None else encode_key((ask.op.after.namespace, ask.op.after.id))
     span = key_range(ask.op.scope)
     narrow = key_condition(span, after, descending=ask.op.order.descending)
@@ -92,12 +93,12 @@ def _by_key(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Driver]
         best = choices[0] if choices else tags[0] if tags else None
     if isinstance(best, str):
         entries = "tags.entry DESC" if ask.op.order.descending else "tags.entry"
-        return _tagged(db, ask, best, [residual], after=after, order=entries)
+        return _tagged(db, ask, best, None, after=after, order=entries)
     if best is None:
-        return _select(db, ask, "items_key", [narrow, residual], order)
+        return _select(db, ask, "items_key", [narrow], order)
     if best.sorted_by_key:
-        return _select(db, ask, best.index, [best.condition, narrow, residual], order)
-    return _select(db, ask, best.index, [best.condition, unindexed(narrow), residual], order)
+        return _select(db, ask, best.index, [best.condition, narrow], order)
+    return _select(db, ask, best.index, [best.condition, unindexed(narrow)], order)
 
 
 def _fewest(
@@ -134,9 +135,7 @@ def tag_span(tag: str, span: tuple[bytes, bytes] | None) -> tuple[bytes, bytes]:
     return name + b"\0" + span[0], name + b"\0" + span[1]
 
 
-def _tagged(
-    db: apsw.Connection, ask: _Ask, tag: str, parts: list[Sql | None], *, after: bytes | None, order: str
-) -> Found:
+def _tagged(db: apsw.Connection, ask: _Ask, tag: str, beyond: Sql | None, *, after: bytes | None, order: str) -> Found:
     low, high = tag_span(tag, key_range(ask.op.scope))
     name = tag.encode() + b"\0"
     above = ">="
@@ -144,7 +143,8 @@ def _tagged(
         high = name + after
     elif after is not None and not ask.op.order.descending and name + after >= low:
         low, above = name + after, ">"
-    condition = all_of([part for part in parts if part is not None])
+    told = tag_condition(tag)
+    condition = all_of([beyond, *(part for part in ask.residual if part != told)])
     columns = ask.columns
     return fetch(
         db,
@@ -157,7 +157,7 @@ def _tagged(
 # --- other orders ------------------------------------------------------------------------------
 
 
-def _by_value(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Driver], tags: list[str]) -> Found:
+def _by_value(db: apsw.Connection, ask: _Ask, choices: list[Driver], tags: list[str]) -> Found:
     column = _COLUMNS[ask.op.order.field]
     span = key_condition(key_range(ask.op.scope))
     beyond = "<" if ask.op.order.descending else ">"
@@ -172,10 +172,10 @@ def _by_value(db: apsw.Connection, ask: _Ask, residual: Sql, choices: list[Drive
                 (ask.op.after.value, ask.op.after.value, key),
             )
         if isinstance(best, str):
-            return _tagged(db, ask, best, [residual, after], after=None, order=order)
+            return _tagged(db, ask, best, after, after=None, order=order)
         narrow = span if best.sorted_by_key else unindexed(span)
-        return _select(db, ask, best.index, [best.condition, narrow, after, residual], order)
-    parts = [unindexed(span), residual]
+        return _select(db, ask, best.index, [best.condition, narrow, after], order)
+    parts = [unindexed(span)]
     if ask.op.after is None:
         return _beyond(db, ask, parts, None, ask.op.limit)
     # First the rest of those with the same value, then those beyond it: two seeks, no skipping.
@@ -265,10 +265,10 @@ def _is_behind(stretch: str, value: float, *, descending: bool) -> bool:
 
 def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
     """How many live records; None when SQL cannot say the whole filter."""
-    residual, exact = conditions(op, fields)
-    if residual is NEVER:
+    said = conditions(op, fields)
+    if said.impossible:
         return 0
-    if not exact:
+    if not said.exact:
         return None
     span = key_condition(key_range(op.scope))
     if op.where is None and not owner_conditions(op.scope):
@@ -276,15 +276,14 @@ def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
         where = "" if span is None else f" WHERE {span.text}"
         params = () if span is None else span.params
         whole = scalar(db, f"SELECT count(*) FROM items INDEXED BY items_key{where}", params)  # noqa: S608 - templates
-        parts = [Sql("items.expires <= ?", (op.now,))] + ([] if span is None else [span])
-        condition = all_of(parts)
+        condition = all_of([Sql("items.expires <= ?", (op.now,)), span])
         expired = scalar(
             db,
             f"SELECT count(*) FROM items INDEXED BY items_expires WHERE {condition.text}",  # noqa: S608 - templates
             condition.params,
         )
         return int(whole - expired)
-    condition = all_of([residual] if span is None else [span, residual])
+    condition = all_of([span, *said.parts])
     ordered = [choice for choice in drivers(op.scope, op.where, fields) if choice.sorted_by_key]
     index = ordered[0].index if ordered else "items_key"
     total = scalar(db, f"SELECT count(*) FROM items INDEXED BY {index} WHERE {condition.text}", condition.params)  # noqa: S608 - templates
@@ -293,11 +292,12 @@ def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
 
 def namespaces(db: apsw.Connection, op: Count, fields: Fields) -> list[tuple[str, ...]] | None:
     """Namespaces with live records, in order, by one seek each; None when SQL cannot say the whole filter."""
-    residual, exact = conditions(op, fields)
-    if residual is NEVER:
+    said = conditions(op, fields)
+    if said.impossible:
         return []
-    if not exact:
+    if not said.exact:
         return None
+    residual = all_of(said.parts)
     low, high = key_range(op.scope) or (b"", b"\xff")
     found = fetch(
         db,
@@ -345,4 +345,4 @@ def _sides(db: apsw.Connection, op: Around, asked: list[Any], sides: list[tuple[
         )
         found.sort(key=lambda row: (row[3], row[1]), reverse=bool(direction))
         for row in found:
-            sides[row[18]][side].append(to_row_within(row[:18], op.scope))
+            sides[row[18]][side].append(to_row_within(row, op.scope))
