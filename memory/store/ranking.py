@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -79,6 +80,7 @@ class Ranking:
         self._store = store
         self._asked = question
         self._scorer = Scorer((), ())
+        self._wanted: frozenset[str] = frozenset()
         self._best_text = 0.0
 
     async def run(self) -> list[Found]:
@@ -115,6 +117,7 @@ class Ranking:
         )
         matched: Matched = await self._store._do_match(op)
         self._scorer = scorer = Scorer(asked.terms, matched.df)
+        self._wanted = frozenset(asked.terms)
         scored = [(scorer.score(c.counts, c.length), c) for c in matched.candidates]
         self._best_text = max((score for score, _ in scored), default=0.0)
         if len(scored) > wanted:
@@ -161,8 +164,10 @@ class Ranking:
     async def _read_text(self, hit: Found) -> None:
         text = hit.item.searchable
         if len(text) <= SLICE:  # only the query's terms are counted: a third cheaper
-            terms = self._store.analyser.terms(text)
-            hit.counts, hit.length = tuple([terms.count(term) for term in self._scorer.terms]), len(terms)
+            terms, wanted = self._store.analyser.terms(text), self._scorer.terms
+            absent = self._wanted.isdisjoint(terms)
+            hit.counts = (0,) * len(wanted) if absent else tuple([terms.count(term) for term in wanted])
+            hit.length = len(terms)
         else:
             occurrences, hit.length = await self._store._counts(text)
             hit.counts = self._scorer.counts(occurrences)
@@ -207,25 +212,24 @@ class Ranking:
         if self._vectors:
             await self._store._vectors_ready()
 
-        async def keys_of(rows: list[Row]) -> list[SortKey]:
-            keys, fresh = [], []
-            async for batch in self._store._slices(rows):
-                for row in batch:
-                    hit = _found(row)
-                    keys.append(hit.key)
-                    if hit.key not in known:
-                        known[hit.key] = hit
-                        fresh.append(hit)
-                        if asked.mode != "vector":
-                            await self._read_text(hit)
-            if asked.mode != "text":
-                await self._measure(fresh)
-            for hit in fresh:
-                self._weigh(hit)
-            return keys
-
+        keys: list[SortKey] = []
+        fresh: list[Found] = []
+        async for batch in self._store._slices([row for both in sides for side in both for row in side]):
+            for row in batch:
+                hit = _found(row)
+                keys.append(hit.key)
+                if hit.key not in known:
+                    known[hit.key] = hit
+                    fresh.append(hit)
+                    if asked.mode != "vector":
+                        await self._read_text(hit)
+        if asked.mode != "text":
+            await self._measure(fresh)
+        for hit in fresh:
+            self._weigh(hit)
+        taken = iter(keys)
         windows = [
-            (hit.key, await keys_of(before), await keys_of(after))
+            (hit.key, list(islice(taken, len(before))), list(islice(taken, len(after))))
             for hit, (before, after) in zip(best, sides, strict=True)
         ]
         own = {key: max(0.0, hit.own) for key, hit in known.items()}

@@ -23,6 +23,7 @@ from memory.backends.sqlite.nearest import nearest
 from memory.backends.sqlite.pace import SHORT, Pace
 from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
+from memory.backends.sqlite.scanning import around
 from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
 from memory.backends.sqlite.spaces import VectorState, read_state
 from memory.backends.sqlite.statements import scalar, snapshot
@@ -112,7 +113,7 @@ class SqliteStore(MemoryStore):
         self._file = self.path
         self._direct: apsw.Connection | None = None
         self._give_up = 0.0
-        self._match_pace, self._nearest_pace = Pace(), Pace()
+        self._match_pace, self._nearest_pace, self._around_pace = Pace(), Pace(), Pace()
         self._vectors = self._cache()
         self._memo = Memo()
         self._reader: Worker | None = None
@@ -288,11 +289,12 @@ class SqliteStore(MemoryStore):
         """A search here and now while such are short, else in the reader's thread."""
         if pace.is_short:
             with contextlib.suppress(TooLongError):
-                found = self._at_once(pace.timed, hasty, *args, seconds=2 * SHORT)
+                found: T | None = self._at_once(pace.timed, hasty, *args, seconds=2 * SHORT)
                 if found is not None:
                     return found
                 pace.gave_up()
-        return await self._read_in(pace.timed, patient, *args)
+        result: T = await self._read_in(pace.timed, patient, *args)
+        return result
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         return await self._run_errand(aside.attach, space, ops)
@@ -318,7 +320,7 @@ class SqliteStore(MemoryStore):
             raise translate(error, self._file) from error
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
-        return await self._read_in(scanning.around, op)
+        return await self._searched(self._around_pace, around, around, op)
 
     async def _feed(self, op: FeedRead) -> Events:
         events = self._at_once(upkeep.read_feed, op)

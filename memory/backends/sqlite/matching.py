@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SLACK = 1e-9
 """A bound is a sum in another order than the score it bounds."""
+SCORED = 4_096
+"""Documents scored in one step: with 64 terms that is 2 MB of numbers."""
 FEW_TEXTS = 500
 """For up to so many candidates a term is looked for in their texts (2 µs each), else its list is read."""
 
@@ -93,7 +95,7 @@ class _Search:
         found = fetch(
             self.db,
             "SELECT c.value, items.key FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
-            (numbers(docs[keep].tolist()),),
+            (numbers(docs[keep]),),
         )
         keys = dict(found)
         ranked = sorted(
@@ -151,13 +153,15 @@ class _Search:
 
     def _scores(self, scorer: Scorer, counts: Array, docs: Array) -> Any:
         """Scorer.score over arrays: the same operations in the same order, so the same bits."""
-        np = self.np
         norm = 1.2 * (0.25 + 0.75 * self.lists.lengths(docs) / 32)
-        total = np.zeros(len(docs))
-        for i in scorer.rarest_first:
-            tf = counts[i]
-            if tf.any():
-                total += np.where(tf > 0, scorer.weights[i] * tf * 2.2 / (tf + norm), 0.0)
+        weights = self.np.array(scorer.weights)[:, None]
+        total = self.np.zeros(len(docs))
+        for start in range(0, len(docs), SCORED):
+            part = slice(start, start + SCORED)
+            tf = counts[:, part]
+            each = weights * tf * 2.2 / (tf + norm[part])
+            for i in scorer.rarest_first:
+                total[part] += each[i]
         return total
 
     def _complete(self, capped: list[int], docs: Array, counts: Array) -> None:
@@ -187,7 +191,7 @@ class _Search:
             self.db,
             f"SELECT {FULL_SQL if self.op.vectors else BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10) FROM carray(?) c "  # noqa: S608 - our own column names
             "CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
-            (numbers(docs.tolist()),),
+            (numbers(docs),),
         )
         rows = {row[18]: row for row in found}
         lengths = self.lists.lengths(docs).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
@@ -17,7 +17,7 @@ from memory.backends.sqlite.docs import (
     repeat_token,
     scope_token,
 )
-from memory.backends.sqlite.reading import LIVE
+from memory.backends.sqlite.reading import LIVE, all_of
 from memory.backends.sqlite.statements import fetch, numbers, scalar
 from memory.model import path_bytes
 from memory.ops import Match, Scope
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MANY_EXPIRED = 2_000
 MOST_COUNTS = 10_000
 MOST_LISTS = 512
+MOST_FILTERS = 16
+MOST_JUDGED = 20_000
+"""A filter is remembered with up to so many documents that were held to it."""
 COUNTED = 3_000
 """A term is counted up to so many above what makes it common: for so many writes it need not be counted again."""
 FEW = 256
@@ -38,8 +41,16 @@ FEW = 256
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
+class Judged(NamedTuple):
+    """Documents that were held to a condition, and those of them that satisfy it, ascending."""
+
+    all: Array
+    passed: Array
+
+
 class Memo:
-    """What earlier searches learnt of the index: lists, for as long as nothing is written, and which terms are common.
+    """What earlier searches learnt of the index: lists and what passed a filter, for as long as nothing is written, and
+    which terms are common.
 
     A term that ``n`` documents held at one version of the store is held by at least ``n - w`` of them after ``w``
     further writes, since a write takes at most one away: as long as that is enough, it is common, for certain.
@@ -51,6 +62,8 @@ class Memo:
         self._version = -1
         self._waiting: dict[int, frozenset[str]] = {}
         self._waiting_version = -1
+        self._judged: dict[Sql, Judged] = {}
+        self._judged_version = -1
 
     def is_common(self, asked: str, version: int, room: int) -> bool:
         """Whether more than ``room`` documents hold what is asked for, as far as is known."""
@@ -75,6 +88,17 @@ class Memo:
     def wait(self, version: int, waiting: dict[int, frozenset[str]]) -> None:
         """Keep the texts that wait for the index."""
         self._waiting, self._waiting_version = waiting, version
+
+    def judged(self, version: int, condition: Sql) -> Judged | None:
+        """What was held to a condition, at this version."""
+        return self._judged.get(condition) if self._judged_version == version else None
+
+    def judge(self, version: int, condition: Sql, judged: Judged) -> None:
+        """Keep what was held to a condition."""
+        if self._judged_version != version or len(self._judged) >= MOST_FILTERS:
+            self._judged, self._judged_version = {}, version
+        if len(judged.all) <= MOST_JUDGED:
+            self._judged[condition] = judged
 
     def get(self, version: int, question: tuple[str, int, int, int]) -> Array | None:
         """A list of this version."""
@@ -103,14 +127,17 @@ class Postings:
         self.op = op
         self.tokens = scope_tokens(op.scope)
         self.scope = "".join(f' AND "{token}"' for token in self.tokens)
-        self.predicate = predicate
         self.pending = self._waiting()
         self.expired = self._expired()
         self.gone = 0 if self.expired is None else len(self.expired)
         self.filtered = predicate is not None or self.expired is None
+        # Where the expired are known no list holds them, and the answer is the same at any time.
+        live = Sql(LIVE, (op.now,)) if self.expired is None else None
+        self.condition = all_of([live, predicate]) if self.filtered else Sql("")
         self.nothing = np.empty(0, dtype=np.int64)
         self._unordered: Array | None = None
         self._newest: dict[str, Array] = {}
+        self._judged = memo.judged(self.version, self.condition) or Judged(self.nothing, self.nothing)
 
     # --- from the index ------------------------------------------------------------------------
 
@@ -226,7 +253,7 @@ class Postings:
             self.db,
             "SELECT items.doc FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value "
             "ORDER BY items.created DESC, items.key LIMIT ?",
-            (numbers(undecided.tolist()), CANDIDATES_PER_TERM - len(above)),
+            (numbers(undecided), CANDIDATES_PER_TERM - len(above)),
         )
         chosen: Array = np.sort(np.concatenate([np.array([doc for (doc,) in ranked], dtype=np.int64), above]))
         return chosen
@@ -261,19 +288,30 @@ class Postings:
         return (self._cut(found, None), True) if len(found) > CANDIDATES_PER_TERM else (found, False)
 
     def _satisfying(self, docs: Array) -> Array:
-        condition, params = LIVE, (self.op.now,)
-        if self.predicate is not None:
-            condition, params = f"{LIVE} AND {self.predicate.text}", (self.op.now, *self.predicate.params)
-        found = scalar(
-            self.db,
-            "SELECT group_concat(items.doc) FROM carray(?) c "  # noqa: S608 - templates
-            f"CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value WHERE {condition}",
-            (numbers(docs.tolist()), *params),
-        )
-        if found is None:
-            return self.nothing
-        docs_found: Array = self.np.sort(self._parsed(found))
-        return docs_found
+        """Those of some documents that pass the filter. Each is read once: the lists of common terms share most of theirs."""
+        judged = self._judged
+        fresh = docs[~self._among(docs, judged.all)]
+        if len(fresh):
+            found = scalar(
+                self.db,
+                "SELECT group_concat(items.doc) FROM carray(?) c "  # noqa: S608 - templates
+                f"CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value WHERE {self.condition.text}",
+                (numbers(fresh), *self.condition.params),
+            )
+            passed = self.nothing if found is None else self._parsed(found)
+            sort, joined = self.np.sort, self.np.concatenate
+            self._judged = judged = Judged(sort(joined([judged.all, fresh])), sort(joined([judged.passed, passed])))
+            self.memo.judge(self.version, self.condition, judged)
+        passing: Array = docs[self._among(docs, judged.passed)]
+        return passing
+
+    def _among(self, docs: Array, known: Array) -> Any:
+        """Which of some documents are among others; both ascending."""
+        if not len(known):
+            return self.np.zeros(len(docs), dtype=bool)
+        places = self.np.searchsorted(known, docs)
+        places[places == len(known)] = 0
+        return known[places] == docs
 
     def within(self, term: str, docs: Array) -> Array:
         """Those of some documents that hold a term."""
@@ -297,7 +335,7 @@ class Postings:
         found = fetch(
             self.db,
             "SELECT c.value, terms FROM carray(?) c CROSS JOIN texts ON ord = c.value >> 10",
-            (numbers(docs.tolist()),),
+            (numbers(docs),),
         )
         return {doc: f" {terms} " for doc, terms in found}
 

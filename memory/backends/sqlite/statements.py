@@ -83,6 +83,6 @@ def blobs(values: Iterable[bytes]) -> Any:
     return apsw.carray(tuple(values))
 
 
-def numbers(values: Iterable[int]) -> Any:
-    """Ints as one bound array."""
-    return apsw.carray(array("q", values))
+def numbers(values: Iterable[int] | Ints) -> Any:
+    """Ints as one bound array; those of numpy as they lie, there is at least one."""
+    return apsw.carray(values if hasattr(values, "dtype") else array("q", values))
