@@ -16,7 +16,7 @@ import apsw
 
 from memory.backends.sqlite.compiling import NEVER, Sql
 from memory.backends.sqlite.docs import occurrences
-from memory.backends.sqlite.postings import Memo, Postings
+from memory.backends.sqlite.postings import Memo, Postings, among
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.errors import CorruptData
@@ -119,7 +119,7 @@ class _Search:
         terms = self.op.terms
         again = self.lists.repeated([terms[i] for i in held], int(docs[0]), int(docs[-1]))
         if len(again):
-            places = np.flatnonzero(np.isin(docs, again, assume_unique=True))
+            places = np.searchsorted(docs, again[among(again, docs)])
             again = docs[places[self._reaching(scorer, counts, docs, places, room)]]
         if len(again) <= FEW_TEXTS:
             texts = self.lists.texts(again)

@@ -169,7 +169,7 @@ class Postings:
         if waiting:
             docs = self.np.sort(self.np.concatenate([docs, self.np.array(waiting, dtype=self.np.int64)]))
         if self.expired is not None and len(self.expired):
-            docs = docs[~self.np.isin(docs, self.expired, assume_unique=True)]
+            docs = docs[~among(docs, self.expired)]
         return docs if limit < 0 else docs[-limit:]
 
     def _waiting(self) -> dict[int, frozenset[str]]:
@@ -192,7 +192,7 @@ class Postings:
         )
         if len(found) == MANY_EXPIRED:
             return None
-        return self.np.array([doc for (doc,) in found], dtype=self.np.int64)
+        return self.np.sort(self.np.array([doc for (doc,) in found], dtype=self.np.int64))
 
     # --- a term's list -------------------------------------------------------------------------
 
@@ -290,7 +290,7 @@ class Postings:
     def _satisfying(self, docs: Array) -> Array:
         """Those of some documents that pass the filter. Each is read once: the lists of common terms share most of theirs."""
         judged = self._judged
-        fresh = docs[~self._among(docs, judged.all)]
+        fresh = docs[~among(docs, judged.all)]
         if len(fresh):
             found = scalar(
                 self.db,
@@ -302,21 +302,14 @@ class Postings:
             sort, joined = self.np.sort, self.np.concatenate
             self._judged = judged = Judged(sort(joined([judged.all, fresh])), sort(joined([judged.passed, passed])))
             self.memo.judge(self.version, self.condition, judged)
-        passing: Array = docs[self._among(docs, judged.passed)]
+        passing: Array = docs[among(docs, judged.passed)]
         return passing
-
-    def _among(self, docs: Array, known: Array) -> Any:
-        """Which of some documents are among others; both ascending."""
-        if not len(known):
-            return self.np.zeros(len(docs), dtype=bool)
-        places = self.np.searchsorted(known, docs)
-        places[places == len(known)] = 0
-        return known[places] == docs
 
     def within(self, term: str, docs: Array) -> Array:
         """Those of some documents that hold a term."""
         held = self.holding(term, int(docs[0]), int(docs[-1]))
-        return self.np.intersect1d(held, docs, assume_unique=True)
+        inside: Array = held[among(held, docs)]
+        return inside
 
     # --- counts and lengths --------------------------------------------------------------------
 
@@ -373,6 +366,13 @@ class Postings:
             )
             lengths[lengths == LONG] = [known.get(doc, LONG) for doc in long]
         return lengths
+
+
+def among(docs: Array, known: Array) -> Any:
+    """Which of some documents are among others, which are in ascending order."""
+    places = known.searchsorted(docs)
+    places[places == len(known)] = 0
+    return known[places] == docs if len(known) else places != 0
 
 
 def scope_tokens(scope: Scope) -> list[str]:
