@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks import workload
@@ -13,6 +14,7 @@ from benchmarks.finding_by_hand import FindsByHand
 from benchmarks.measure import Side, ratios, timed, timed_sync, turns
 from benchmarks.session import Session
 from memory import F, MemoryStore
+from memory.backends.sqlite import SqliteStore
 
 NAME = "searching"
 FIRST = 10
@@ -49,13 +51,19 @@ async def run(session: Session) -> None:
         stores = {size: await session.filled(backend, size) for size in session.options.records}
         hands: dict[int, FindsByHand] = {}
         if backend == "sqlite":
-            hands = {size: FindsByHand(await session.file(size)) for size in session.options.records}
+            hands = {size: FindsByHand(_file_of(store)) for size, store in stores.items()}
         await _questions(session, backend, stores, hands)
         for what, call in LISTS.items():
             by_hand = _topic_by_hand if what == "indexed filter" and hands else None
             rounds, floors = await _turns(session, stores, call, session.options.calls // 4, hands, by_hand)
             _tell(session, f"{what}, first {FIRST}", backend, rounds, floors=floors)
             session.add_growth(NAME, what, backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
+
+
+def _file_of(store: MemoryStore) -> Path:
+    """The store's own file, so that its writes cost a reader by hand what they cost a search: the pages it has in memory."""
+    assert isinstance(store, SqliteStore)
+    return Path(store.path)
 
 
 def _topic_by_hand(hand: FindsByHand, _size: int, rng: random.Random) -> None:
@@ -68,9 +76,13 @@ async def _questions(
     count = max(20, session.options.calls // 2)
     asked = {store: workload.questions(count, size) for size, store in stores.items()}
     hits: list[int] = []
+    written = workload.records(0, 1, session.options.vectors)
 
     async def ask(store: MemoryStore, rng: random.Random) -> None:
         hits.append(len(await store.search(rng.choice(asked[store]), limit=FIRST)))
+
+    async def write(store: MemoryStore, _rng: random.Random) -> None:
+        await store.put(written[0])
 
     async def ask_in_a_namespace(store: MemoryStore, rng: random.Random) -> None:
         path = workload.namespace(rng.randrange(workload.NAMESPACES))
@@ -88,6 +100,9 @@ async def _questions(
     rounds, floors = await _turns(session, stores, ask, count, hands, ask_by_hand if hands else None)
     _tell(session, "text top-10", backend, rounds, f"{sum(hits) / len(hits):.1f} hits a question", floors=floors)
     _tell(session, "text top-10", backend, rounds, share=0.95)
+    # What a search keeps of the index it keeps until something is written.
+    rounds, floors = await _turns(session, stores, ask, count // 4, hands, ask_by_hand if hands else None, write)
+    _tell(session, "text top-10 after a write", backend, rounds, floors=floors)
     session.add_growth(NAME, "text", backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
     for what, call in (
         ("text top-10 in one namespace", ask_in_a_namespace),
@@ -104,8 +119,10 @@ async def _turns(
     calls: int,
     hands: dict[int, FindsByHand] | None = None,
     by_hand: Callable[[FindsByHand, int, random.Random], None] | None = None,
+    before: Call | None = None,
 ) -> tuple[Rounds, Rounds]:
-    """Size -> round -> µs of each call; of the store, and of the same work by hand, by turns."""
+    """Size -> round -> µs of each call; of the store, and of the same work by hand, by turns. ``before``: what the store
+    does before each call of either, which is not timed."""
 
     def side(store: MemoryStore) -> Side:
         rng = random.Random(7)
@@ -113,7 +130,7 @@ async def _turns(
         async def run_side(count: int) -> list[float]:
             return await timed(lambda _: call(store, rng), range(count))
 
-        return run_side
+        return run_side if before is None else one_by_one(run_side, store, before)
 
     def side_by_hand(hand: FindsByHand, size: int) -> Side:
         rng = random.Random(7)
@@ -122,7 +139,19 @@ async def _turns(
             assert by_hand is not None
             return timed_sync(lambda _: by_hand(hand, size, rng), range(count))
 
-        return run_side
+        return run_side if before is None else one_by_one(run_side, stores[size], before)
+
+    def one_by_one(run_side: Side, store: MemoryStore, before: Call) -> Side:
+        rng = random.Random(7)
+
+        async def run_after(count: int) -> list[float]:
+            spent: list[float] = []
+            for _ in range(count):
+                await before(store, rng)
+                spent += await run_side(1)
+            return spent
+
+        return run_after
 
     started = time.perf_counter()
     for store in stores.values():

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from memory import F, ManualClock, MemoryItem
 from memory.backends.in_memory import InMemoryStore
-from memory.backends.sqlite import SqliteStore, compiling, postings, scanning
+from memory.backends.sqlite import SqliteStore, compiling, matching, postings, scanning
+from memory.backends.sqlite.pace import Pace
 from memory.filters import evaluate, parse
 from memory.testing.heartbeat import assert_calm
 
@@ -253,6 +254,63 @@ async def test_a_read_that_would_wait_or_grows_long_goes_to_the_worker(
         assert asked == ["scan"]
         assert len(await store.get_many([f"{i:05}" for i in range(40)])) == 40
         assert asked[-1] == "read_rows", "many keys are no work for the loop"
+
+
+async def test_searches_come_back_to_the_loop_when_they_are_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqliteStore(tmp_path / "m.db") as store:
+        await store.put_many([MemoryItem(content="marmot", id=f"{i}", embedding=[1.0, i]) for i in range(20)])
+        asked: list[Any] = []
+        real = store._read_in
+
+        async def watched(call: Any, *args: Any) -> Any:
+            asked.append(args[0])
+            return await real(call, *args)
+
+        monkeypatch.setattr(store, "_read_in", watched)
+        monkeypatch.setattr("memory.backends.sqlite.backend.SHORT", 60.0)  # none gives up because others had the core
+        for how in ({"query": "marmot"}, {"vector": [1.0, 0.0]}, {"query": "marmot", "neighbours": 1}):
+            pace = Pace()
+            monkeypatch.setattr(store, "_match_pace", pace)
+            monkeypatch.setattr(store, "_nearest_pace", pace)
+            monkeypatch.setattr(store, "_around_pace", pace)
+            found = [hit.item.id for hit in await store.search(**how)]
+            assert asked, "the first one is the thread's"
+            for _ in range(40):
+                await store.search(**how)
+            asked.clear()
+            assert [hit.item.id for hit in await store.search(**how)] == found
+            assert not asked
+        for _ in range(8):
+            store._match_pace.gave_up()
+        await store.search("marmot")
+        assert asked == [matching.match], "while they take long, they are the thread's"
+
+
+async def test_what_passed_a_filter_is_forgotten_with_the_next_write(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with (
+        SqliteStore(tmp_path / "m.db", clock=clock, sweep_interval=None) as store,
+        SqliteStore(tmp_path / "m.db", clock=clock, sweep_interval=None) as other,
+    ):
+        await store.put_many(
+            [MemoryItem(content="marmot burrow", id=f"{i}", importance=0.9 if i % 2 else 0.1) for i in range(6)]
+        )
+
+        async def found(query: str = "marmot burrow") -> set[str]:
+            return {hit.item.id for hit in await store.search(query, where={"importance": {"$gt": 0.5}})}
+
+        for _ in range(2):
+            assert await found() == {"1", "3", "5"}
+        await store.update("1", importance=0.2)
+        assert await found() == {"3", "5"}
+        await other.update("2", importance=0.8)
+        await other.put(MemoryItem(content="marmot", id="3", importance=0.7), ttl=10)
+        assert await found() == {"2", "3", "5"}
+        clock.advance(10)
+        assert await found() == {"2", "5"}, "time passes without a write"
+        assert await found("burrow marmot alpine") == {"2", "5"}
 
 
 async def test_searches_of_common_terms_follow_the_rule_of_the_newest_thousand(tmp_path: Path) -> None:
