@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memory import ManualClock, MemoryItem
-from memory.backends.sqlite import SqliteStore, entries, spaces, vectorlog
+from memory.backends.sqlite import SqliteStore, entries, picking, spaces, vectorlog
 from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
@@ -198,6 +198,28 @@ async def test_codes_find_nearly_all_of_the_nearest(tmp_path: Path) -> None:
         # The codes are on disk: whoever opens the file next reads no vectors to have them.
         async with SqliteStore(tmp_path / "m.db", synchronous="off") as other:
             assert [hit.item.id for hit in await other.search(vector=vectors[5], limit=1)] == ["5"]
+
+
+async def test_codes_find_them_too_where_the_nearest_are_hardly_nearer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picking, "BITS", (100, 3))  # of 3,000 vectors the share that is picked of 30,000
+    rng = np.random.default_rng(4)
+    vectors = rng.standard_normal((3_020, 64)).astype(np.float32)
+    async with SqliteStore(tmp_path / "m.db", synchronous="off") as store:
+        store._vectors.exact = -1
+        await store.put_many([MemoryItem(id=f"{i}", content=i, embedding=v) for i, v in enumerate(vectors[:3_000])])
+
+        async def found() -> float:
+            shares = []
+            for vector in vectors[3_000:]:
+                true = {hit.item.id for hit in await store.search(vector=vector, exact=True)}
+                shares.append(len(true & {hit.item.id for hit in await store.search(vector=vector)}) / 10)
+            return float(np.mean(shares))
+
+        assert await found() >= 0.98
+        monkeypatch.setattr(picking, "SURE", -np.inf)
+        assert await found() < 0.95, "a fixed number of candidates misses some"
 
 
 async def small_coded(path: Path, count: int = 900) -> SqliteStore:

@@ -20,6 +20,8 @@ BITS = (1_000, 30)
 """Candidates picked by one bit a number to be put in order by their fine codes: so many, and more for each result wanted."""
 FINE = (32, 2)
 """Candidates picked by fine code to be compared by their vectors."""
+SURE = 2.0
+"""The furthest picked by bits is to lie so many deviations beyond where the nearest do on average; else more are picked."""
 
 
 class Likely(NamedTuple):
@@ -95,11 +97,23 @@ class CodedPicking:
         count = index.count if pool is None else len(pool)
         compared = FINE[0] + FINE[1] * wanted
         self._picked = max(self._picked, 4 * compared)
-        places = np.arange(count) if self._picked >= count else self._closest(self._picked)
-        if pool is not None:
-            places = pool[places]
-        rough = fine_products(index.fine[places], index.step[places], self._unit)
+        while True:
+            picked = np.arange(count) if self._picked >= count else self._closest(self._picked)
+            places = picked if pool is None else pool[picked]
+            rough = fine_products(index.fine[places], index.step[places], self._unit)
+            if len(picked) == count or self._is_sure(picked, picked[largest(rough, wanted)]):
+                break
+            self._picked *= 4
         return read_likely(self._db, index.ords[places[largest(rough, compared)]], len(self._unit), compared >= count)
+
+    def _is_sure(self, picked: Any, nearest: Any) -> bool:
+        """Whether hardly any as near as these can differ in more bits than all that were picked.
+
+        In how many bits vectors of one angle differ varies as if each bit were tossed for. Where clusters are large, or
+        there are none, the nearest are hardly nearer than thousands, and bits do not tell them from each other.
+        """
+        reach = self._found[nearest].mean() + SURE * len(self._unit) ** 0.5 / 2
+        return bool(reach <= self._found[picked].max())
 
     def _closest(self, picked: int) -> Any:
         from memory.backends.sqlite.codes import bits_of, closest, distances
