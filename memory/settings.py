@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     faiss_exact: int = Field(
         20_000, ge=0, description="Up to so many vectors faiss holds in memory and compares one by one"
     )
+    faiss_ivf: bool = Field(
+        False, description="Train lists of vectors near each other, and look through the lists near a query only"
+    )
     faiss_similarity_threshold: float | None = Field(
         None, ge=-1, le=1, description="A search by vector finds nothing less near: a cosine from -1 to 1"
     )

@@ -53,12 +53,15 @@ class TestSqliteThroughAView(Sqlite, ViewContract):
 class Faiss:
     """Everything small, so that searches by vector ask FAISS, and new generations come all the time."""
 
+    ivf = False
+
     @pytest.fixture(autouse=True)
     def _small(self, small_index: None) -> None:
         pass
 
     def make_store(self, place: Path, **options: Any) -> MemoryStore:
-        return FaissStore(place / "memory.db", synchronous="off", **{"embedder": None, "exact": 0, **options})
+        options = {"embedder": None, "exact": 0, "ivf": self.ivf, **options}
+        return FaissStore(place / "memory.db", synchronous="off", **options)
 
 
 class TestFaiss(Faiss, StoreContract):
@@ -73,3 +76,8 @@ class TestFaissThroughTwins(Faiss, TwinsContract):
 @pytest.mark.full
 class TestFaissThroughAView(Faiss, ViewContract):
     pass
+
+
+@pytest.mark.full  # what lists change is in test_faiss_lists, and random programs over them are in every run
+class TestFaissInLists(Faiss, StoreContract):
+    ivf = True

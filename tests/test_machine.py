@@ -26,14 +26,15 @@ def test_random_programs_agree_with_the_model(backend: str, tmp_path: Path) -> N
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("small_index")
 def test_random_programs_over_faiss_agree_with_the_model(tmp_path: Path) -> None:
-    check(maker("faiss", exact=0, embedder=None), tmp_path, examples=6)
+    check(maker("faiss", exact=0, embedder=None, ivf=True), tmp_path, examples=6)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(3_600)
 @pytest.mark.usefixtures("small_index")
-def test_five_hundred_random_programs_over_faiss_agree_with_the_model(tmp_path: Path) -> None:
-    check(maker("faiss", exact=0, embedder=None), tmp_path, examples=500)
+@pytest.mark.parametrize("ivf", [False, True])
+def test_five_hundred_random_programs_over_faiss_agree_with_the_model(ivf: bool, tmp_path: Path) -> None:
+    check(maker("faiss", exact=0, embedder=None, ivf=ivf), tmp_path, examples=500)
 
 
 @pytest.mark.full

@@ -1,4 +1,4 @@
-"""A generation made from SQLite's file: the last code of every record that is there, two bits a number.
+"""A generation made from SQLite's file: the last code of every record that is there, two bits a number and four.
 
 The file's own codes are read in one snapshot, a chunk at a time, so a million vectors take a few seconds and a few dozen
 megabytes. The log of changed vectors has numbers (`memory.backends.sqlite.vectorlog`): a generation covers those up to the last
@@ -15,8 +15,9 @@ from typing import NamedTuple
 import apsw
 import numpy as np
 
-from memory.backends.faiss.codes import from_fine
+from memory.backends.faiss.codes import from_fine, units_of
 from memory.backends.faiss.generation import Manifest, Writing
+from memory.backends.faiss.lists import Lists, sampled, train, worth
 from memory.backends.sqlite.codes import Codes, Ints, pack
 from memory.backends.sqlite.entries import located
 from memory.backends.sqlite.spaces import VectorState, read_state
@@ -30,6 +31,8 @@ from memory.telemetry import get_logger
 _log = get_logger("faiss")
 TELL = 5.0
 """Seconds between two lines about how far it is."""
+COPIED = 4_096
+"""Codes put in the order of lists in one step."""
 
 
 class Last(NamedTuple):
@@ -51,8 +54,8 @@ def is_there(db: apsw.Connection, manifest: Manifest) -> bool:
     return found == (manifest.digest,)
 
 
-def build(db: apsw.Connection, path: str) -> Manifest | None:
-    """Write a generation of all that is coded, and put it in force; None where nothing is.
+def build(db: apsw.Connection, path: str, *, ivf: bool) -> Manifest | None:
+    """Write a generation of all that is coded, in lists if ``ivf``, and put it in force; None where nothing is.
 
     Within a read transaction. Raises CorruptData (codes of the file are damaged), OSError, apsw.Error.
     """
@@ -62,12 +65,13 @@ def build(db: apsw.Connection, path: str) -> Manifest | None:
     centre = read_centre(db, state.space.dimension)
     if centre is None:
         raise CorruptData("the centre of the codes is damaged. Run 'memory repair'")
-    return _Building(db, path, state, last, centre).run()
+    return _Building(db, path, state, last, centre, ivf).run()
 
 
 class _Building:
-    def __init__(self, db: apsw.Connection, path: str, state: VectorState, last: Last, centre: Matrix) -> None:
+    def __init__(self, db: apsw.Connection, path: str, state: VectorState, last: Last, centre: Matrix, ivf: bool) -> None:
         self.db = db
+        self.ivf = ivf
         self.path = path
         self.state = state
         self.last = last
@@ -88,17 +92,22 @@ class _Building:
         keep[keep] = known[at[keep]] == every[keep]
         if not keep.any():
             return None
-        writing = Writing(self.path, int(keep.sum()), len(self.centre))
+        count = int(keep.sum())
+        lists = self._trained(count, keep, moved) if self.ivf and worth(count) else None
+        writing = Writing(self.path, count, len(self.centre), 0 if lists is None else len(lists.heads))
         try:
             writing.add("ords", every[keep])
             writing.add("rows", rows[at[keep]])
             writing.add("centre", self.centre)
-            self._codes(writing, keep, moved)
+            of = self._codes(writing, keep, moved, lists)
+            if lists is not None:
+                writing = self._in_lists(writing, lists, of)
             return writing.commit(
                 era=self.state.era,
                 seq=self.last.seq,
                 digest=self.last.digest,
                 schema=self.db.pragma("schema_version"),
+                probes=() if lists is None else lists.probes,
             )
         except BaseException:
             writing.give_up()
@@ -124,20 +133,61 @@ class _Building:
         pieces = [ords for ords, _ in stored_vectors(self.db, moved, len(self.centre))]
         return np.concatenate([np.empty(0, dtype=np.int64), *pieces])
 
-    def _codes(self, writing: Writing, keep: Ints, moved: Ints) -> None:
+    def _kept(self, keep: Ints, moved: Ints) -> Iterator[Codes]:
+        """The codes that are kept, in steps."""
         done, told = 0, time.monotonic() + TELL
-        for _, codes in self._every(moved):
+        for codes in self._every(moved):
             kept = keep[done : done + len(codes.step)]
             done += len(codes.step)
-            for name, array in from_fine(codes.at(kept), self.centre)._asdict().items():
-                writing.add(name, array)
+            yield codes.at(kept)
             self.breather.breathe()
             if time.monotonic() > told:
                 _log.info("building", path=self.path, done=done, of=len(keep))
                 told = time.monotonic() + TELL
 
-    def _every(self, moved: Ints) -> Iterator[tuple[Ints, Codes]]:
+    def _every(self, moved: Ints) -> Iterator[Codes]:
         for row in self.db.execute(f"{CHUNK_SQL} ORDER BY seq"):
-            yield chunk_of(row, len(self.centre))
-        for ords, rows in stored_vectors(self.db, moved.tolist(), len(self.centre)):
-            yield ords, pack(rows, self.centre)
+            yield chunk_of(row, len(self.centre))[1]
+        for _, rows in stored_vectors(self.db, moved.tolist(), len(self.centre)):
+            yield pack(rows, self.centre)
+
+    def _codes(self, writing: Writing, keep: Ints, moved: Ints, lists: Lists | None) -> Ints:
+        """Write the codes; the list of each, where there are lists."""
+        of = [np.empty(0, dtype=np.int64)]
+        for codes in self._kept(keep, moved):
+            every = {"fine": codes.fine, "step": codes.step, **from_fine(codes, self.centre)._asdict()}
+            for name in writing.layout.coded:
+                writing.add(name, every[name])
+            if lists is not None:
+                of.append(lists.of(units_of(codes, len(self.centre))))
+        return np.concatenate(of)
+
+    # --- in lists ------------------------------------------------------------------------------
+
+    def _trained(self, count: int, keep: Ints, moved: Ints) -> Lists:
+        """Lists, from a sample of the codes."""
+        rng = np.random.default_rng(self.last.seq)
+        sample = [
+            units_of(codes.at(rng.random(len(codes.step)) < sampled(count)), len(self.centre))
+            for codes in self._kept(keep, moved)
+        ]
+        return train(rng.permutation(np.concatenate(sample)), worth(count))
+
+    def _in_lists(self, unsorted: Writing, lists: Lists, of: Ints) -> Writing:
+        """The same generation, its places in the order of lists."""
+        order = np.argsort(of, kind="stable")
+        writing = Writing(self.path, unsorted.count, unsorted.dimension, unsorted.lists)
+        try:
+            writing.add("centre", self.centre)
+            writing.add("heads", lists.heads)
+            writing.add("starts", np.searchsorted(of[order], np.arange(len(lists.heads))))
+            arrays = unsorted.arrays()
+            for name in ("ords", "rows", *writing.layout.coded):
+                for start in range(0, len(order), COPIED):
+                    writing.add(name, arrays[name][order[start : start + COPIED]])
+                    self.breather.breathe()
+        except BaseException:
+            writing.give_up()
+            raise
+        unsorted.give_up()
+        return writing

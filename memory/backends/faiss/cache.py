@@ -17,6 +17,7 @@ import apsw
 from memory.backends.faiss.building import build, is_there
 from memory.backends.faiss.generation import DoubtfulError, Generation, Manifest, read_generation, read_manifest
 from memory.backends.faiss.index import FaissIndex
+from memory.backends.faiss.lists import worth
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.spaces import VectorState, read_state
@@ -45,13 +46,15 @@ WAIT = 30.0
 class FaissCache(VectorCache):
     """All vectors while they are few, else a generation and its tail.
 
-    ``path`` tells the file once the store is open; ``ask`` lets `merge` be called in another thread.
+    ``path`` tells the file once the store is open; ``ask`` lets `merge` be called in another thread; ``ivf``: generations are
+    in lists.
     """
 
-    def __init__(self, path: Callable[[], str], exact: int, ask: Callable[[], None]) -> None:
+    def __init__(self, path: Callable[[], str], exact: int, ivf: bool, ask: Callable[[], None]) -> None:
         super().__init__()
         self._path = path
         self.exact = exact
+        self.ivf = ivf
         self._ask = ask
         self._fresh: Generation | None = None
         self._told = 0
@@ -68,7 +71,7 @@ class FaissCache(VectorCache):
         if self._fresh is not None and isinstance(self._index, FaissIndex) and patient:
             self._index = None
         index = super().index(db, state, patient=patient)
-        if isinstance(index, FaissIndex) and index.tail.count >= _worth(index.generation.count):
+        if isinstance(index, FaissIndex) and self._is_due(index.generation.manifest, index.tail.count):
             self._needed = True
             self._ask_again()
         return index
@@ -81,6 +84,11 @@ class FaissCache(VectorCache):
         if state.vectors > self.exact and state.coded >= 2 * self._told + MERGE:
             self._told = state.coded
             self._ask_again()
+
+    def _is_due(self, manifest: Manifest, changes: int) -> bool:
+        """Whether a new generation is worth making after so many changes."""
+        unlisted = self.ivf and not manifest.lists and worth(manifest.count) > 0
+        return unlisted or changes >= _worth(manifest.count)
 
     def _ask_again(self) -> None:
         if not self._asked and time.monotonic() >= max(self._ask_from, self._build_from):
@@ -95,7 +103,7 @@ class FaissCache(VectorCache):
         if generation is None or _changes(db, generation.manifest) > LATE * _worth(generation.count):
             generation = self._made(db, state, generation)
         if generation is not None:
-            index = FaissIndex(generation)
+            index = FaissIndex(generation, self.ivf)
             if self._catch_up(db, index, state, generation.manifest.seq, True) is not None:
                 return index
         return super()._codes(db, state)
@@ -131,7 +139,7 @@ class FaissCache(VectorCache):
             return None
         started = time.monotonic()
         try:
-            manifest = build(db, self._path())
+            manifest = build(db, self._path(), ivf=self.ivf)
             if manifest is None:
                 return None
             _log.info("built", path=self._path(), vectors=manifest.count, seconds=round(time.monotonic() - started, 2))
@@ -189,7 +197,7 @@ class FaissCache(VectorCache):
                 manifest = None
             index = self._index
             used = index.generation.manifest.generation if isinstance(index, FaissIndex) else 0
-            if manifest is not None and _changes(db, manifest) < _worth(manifest.count):
+            if manifest is not None and not self._is_due(manifest, _changes(db, manifest)):
                 if used and manifest.generation != used:
                     self._fresh = self._found(db, state)
                 return

@@ -1,4 +1,4 @@
-"""Codes of two bits a number: the high bits look through all vectors, both put candidates in order.
+"""Codes of two bits a number: the high bits look through all vectors, both say which are worth a look at their fine code.
 
 A number of the unit vector, seen from the centre, is one of four levels (-1.5, -0.5, 0.5, 1.5), one apart in steps of
 about its mean size, which is the best that two bits do for numbers that scatter as in a normal distribution. How many high
@@ -22,6 +22,8 @@ FINEST = 100.0
 """``scale`` counts in hundredths, of vectors of as many numbers as their squared length."""
 ONE_BIT, TWO_BITS = 0.668, 0.325
 """How far products by the high bits and by both are off, one standard deviation, as a part of the scale."""
+FOUR_BITS = 0.289
+"""And products by SQLite's fine codes, as a part of their step: each number lies anywhere within one."""
 SIGN = 1.109
 """What the sum over high bits alone is worth, in scales."""
 QUERY = 5
@@ -36,16 +38,21 @@ class Codes(NamedTuple):
     scale: Bytes
 
 
-def from_fine(codes: Fine, centre: Matrix) -> Codes:
-    """The same vectors, of which the fine codes of SQLite's file are known."""
-    count, dimension = len(codes.step), len(centre)
+def units_of(codes: Fine, dimension: int) -> Matrix:
+    """About the unit vectors (n, dimension) that the fine codes were made of."""
     half = halves(dimension)
-    units = np.empty((count, 2 * half), dtype=np.float32)
+    units = np.empty((len(codes.step), 2 * half), dtype=np.float32)
     units[:, :half] = codes.fine & 15
     units[:, half:] = codes.fine >> 4
     units -= np.float32(7.5)
     units *= codes.step[:, None]
-    away = units[:, :dimension] - centre
+    return units[:, :dimension]
+
+
+def from_fine(codes: Fine, centre: Matrix) -> Codes:
+    """The same vectors, of which the fine codes of SQLite's file are known."""
+    count, dimension = len(codes.step), len(centre)
+    away = units_of(codes, dimension) - centre
     bits = codes.bits.astype("<u8", copy=False).view(np.uint8)
     above = np.unpackbits(bits, axis=1, count=dimension, bitorder="little")
     size = np.einsum("ij,ij->i", away, away)

@@ -1,9 +1,12 @@
 """The index on disk: one file of arrays for each generation, and a manifest that names the one in force.
 
-Beside ``memory.db`` lie ``memory.db-faiss``, the manifest, and ``memory.db-faiss-N``, the arrays: record numbers and rows
-(int64), high and low bits (words), the centre (float32), the scales (bytes), one after another, little-endian. A generation
-is never written again once it has its name; a new one gets a new file, and a rename of the manifest puts it in force.
-What does not have the length and the SHA-256 that the manifest says is not looked at any further.
+Beside ``memory.db`` lie ``memory.db-faiss``, the manifest, and ``memory.db-faiss-N``, the arrays of `Layout`, one after
+another, little-endian. A generation is never written again once it has its name; a new one gets a new file, and a rename of
+the manifest puts it in force. What does not have the length and the SHA-256 that the manifest says is not looked at any
+further.
+
+A plain generation has two bits a number, which stay in memory. One in lists has one bit in memory and four on disk, where
+what a search looks up lies together. What is mapped for that is given back from time to time: the system keeps its cache.
 """
 
 from __future__ import annotations
@@ -21,20 +24,23 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from memory.backends.sqlite.codes import Bytes, Ints, Words, words_of
+from memory.backends.sqlite.codes import Bytes, Ints, Words, halves, words_of
 from memory.search.vectors import Matrix
 
-FORMAT = 1
+PLAIN, LISTED = 1, 2
+"""Formats: of a generation without lists, and with them."""
 DISTRIBUTION = "agent-memory-backends"
 _LONGEST = 65_536
 """Bytes of a manifest."""
+GIVEN_BACK = 4_096
+"""After so many look-ups of fine codes."""
 
 
 class DoubtfulError(Exception):
     """These files are not what the manifest says, or there are none."""
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a generation is."""
 
     format: int
@@ -53,20 +59,31 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SQLite's schema cookie, by which row numbers hold."""
     size: int
     sha256: str
+    lists: int = 0
+    """Lists that the places are sorted by; 0: they are not."""
+    probes: tuple[int, ...] = ()
+    """Of how many lists a search looks through (`memory.backends.faiss.lists.Lists`)."""
 
 
 class Layout:
-    """Where the arrays of so many codes lie in their file."""
+    """Where the arrays of so many codes, and so many lists, lie in their file."""
 
-    def __init__(self, count: int, dimension: int) -> None:
+    def __init__(self, count: int, dimension: int, lists: int) -> None:
         words = words_of(dimension)
+        self.coded = ("high", "scale", "step", "fine") if lists else ("high", "scale", "low")
+        """Names of the arrays of codes."""
+        some = {name: count if name in self.coded else 0 for name in ("low", "step", "fine")}
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "ords": ("<i8", (count,)),
             "rows": ("<i8", (count,)),
             "high": ("<u8", (count, words)),
-            "low": ("<u8", (count, words)),
+            "low": ("<u8", (some["low"], words)),
+            "starts": ("<i8", (lists,)),
+            "heads": ("<f4", (lists, dimension)),
+            "step": ("<f4", (some["step"],)),
             "centre": ("<f4", (dimension,)),
             "scale": ("|u1", (count,)),
+            "fine": ("|u1", (some["fine"], halves(dimension))),
         }
         self.parts: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         self.size = 0
@@ -74,23 +91,44 @@ class Layout:
             self.parts[name] = (self.size, kind, shape)
             self.size += np.dtype(kind).itemsize * int(np.prod(shape))
 
+    def arrays(self, content: mmap.mmap) -> dict[str, Any]:
+        """Each array, as it lies in the file."""
+        return {
+            name: np.frombuffer(content, dtype=kind, count=int(np.prod(shape)), offset=offset).reshape(shape)
+            for name, (offset, kind, shape) in self.parts.items()
+        }
+
 
 class Generation:
     """The arrays of a generation, as they lie in their file."""
 
-    ords: Ints
-    rows: Ints
     high: Words
     low: Words
+    ords: Ints
+    rows: Ints
+    starts: Ints
     centre: Matrix
+    heads: Matrix
+    step: Matrix
+    fine: Bytes
     scale: Bytes
 
     def __init__(self, manifest: Manifest, content: mmap.mmap) -> None:
         self.manifest = manifest
         self.count = manifest.count
-        for name, (offset, kind, shape) in Layout(manifest.count, manifest.dimension).parts.items():
-            count = int(np.prod(shape))
-            setattr(self, name, np.frombuffer(content, dtype=kind, count=count, offset=offset).reshape(shape))
+        layout = Layout(manifest.count, manifest.dimension, manifest.lists)
+        for name, array in layout.arrays(content).items():
+            setattr(self, name, array)
+        self._content = content
+        self._fine_from = -(-layout.parts["fine"][0] // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._looked_up = 0
+
+    def looked_up(self, count: int) -> None:
+        """So many fine codes were looked up."""
+        self._looked_up += count
+        if self._looked_up >= GIVEN_BACK and self._fine_from < len(self._content):
+            self._looked_up = 0
+            self._content.madvise(mmap.MADV_DONTNEED, self._fine_from)
 
 
 def manifest_path(path: str) -> Path:
@@ -111,7 +149,9 @@ def read_manifest(path: str) -> Manifest:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DoubtfulError(f"no manifest: {error}") from None
     known = 0 < manifest.dimension < 2**20 and 0 < manifest.count < 2**40 and manifest.generation > 0
-    if manifest.format != FORMAT or not known or manifest.size != Layout(manifest.count, manifest.dimension).size:
+    known = known and 0 <= manifest.lists <= manifest.count and all(number > 0 for number in manifest.probes)
+    known = known and manifest.format == (LISTED if manifest.lists else PLAIN)
+    if not known or manifest.size != Layout(manifest.count, manifest.dimension, manifest.lists).size:
         raise DoubtfulError(f"a manifest of format {manifest.format}, which is not one of ours")
     return manifest
 
@@ -124,23 +164,36 @@ def read_generation(path: str, manifest: Manifest) -> Generation:
             if os.fstat(handle).st_size != manifest.size:
                 raise DoubtfulError("the codes have another length than the manifest says")
             content = mmap.mmap(handle, manifest.size, prot=mmap.PROT_READ)
+            digest = _sha256(handle)
         finally:
             os.close(handle)
     except OSError as error:
         raise DoubtfulError(f"no codes: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+    if digest != manifest.sha256:
         raise DoubtfulError("the codes are not those that were written")
-    return Generation(manifest, content)
+    generation = Generation(manifest, content)
+    bounds = np.concatenate([[0], generation.starts, [manifest.count]])
+    if (np.diff(bounds) < 0).any():
+        raise DoubtfulError("the lists are not one after the other")
+    return generation
+
+
+def _sha256(handle: int) -> str:
+    """Of a file from its beginning; through a buffer, since what is mapped is memory."""
+    with open(os.dup(handle), "rb", buffering=0) as stream:
+        stream.seek(0)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Writing:
     """A generation in the making: its file is filled, then put in force, or taken away again."""
 
-    def __init__(self, path: str, count: int, dimension: int) -> None:
+    def __init__(self, path: str, count: int, dimension: int, lists: int = 0) -> None:
         self.path = path
         self.count = count
         self.dimension = dimension
-        self.layout = Layout(count, dimension)
+        self.lists = lists
+        self.layout = Layout(count, dimension, lists)
         self.number, self._handle = _create(path)
         self._filled = dict.fromkeys(self.layout.parts, 0)
         try:
@@ -165,13 +218,12 @@ class Writing:
 
         assert sum(self._filled.values()) == self.layout.size
         os.fsync(self._handle)
-        with mmap.mmap(self._handle, self.layout.size, prot=mmap.PROT_READ) as content:
-            digest = hashlib.sha256(content).hexdigest()
+        digest = _sha256(self._handle)
         os.close(self._handle)
         self._handle = -1
         manifest = Manifest(
-            format=FORMAT, generation=self.number, faiss=str(faiss.__version__), package=_package(), dimension=self.dimension,
-            count=self.count, size=self.layout.size, sha256=digest, **facts,
+            format=LISTED if self.lists else PLAIN, generation=self.number, faiss=str(faiss.__version__), package=_package(), dimension=self.dimension,
+            count=self.count, lists=self.lists, size=self.layout.size, sha256=digest, **facts,
         )  # fmt: skip
         final = manifest_path(self.path)
         new = Path(f"{final}-new")
@@ -185,6 +237,10 @@ class Writing:
         _sync_directory(final.parent)
         remove_others(self.path, self.number)
         return manifest
+
+    def arrays(self) -> dict[str, Any]:
+        """What was written."""
+        return self.layout.arrays(mmap.mmap(self._handle, self.layout.size, prot=mmap.PROT_READ))
 
     def give_up(self) -> None:
         """Take away what was written."""

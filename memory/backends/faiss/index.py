@@ -11,12 +11,13 @@ import apsw
 import numpy as np
 
 from memory.backends.faiss.generation import Generation
+from memory.backends.faiss.lists import probed, sampled
 from memory.backends.faiss.picking import FaissPicking
-from memory.backends.sqlite.codes import Codes, Ints
+from memory.backends.sqlite.codes import Codes, Ints, largest
 from memory.backends.sqlite.entries import FEW, HERE_SQL, SHARE, Rows, TooLongError, located
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.vectorcache import Coded
-from memory.search.vectors import Matrix
+from memory.search.vectors import Matrix, products
 
 LEADS = 16_384
 """An index that leads to more records is not used: looking up so many costs as much as a search through all codes."""
@@ -33,14 +34,15 @@ class Tail(Coded):
 
 
 class FaissIndex:
-    """A generation and its tail."""
+    """A generation and its tail. ``ivf``: a search looks through some lists of the generation, if it has any."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, ivf: bool) -> None:
         self.generation = generation
+        self._ivf = ivf
         self.centre: Matrix | None = generation.centre
         self.tail = Tail(len(generation.centre), 256, generation.centre)
-        self.width = 0
-        """So many codes were looked through lately to find the nearest."""
+        self.widths: dict[int, int] = {}
+        """So many codes were put in order lately, by how many results were wanted (the bits of their number)."""
         self._rows: Rows | None = None
         self._schema: Any = None
 
@@ -91,6 +93,20 @@ class FaissIndex:
                 rows = every[at[places]]
             self._rows, self._schema = Rows(rows, places), schema
         return self._rows
+
+    def probes(self, wanted: int) -> int | None:
+        """In so many lists are the nearest ``wanted``; None: all are looked through."""
+        manifest = self.generation.manifest
+        return probed(manifest.probes, wanted, sampled(manifest.count)) if self._ivf and manifest.lists else None
+
+    def in_lists(self, unit: Matrix, probes: int | None) -> Ints | None:
+        """The places in so many lists, those nearest to a unit vector; None: all."""
+        heads, starts = self.generation.heads, self.generation.starts
+        if probes is None or probes >= len(heads):
+            return None
+        chosen = np.sort(largest(products(heads, unit), probes))
+        ends = np.append(starts[1:], self.generation.count)
+        return np.concatenate([np.arange(starts[at], ends[at]) for at in chosen])
 
     def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> FaissPicking:
         """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""

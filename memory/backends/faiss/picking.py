@@ -1,8 +1,9 @@
-"""One search: FAISS looks through all codes by their high bits, both bits put the closest in order, vectors decide.
+"""One search: FAISS looks through all codes by their high bits, more and more bits cut down what is left, vectors decide.
 
 Nothing is fixed but how sure a cut has to be. The nearest of a first look are compared by their vectors; how near they
 are says, with the known error of each kind of code, which others can be among the nearest at all, and only those are
-read. Where even the codes that were cut off at first may hold one, more are looked through, and so many again next time.
+read. Where even the codes that were cut off at first may hold one, more are looked through, and about so many next time.
+Where the places lie in lists, FAISS gets those of the lists that are nearest, and more of them when more is wanted.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import apsw
 import faiss
 import numpy as np
 
-from memory.backends.faiss.codes import ONE_BIT, TWO_BITS, Query
-from memory.backends.sqlite.codes import Ints, inverse_lengths, largest
+from memory.backends.faiss.codes import FOUR_BITS, ONE_BIT, TWO_BITS, Query
+from memory.backends.faiss.lists import one_thread
+from memory.backends.sqlite.codes import Ints, fine_products, inverse_lengths, largest
 from memory.backends.sqlite.picking import CodedPicking, Likely, read_likely
 from memory.search.vectors import Matrix, products
 
@@ -26,7 +28,7 @@ START = 2_048
 WIDEST = 8
 """Never more than this part of all codes."""
 SURE = (2.2, 2.8, 2.0)
-"""Standard deviations between the last result and the cut by differing bits, by products of high bits, and of both: of a
+"""Standard deviations between the last result and the cut by differing bits, by products of high bits, and of more: of a
 hundred true results one lies beyond each."""
 SLACK = np.float32(2e-3)
 """What rounding adds to that: of the scales, and of the query."""
@@ -35,12 +37,15 @@ FEW = 5_000
 SURER = (4.0, 4.0, 4.0)
 READ_BYTES = 2**21
 """So many bytes of vectors are read without looking at their codes."""
-FIRST = (24, 2)
+FIRST = (16, 1)
 """Vectors read at the first look: so many, and more for each result wanted."""
+NARROWER = 16
+"""So many times as many are put in order before that."""
 STEP = 160
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
 """Vectors read for a search."""
+Which = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class FaissPicking:
@@ -56,6 +61,9 @@ class FaissPicking:
         if pool is not None:
             self._pool, others = index.split(pool)
         self._count = index.generation.count if self._pool is None else len(self._pool)
+        self._among = self._pool
+        """Places to look through; None: all."""
+        self._probes: int | None = None
         self._sure = SURER if self._count <= FEW else SURE
         self._tail = CodedPicking(index.tail, db, unit, others, limit)
         self._width = 0
@@ -67,12 +75,14 @@ class FaissPicking:
         """how near it is,"""
         self._places = self._asked
         """and where its code lies."""
+        self._lift = np.float32(0)
+        """How much nearer the vectors read are than their codes say, on average: of numbers too large for a code."""
 
     def likely(self, wanted: int) -> Likely:
         """Vectors among which the nearest ``wanted`` are."""
         tail = self._tail.likely(wanted)
         if self._count <= max(READ_BYTES // (4 * len(self._unit)), wanted):
-            self._take(np.arange(self._count) if self._pool is None else self._pool)
+            self._take(np.setdiff1d(np.arange(self._count) if self._pool is None else self._pool, self._asked))
         else:
             self._by_code(wanted)
         _, each = np.unique(np.concatenate([self._read.ords, tail.ords]), return_index=True)
@@ -81,86 +91,114 @@ class FaissPicking:
         return Likely(ords, rows, tail.whole and len(self._asked) >= self._count)
 
     def _by_code(self, wanted: int) -> None:
-        width = max(START, self._index.width, 4 * wanted)
-        while True:
-            self._look(min(width, self._count), wanted)
-            if self._is_wide_enough(wanted):
-                return
+        if self._pool is None and (probes := self._index.probes(wanted)) != self._probes:
+            self._probes, self._width = probes, 0
+            self._among = self._index.in_lists(self._unit, probes)
+        widths, like = self._index.widths, wanted.bit_length()
+        width = max(START, widths.get(like, 0), 4 * wanted)
+        self._look(width, wanted)
+        while not self._is_wide_enough(wanted):
             width = 2 * self._width
-            if self._pool is None:
-                self._index.width = width
+            self._look(width, wanted)
+        if self._pool is None:
+            widths[like] = width * 15 // 16  # most others need less, and the next that needs as much looks again
 
     def _look(self, width: int, wanted: int) -> None:
         """Compare the vectors of all that can be among the nearest of so many codes."""
-        generation, query = self._index.generation, self._query
+        width = min(width, self._count if self._among is None else len(self._among))
         if width != self._width:
-            self._width = width
-            self._candidates, self._differing = self._closest(width)
-            self._high = query.sums(generation.high[self._candidates])
-            self._sizes = query.sizes(generation.scale[self._candidates])
-            self._rough = query.by_high(self._high, self._sizes)
-            self._fine = np.full(len(self._candidates), -np.inf, dtype=np.float32)
-        if not len(self._scores) or len(self._scores) < FIRST[0] + FIRST[1] * wanted:
-            self._refine(largest(self._rough, 16 * (FIRST[0] + FIRST[1] * wanted)))
-            self._take(self._candidates[largest(self._fine, FIRST[0] + FIRST[1] * wanted)])
-        least = self._least(wanted) - SLACK
-        self._refine(np.flatnonzero(self._rough >= least - np.float32(self._sure[1] * ONE_BIT) * self._sizes))
-        reach: Any = self._fine + np.float32(self._sure[2] * TWO_BITS) * self._sizes
-        reach[np.isin(self._candidates, self._asked)] = -np.inf
+            self._begin(width)
+        first = FIRST[0] + FIRST[1] * wanted
+        if len(self._scores) < first:
+            self._refine(largest(self._rough, NARROWER * first))
+            self._take_candidates(largest(self._fine, first))
+        _, one, more = (np.float32(sure) for sure in self._sure)
+        self._refine(np.flatnonzero(self._rough + one * ONE_BIT * self._sizes >= self._least(wanted)))
+        reach = self._fine + more * self._off
+        reach[self._taken] = -np.inf
         while len(self._asked) < max(MOST, 2 * wanted):
-            can_be = np.flatnonzero(reach >= self._least(wanted) - SLACK)
+            can_be = np.flatnonzero(reach >= self._least(wanted))
             if not len(can_be):
                 return
             can_be = can_be[largest(reach[can_be], max(STEP, wanted))]
-            self._take(self._candidates[can_be])
+            self._take_candidates(can_be)
             reach[can_be] = -np.inf
 
+    # --- candidates, and what is known of them -------------------------------------------------
+
+    def _begin(self, width: int) -> None:
+        generation, query = self._index.generation, self._query
+        self._width = width
+        self._candidates, self._differing = self._closest(width)
+        self._taken: Which = np.isin(self._candidates, self._asked)
+        self._high = query.sums(generation.high[self._candidates])
+        self._sizes = query.sizes(generation.scale[self._candidates])
+        self._rough = query.by_high(self._high, self._sizes)
+        self._fine = np.full(width, -np.inf, dtype=np.float32)
+        if generation.manifest.lists:
+            self._off = FOUR_BITS * generation.step[self._candidates]
+        else:
+            self._off = TWO_BITS * self._sizes
+
     def _closest(self, width: int) -> tuple[Ints, Any]:
-        """Places of the codes whose high bits differ least, and in how many; all of a pool that is no wider."""
-        generation, pool = self._index.generation, self._pool
-        if width >= self._count:
-            every = np.arange(self._count) if pool is None else pool
+        """Places of the codes whose high bits differ least, and in how many; all where they are no more."""
+        generation, among = self._index.generation, self._among
+        if width >= (self._count if among is None else len(among)):
+            every = np.arange(self._count) if among is None else among
             return every, None
-        high = generation.high if pool is None else generation.high[pool]
-        before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # of this thread: its threads would wait for each other, and hang after a fork
-        try:
+        high = generation.high if among is None else generation.high[among]
+        with one_thread():
             bits = self._query.bits.view(np.uint8)
             differing, found = faiss.knn_hamming(bits, high.view(np.uint8), width, variant="mc")
-        finally:
-            faiss.omp_set_num_threads(before)
-        places = found[0] if pool is None else pool[found[0]]
+        places = found[0] if among is None else among[found[0]]
         return places, differing[0]
 
-    def _refine(self, which: Any) -> None:
-        """The products by both bits, of candidates of which they are not known yet."""
+    def _refine(self, which: Ints) -> None:
+        """The products by more bits, of candidates of which they are not known yet."""
         which = which[np.isneginf(self._fine[which])]
-        if len(which):
-            low = self._query.sums(self._index.generation.low[self._candidates[which]])
+        if not len(which):
+            return
+        generation, places = self._index.generation, self._candidates[which]
+        if generation.manifest.lists:
+            self._fine[which] = fine_products(generation.fine[places], generation.step[places], self._unit)
+            generation.looked_up(len(which))
+        else:
+            low = self._query.sums(generation.low[places])
             self._fine[which] = self._query.by_both(self._high[which], low, self._sizes[which])
 
-    def _take(self, places: Ints) -> None:
-        """Read the vectors at these places, where they are not read yet."""
-        fresh = np.setdiff1d(places, self._asked)
-        if not len(fresh):
+    # --- vectors -------------------------------------------------------------------------------
+
+    def _take_candidates(self, which: Ints) -> None:
+        which = which[~self._taken[which]]
+        if not len(which):
             return
-        self._asked = np.concatenate([self._asked, fresh])
-        ords = self._index.generation.ords[fresh]
+        self._taken[which] = True
+        first = not len(self._scores)
+        here = self._take(self._candidates[which])
+        if first and len(here):
+            self._lift = max(self._lift, np.float32((self._scores - self._fine[which[here]]).mean()))
+
+    def _take(self, places: Ints) -> Ints:
+        """Read the vectors at these places; of which there was one."""
+        self._asked = np.concatenate([self._asked, places])
+        ords = self._index.generation.ords[places]
         order = np.argsort(ords)
         found = read_likely(self._db, ords, len(self._unit), False)
-        self._places = np.concatenate([self._places, fresh[order[np.searchsorted(ords[order], found.ords)]]])
+        here: Ints = order[np.searchsorted(ords, found.ords, sorter=order)]
+        self._places = np.concatenate([self._places, places[here]])
         scores = products(found.rows, self._unit) * inverse_lengths(found.rows)
         self._scores = np.concatenate([self._scores, scores])
         self._read = Likely(
             np.concatenate([self._read.ords, found.ords]), np.concatenate([self._read.rows, found.rows]), False
         )
+        return here
 
     def _least(self, wanted: int) -> np.float32:
-        """How near the last of so many is, among those that were read."""
+        """What a code has to say for its vector to be as near as the last of so many that were read."""
         count = len(self._scores)
         if count < wanted:
             return np.float32(-2)
-        return np.float32(np.partition(self._scores, count - wanted)[count - wanted])
+        return np.float32(np.partition(self._scores, count - wanted)[count - wanted]) - SLACK - self._lift
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""

@@ -37,6 +37,7 @@ class FaissStore(SqliteStore):
     The file is that of ``sqlite``, and either store opens it. Beside it lies the index, a cache that is made anew whenever it
     is missing, damaged or of another time. ``exact``: up to so many vectors are held in memory and compared one by one.
     ``embedder``: without one, and without ``dimension``, a sentence-transformers model where that is installed.
+    ``ivf``: train lists of vectors that are near each other, and look through the lists that are near what is searched for.
     ``similarity_threshold``: a search by vector finds nothing less near (a cosine from -1 to 1). Further options as in SqliteStore.
     """
 
@@ -48,12 +49,15 @@ class FaissStore(SqliteStore):
         path: str | os.PathLike[str] = "memory.db",
         *,
         exact: int = EXACT,
+        ivf: bool = False,
         similarity_threshold: float | None = None,
         embedder: Embedder | str | Callable[..., Any] | None = "default",
         **options: Any,
     ) -> None:
         if type(exact) is not int or exact < 0:
             raise InvalidSetting(f"exact must be a number of vectors, not {exact!r}", setting="exact")
+        if type(ivf) is not bool:
+            raise InvalidSetting(f"ivf must be true or false, not {ivf!r}", setting="ivf")
         known = similarity_threshold is None or type(similarity_threshold) in (int, float)
         if not known or (similarity_threshold is not None and not -1 <= similarity_threshold <= 1):
             raise InvalidSetting(
@@ -61,6 +65,7 @@ class FaissStore(SqliteStore):
                 setting="similarity_threshold",
             )
         self.exact = exact
+        self.ivf = ivf
         self.similarity_threshold = similarity_threshold
         self._merger: Worker | None = None
         self._by_default = embedder == "default"
@@ -74,7 +79,7 @@ class FaissStore(SqliteStore):
         return MODEL if find_spec("sentence_transformers") is not None else None
 
     def _cache(self) -> FaissCache:
-        return FaissCache(lambda: self._file, self.exact, self._ask_merger)
+        return FaissCache(lambda: self._file, self.exact, self.ivf, self._ask_merger)
 
     async def _open(self) -> None:
         if self._by_default and self.embedder is not None:
@@ -102,6 +107,7 @@ class FaissStore(SqliteStore):
             facts = {
                 "generation": generation.manifest.generation,
                 "vectors": generation.count,
+                "lists": generation.manifest.lists,
                 "since": index.tail.count,
             }
         return {**await super()._health(), "index": facts}

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Fields = Mapping[tuple[str, ...], int]
 MOST = 4_096
 """More than the nearest so many are not picked by code: then all vectors are compared."""
+NONE = 16
+"""Where none of the nearest passes, so many times as many come next."""
 LONG = 8
 """On the loop no more than so many times the results wanted are picked."""
 MANY = 512
@@ -163,7 +165,7 @@ class _Search:
                 return result
             share = self.passed / self.tested if self.tested else 0.0
             # Of the nearest, so many have to be compared for enough to pass.
-            needed = round(limit / share) if share else MOST
+            needed = round(limit / share) if share else NONE * wanted
             if len(result) >= limit and 5 * wanted >= 4 * needed:
                 return result
             wanted = max(2 * wanted, min(MOST, needed))

@@ -1,0 +1,174 @@
+"""faiss with ``ivf``: lists of vectors that are near each other, of which a search looks through some."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from test_faiss_files import changed, flip, manifest
+from test_faiss_index import clustered, fill, found, index_of, merged, opened
+
+from memory import InvalidSetting, MemoryItem
+from memory.backends.faiss import lists, picking
+from memory.backends.faiss.generation import DoubtfulError, read_generation, read_manifest
+from memory.backends.faiss.lists import probed, train
+from memory.backends.sqlite.codes import fine_products
+from memory.search.vectors import products
+
+FIRST = json.loads((Path(__file__).parent / "fixtures" / "faiss-v2.json").read_text())
+VECTORS = clustered(3_000)
+
+
+@pytest.fixture(autouse=True)
+def _listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LEAST", 500)
+    monkeypatch.setattr(picking, "READ_BYTES", 0)
+    monkeypatch.setattr(picking, "START", 256)
+
+
+async def test_few_lists_hold_nearly_all_of_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    closest = picking.FaissPicking._closest
+
+    def counted(self: Any, width: int) -> Any:
+        looked.append(self._count if self._among is None else len(self._among))
+        return closest(self, width)
+
+    monkeypatch.setattr(picking.FaissPicking, "_closest", counted)
+    async with opened(tmp_path, ivf=True, index=["metadata.n"]) as store:
+        await fill(store, clustered(9_000))
+        ways: dict[str, dict[str, Any]] = {
+            "all": {},
+            "many": {"limit": 100},
+            "indexed": {"where": {"metadata.n": 3}},
+            "unindexed": {"where": {"metadata.m": 1}},
+            "few": {"where": {"user_id": "u7"}},
+        }
+        for name, how in ways.items():
+            shares = []
+            for vector in clustered(12, seed=2):
+                how = {"limit": 10, **how}
+                true = await found(store, vector, exact=True, **how)
+                looked.clear()
+                near = await found(store, vector, **how)
+                assert len(near) == len(true)
+                shares.append(len(set(true) & set(near)) / len(true))
+                if name == "all":
+                    assert 0 < max(looked) < 1_000
+            assert np.mean(shares) >= (0.99 if "where" in how else 0.98), name
+        assert (await store.health()).details["index"]["lists"] == index_of(store).generation.manifest.lists > 40
+
+
+async def test_changes_are_seen_and_merged_into_new_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory.backends.faiss.cache.MERGE", 100)
+    async with opened(tmp_path, ivf=True) as store:
+        await fill(store, VECTORS[:1_000])
+        assert await found(store, VECTORS[5]) == ["5"]
+        await store.put(MemoryItem(id="5", content="moved", embedding=-VECTORS[5]))
+        await store.delete("6")
+        await fill(store, VECTORS[1_000:1_600], 1_000)
+        for _ in range(2):
+            assert await found(store, -VECTORS[5]) == ["5"]
+            assert await found(store, VECTORS[6]) != ["6"]
+            for i in (1_000, 1_300, 1_599):
+                assert await found(store, VECTORS[i]) == [f"{i}"]
+            await merged(store, VECTORS[7], 1_400)
+        generation = index_of(store).generation
+        assert len(np.unique(generation.ords)) == generation.count
+        assert generation.manifest.lists == int(np.sqrt(generation.count))
+
+
+async def test_each_code_is_in_the_list_of_its_vector(tmp_path: Path) -> None:
+    async with opened(tmp_path, ivf=True) as store:
+        await fill(store, VECTORS)
+        await found(store, VECTORS[0])
+        index = index_of(store)
+        generation = index.generation
+        places = index.places(store._reader.db, generation.rows[::200], patient=True)
+        assert places.tolist() == list(range(0, generation.count, 200))
+        unit = VECTORS[0] / np.linalg.norm(VECTORS[0])
+        about = fine_products(generation.fine, generation.step, unit)
+        assert np.argmax(about) in index.in_lists(unit, 1)
+        near = np.repeat(np.arange(len(generation.heads)), np.diff([*generation.starts, generation.count]))
+        assert about[near == near[np.argmax(about)]].mean() > about.mean() + 0.3
+        assert sorted(np.concatenate([index.in_lists(unit, 3), [0]])) != sorted(range(generation.count))
+        assert index.in_lists(unit, len(generation.heads)) is None
+
+
+async def test_a_store_takes_an_index_with_lists_or_without(tmp_path: Path) -> None:
+    async with opened(tmp_path) as plain:
+        await fill(plain, VECTORS)
+        assert await found(plain, VECTORS[9]) == ["9"]
+        assert not index_of(plain).generation.manifest.lists
+    async with opened(tmp_path, ivf=True) as listed:
+        assert await found(listed, VECTORS[9]) == ["9"]
+        number = index_of(listed).generation.manifest.generation
+        while index_of(listed).generation.manifest.generation == number:
+            assert await found(listed, VECTORS[10]) == ["10"]
+        assert index_of(listed).generation.manifest.lists
+    async with opened(tmp_path) as plain:
+        assert await found(plain, VECTORS[9]) == ["9"]
+        assert index_of(plain).generation.manifest.lists
+
+
+async def test_what_is_doubtful_is_made_anew(tmp_path: Path) -> None:
+    async with opened(tmp_path, ivf=True) as store:
+        await fill(store, VECTORS[:1_000])
+        await found(store, VECTORS[0])
+    for facts in ({}, {"lists": 3}, {"format": 1}, {"probes": [0]}):
+        before = manifest(tmp_path)
+        changed(tmp_path, **facts)
+        if not facts:
+            flip(tmp_path / f"m.db-faiss-{before['generation']}", -1)
+        for _ in range(2):
+            async with opened(tmp_path, ivf=True) as store:
+                assert await found(store, VECTORS[350]) == ["350"]
+        now = manifest(tmp_path)
+        assert now["lists"] == 31
+        assert before["generation"] < now["generation"] <= before["generation"] + 2
+
+
+def test_vectors_without_clusters_get_more_probes() -> None:
+    rng = np.random.default_rng(3)
+    spread = rng.standard_normal((3_000, 64)).astype(np.float32)
+    few, many = (
+        train(rows / np.linalg.norm(rows, axis=1, keepdims=True), 50) for rows in (rng.permutation(VECTORS), spread)
+    )
+    assert few.heads.shape == many.heads.shape == (50, 64)
+    assert few.probes[0] < 10 < many.probes[0] <= 50
+    assert len(few.probes) == 7
+
+
+def test_more_results_are_looked_for_in_more_lists() -> None:
+    probes = (1, 2, 3, 9)
+    assert [probed(probes, wanted, 1.0) for wanted in (1, 2, 3, 4, 5, 8, 9)] == [1, 2, 3, 3, 9, 9, None]
+    assert [probed(probes, wanted, 0.1) for wanted in (1, 10, 11, 80, 81)] == [1, 1, 2, 9, None]
+
+
+def test_ivf_is_true_or_false(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="ivf"):
+        opened(tmp_path, ivf=1)
+
+
+def test_the_format_with_lists_says_what_was_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.db")
+    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode(FIRST["manifest"]))
+    (tmp_path / "m.db-faiss-1").write_bytes(bytes.fromhex(FIRST["codes"]))
+    read = read_manifest(path)
+    assert (read.format, read.dimension, read.count, read.lists, read.probes) == (2, 5, 5, 2, (1, 2))
+    made = read_generation(path, read)
+    rows = np.array(FIRST["rows"], dtype=np.float32)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert made.ords.tolist() == [11, 15, 12, 2**40, -3]
+    assert made.starts.tolist() == [0, 2]
+    for unit in units:
+        assert np.abs(fine_products(made.fine, made.step, unit) - units @ unit).max() < 0.15
+        own = products(made.heads, unit).argmax()
+        assert own in (0, 1)
+    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode({**FIRST["manifest"], "format": 1}))
+    with pytest.raises(DoubtfulError, match="format 1"):
+        read_manifest(path)
