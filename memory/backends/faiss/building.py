@@ -69,7 +69,9 @@ def build(db: apsw.Connection, path: str, *, ivf: bool) -> Manifest | None:
 
 
 class _Building:
-    def __init__(self, db: apsw.Connection, path: str, state: VectorState, last: Last, centre: Matrix, ivf: bool) -> None:
+    def __init__(
+        self, db: apsw.Connection, path: str, state: VectorState, last: Last, centre: Matrix, ivf: bool
+    ) -> None:
         self.db = db
         self.ivf = ivf
         self.path = path

@@ -32,8 +32,8 @@ PLAIN, LISTED = 1, 2
 DISTRIBUTION = "agent-memory-backends"
 _LONGEST = 65_536
 """Bytes of a manifest."""
-GIVEN_BACK = 4_096
-"""After so many look-ups of fine codes."""
+GIVEN_BACK = 64
+"""After so many look-ups of fine codes; each may map 64 kB."""
 
 
 class DoubtfulError(Exception):
@@ -120,15 +120,27 @@ class Generation:
         for name, array in layout.arrays(content).items():
             setattr(self, name, array)
         self._content = content
-        self._fine_from = -(-layout.parts["fine"][0] // mmap.PAGESIZE) * mmap.PAGESIZE
+        start = layout.parts["high"][0]
+        self._high = (
+            start - start % mmap.PAGESIZE,
+            start + self.high.nbytes + -(start + self.high.nbytes) % mmap.PAGESIZE,
+        )
         self._looked_up = 0
 
     def looked_up(self, count: int) -> None:
         """So many fine codes were looked up."""
         self._looked_up += count
-        if self._looked_up >= GIVEN_BACK and self._fine_from < len(self._content):
+        if self._looked_up >= GIVEN_BACK:
             self._looked_up = 0
-            self._content.madvise(mmap.MADV_DONTNEED, self._fine_from)
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Give mapped memory back, but for what every search goes through."""
+        begin, end = self._high
+        if begin:
+            self._content.madvise(mmap.MADV_DONTNEED, 0, begin)
+        if self.manifest.lists and end < len(self._content):
+            self._content.madvise(mmap.MADV_DONTNEED, end)
 
 
 def manifest_path(path: str) -> Path:
@@ -180,7 +192,7 @@ def read_generation(path: str, manifest: Manifest) -> Generation:
 
 def _sha256(handle: int) -> str:
     """Of a file from its beginning; through a buffer, since what is mapped is memory."""
-    with open(os.dup(handle), "rb", buffering=0) as stream:
+    with os.fdopen(os.dup(handle), "rb", buffering=0) as stream:
         stream.seek(0)
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

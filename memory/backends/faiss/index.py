@@ -92,6 +92,7 @@ class FaissIndex:
                 places = np.flatnonzero(known[at] == ords) if len(known) else places[:0]
                 rows = every[at[places]]
             self._rows, self._schema = Rows(rows, places), schema
+            self.generation.give_back()
         return self._rows
 
     def probes(self, wanted: int) -> int | None:
@@ -106,7 +107,8 @@ class FaissIndex:
             return None
         chosen = np.sort(largest(products(heads, unit), probes))
         ends = np.append(starts[1:], self.generation.count)
-        return np.concatenate([np.arange(starts[at], ends[at]) for at in chosen])
+        ranges = zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
+        return np.concatenate([np.arange(start, end) for start, end in ranges])
 
     def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> FaissPicking:
         """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""

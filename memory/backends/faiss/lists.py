@@ -23,7 +23,7 @@ SAMPLED = 40
 """Codes sampled for each list,"""
 ROUNDS = 8
 """and rounds of k-means over them."""
-ASKED = 256
+ASKED = 1_024
 """Vectors of the sample that are kept out of the training, to count probes with."""
 FOUND = 0.995
 """Part of their nearest that lies in the lists looked through,"""
@@ -65,13 +65,17 @@ def train(units: Matrix, count: int) -> Lists:
             max_points_per_centroid=len(rest),
         )  # fmt: skip
         means.train(rest)
-    lists = Lists(means.centroids, ())
+    lists = Lists(np.asarray(means.centroids, dtype=np.float32), ())
     ranks = np.argsort(_nearest(questions, lists.heads, count), axis=1)
     near = _nearest(questions, rest, max(1, min(TOP, len(rest))))
     found = np.take_along_axis(ranks, lists.of(rest)[near], axis=1)
     tops = [2**power for power in range(TOP.bit_length()) if 2**power <= near.shape[1]]
-    last = [int(np.quantile(found[:, :top], FOUND, method="higher")) for top in tops]
-    return lists._replace(probes=tuple(min(count, rank + 1 + SPARE) for rank in last))
+    last = 0
+    probes = []
+    for top in tops:
+        last = max(last, int(np.quantile(found[:, :top], FOUND, method="higher")))
+        probes.append(min(count, last + 1 + SPARE))
+    return lists._replace(probes=tuple(probes))
 
 
 def probed(probes: tuple[int, ...], wanted: int, sample: float) -> int | None:

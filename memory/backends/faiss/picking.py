@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 
 from memory.backends.faiss.codes import FOUR_BITS, ONE_BIT, TWO_BITS, Query
+from memory.backends.faiss.generation import GIVEN_BACK
 from memory.backends.faiss.lists import one_thread
 from memory.backends.sqlite.codes import Ints, fine_products, inverse_lengths, largest
 from memory.backends.sqlite.picking import CodedPicking, Likely, read_likely
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 START = 2_048
 """Codes that the first search has put in order."""
 WIDEST = 8
-"""Never more than this part of all codes."""
-SURE = (2.2, 2.8, 2.0)
+"""Never more than this part of all codes; a filter's are few."""
+SURE = (1.6, 2.8, 2.0)
 """Standard deviations between the last result and the cut by differing bits, by products of high bits, and of more: of a
 hundred true results one lies beyond each."""
 SLACK = np.float32(2e-3)
@@ -39,7 +40,7 @@ READ_BYTES = 2**21
 """So many bytes of vectors are read without looking at their codes."""
 FIRST = (16, 1)
 """Vectors read at the first look: so many, and more for each result wanted."""
-NARROWER = 16
+NARROWER = 8
 """So many times as many are put in order before that."""
 STEP = 160
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
@@ -114,7 +115,7 @@ class FaissPicking:
             self._take_candidates(largest(self._fine, first))
         _, one, more = (np.float32(sure) for sure in self._sure)
         self._refine(np.flatnonzero(self._rough + one * ONE_BIT * self._sizes >= self._least(wanted)))
-        reach = self._fine + more * self._off
+        reach: Any = self._fine + more * self._off
         reach[self._taken] = -np.inf
         while len(self._asked) < max(MOST, 2 * wanted):
             can_be = np.flatnonzero(reach >= self._least(wanted))
@@ -158,13 +159,17 @@ class FaissPicking:
         which = which[np.isneginf(self._fine[which])]
         if not len(which):
             return
-        generation, places = self._index.generation, self._candidates[which]
-        if generation.manifest.lists:
-            self._fine[which] = fine_products(generation.fine[places], generation.step[places], self._unit)
-            generation.looked_up(len(which))
-        else:
-            low = self._query.sums(generation.low[places])
+        generation = self._index.generation
+        if not generation.manifest.lists:
+            low = self._query.sums(generation.low[self._candidates[which]])
             self._fine[which] = self._query.by_both(self._high[which], low, self._sizes[which])
+            return
+        which = which[np.argsort(self._candidates[which])]  # neighbours are read, and given back, together
+        for start in range(0, len(which), GIVEN_BACK):
+            part = which[start : start + GIVEN_BACK]
+            places = self._candidates[part]
+            self._fine[part] = fine_products(generation.fine[places], generation.step[places], self._unit)
+            generation.looked_up(len(part))
 
     # --- vectors -------------------------------------------------------------------------------
 
@@ -202,9 +207,10 @@ class FaissPicking:
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""
-        if self._differing is None or self._width * WIDEST >= self._count:
+        if self._differing is None or (self._pool is None and self._width * WIDEST >= self._count):
             return True
-        best = self._places[largest(self._scores, wanted)]
+        # Of results that are near each other and others that are not, those that are not.
+        best = self._places[np.argsort(-self._scores)[wanted // 2 : wanted]]
         here = np.flatnonzero(np.isin(self._candidates, best))
         if not len(here):
             return True

@@ -37,16 +37,15 @@ class Rows:
     def __init__(self, rows: Ints, places: Ints) -> None:
         import numpy as np
 
-        order = np.argsort(rows, kind="stable")
-        known = rows[order]
         self.np = np
-        self._first = int(known[0]) if len(known) else 0
+        self._first, last = (int(rows.min()), int(rows.max())) if len(rows) else (0, 0)
         self._table: Any = None
-        if len(known) and known[-1] - known[0] < WIDE * len(known):
-            self._table = np.full(known[-1] - known[0] + 1, -1, dtype=np.int32)
-            self._table[known - known[0]] = places[order]
+        if len(rows) and last - self._first < WIDE * len(rows):
+            self._table = np.full(last - self._first + 1, -1, dtype=np.int32)
+            self._table[rows - self._first] = places  # of two, numpy keeps the later
         else:
-            self._known, self._at = known, places[order]
+            order = np.argsort(rows, kind="stable")
+            self._known, self._at = rows[order], places[order]
 
     def find(self, rows: Ints) -> Ints:
         """The place of each of these, -1 where there is none."""
