@@ -3,7 +3,9 @@
 Two sets of vectors, both seeded: one in clusters of 500, and a harder one without any, whose numbers fall off as those of
 embeddings do (a search then has thousands of vectors that are nearly as near). Recall is against ``exact=True``. The floor is
 FAISS alone in one thread: the bits of all vectors, then the vectors of the nearest 400 in memory. The peers hold all vectors
-and know no records: the time to read ten is not in theirs. Graphs take minutes to build, so they are built up to PEERS vectors.
+and know no records: the time to read ten is not in theirs. Graphs take minutes to build, so they are built up to PEERS vectors;
+above that, records are no more than what is searched by, since the rest would take most of the time to fill a store.
+At the end the store is opened with ``ivf``, and searched again when its lists are there.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ NAME = "faiss"
 SIZE = 100_000
 PEERS = 200_000
 ASKED = 200
+LEAST = 20_001
+"""Vectors from which on there is an index, which may be in lists."""
 COMPARED = 20
 """Searches whose recall is looked at; an exact one reads every vector."""
 ROUND_SECONDS = 2.0
@@ -54,6 +58,7 @@ async def run(session: Session) -> None:
         paths = {count: await _built(session, kind, count) for count in (small, size)}
         await _opened(session, kind, size, paths[size])
         await _searched(session, kind, paths)
+        await _in_lists(session, kind, size, paths[size])
         for path in paths.values():
             for file in path.parent.glob(f"{path.name}*"):
                 file.unlink()
@@ -86,9 +91,17 @@ class Vectors:
 def batches(kind: str, size: int) -> Iterator[list[MemoryItem]]:
     """The records of a set."""
     vectors, rng = Vectors(kind, size), np.random.default_rng(workload.SEED + 5)
-    for items in workload.batches(0, size, vectors=False):
+    for items in workload.batches(0, size, vectors=False) if size <= PEERS else _small(size):
         made = vectors.drawn(rng, len(items))
         yield [msgspec.structs.replace(item, embedding=vector) for item, vector in zip(items, made, strict=True)]
+
+
+def _small(size: int) -> Iterator[list[MemoryItem]]:
+    """Records of a number, a namespace and a score."""
+    scores = np.random.default_rng(workload.SEED + 7).integers(0, 1_000, size).tolist()
+    for start in range(0, size, 5_000):
+        keys = ((i, *workload.key(i)) for i in range(start, min(size, start + 5_000)))
+        yield [MemoryItem(id=id, namespace=path, content=i, metadata={"score": scores[i]}) for i, path, id in keys]
 
 
 def every(kind: str, size: int) -> Any:
@@ -204,16 +217,7 @@ async def _searched(session: Session, kind: str, paths: dict[int, Path]) -> None
             if what == NEAREST:
                 session.add(NAME, f"{what}, {kind}: FAISS alone", "faiss", "ms", each[0], records=size)
                 growing = {count: values for count, values in each.items() if count}
-            shares = []
-            for number in range(5 if session.options.quick else COMPARED):
-                near = await search_keys(stores[size], asked, what, number)
-                true = await search_keys(stores[size], asked, what, number, exact=True)
-                shares.append(len(near & true) / max(1, len(true)))
-            note = f"{len(shares)} searches, the least {min(shares):.1f}"
-            session.add(
-                NAME, f"recall, {what}, {kind}", "faiss", "", (float(np.mean(shares)),), records=size,
-                target=f"recall, {what}", note=note,
-            )  # fmt: skip
+            await _recall(session, stores[size], asked, size, what, kind)
         few, many = min(growing), max(growing)
         session.add(
             NAME, f"growth of vector, {few:,} to {many:,}, {kind}", "faiss", "×",
@@ -226,6 +230,40 @@ async def _searched(session: Session, kind: str, paths: dict[int, Path]) -> None
     finally:
         for store in stores.values():
             await store.close()
+
+
+async def _in_lists(session: Session, kind: str, size: int, path: Path) -> None:
+    """The same store by the trained alternative: what training takes, and what it brings."""
+    if size < LEAST:
+        return
+    asked = wanted(kind, size, ASKED)
+    start = time.perf_counter()
+    async with session.store("faiss", path, ivf=True) as store:
+        await search(store, asked, NARROWED[NEAREST], 0)  # which sees that there are no lists
+    session.add(NAME, f"lists trained, {kind}", "faiss", "s", (time.perf_counter() - start,), records=size)
+    seconds = 0.1 if session.options.quick else ROUND_SECONDS
+    async with session.store("faiss", path, ivf=True) as store:
+        for what in JUDGED:
+            sides = {size: awaiting(partial(search, store, asked, NARROWED[what]))}
+            found = await fitted(sides, session.options.rounds, session.options.calls, seconds)
+            session.add(
+                NAME, f"{what}, {kind}, in lists, p50", "faiss", "ms",
+                [percentile(spent, 0.5) / 1e3 for spent in found[size]], records=size, target=f"{what}, p50",
+            )  # fmt: skip
+            await _recall(session, store, asked, size, what, f"{kind}, in lists")
+
+
+async def _recall(session: Session, store: Any, asked: Any, size: int, what: str, kind: str) -> None:
+    shares = []
+    for number in range(5 if session.options.quick else COMPARED):
+        near = await search_keys(store, asked, what, number)
+        true = await search_keys(store, asked, what, number, exact=True)
+        shares.append(len(near & true) / max(1, len(true)))
+    note = f"{len(shares)} searches, the least {min(shares):.1f}"
+    session.add(
+        NAME, f"recall, {what}, {kind}", "faiss", "", (float(np.mean(shares)),), records=size,
+        target=f"recall, {what}", note=note,
+    )  # fmt: skip
 
 
 async def search_keys(store: Any, asked: Any, what: str, number: int, **how: Any) -> set[Any]:
