@@ -5,8 +5,8 @@ another, little-endian. A generation is never written again once it has its name
 the manifest puts it in force. What does not have the length and the SHA-256 that the manifest says is not looked at any
 further.
 
-A plain generation has two bits a number, which stay in memory. One in lists has one bit in memory and four on disk, where
-what a search looks up lies together. What is mapped for that is given back from time to time: the system keeps its cache.
+Both bits of every number stay in memory. A generation in lists has four more on disk, where what a search looks up lies
+together. What is mapped for that is given back from time to time: the system keeps its cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLAIN, LISTED = 1, 2
 DISTRIBUTION = "agent-memory-backends"
 _LONGEST = 65_536
 """Bytes of a manifest."""
-GIVEN_BACK = 64
+GIVEN_BACK = 256
 """After so many look-ups of fine codes; each may map 64 kB."""
 
 
@@ -70,20 +70,20 @@ class Layout:
 
     def __init__(self, count: int, dimension: int, lists: int) -> None:
         words = words_of(dimension)
-        self.coded = ("high", "scale", "step", "fine") if lists else ("high", "scale", "low")
+        self.coded = ("high", "low", "scale", "step", "fine") if lists else ("high", "low", "scale")
         """Names of the arrays of codes."""
-        some = {name: count if name in self.coded else 0 for name in ("low", "step", "fine")}
+        listed = count if lists else 0
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "ords": ("<i8", (count,)),
             "rows": ("<i8", (count,)),
             "high": ("<u8", (count, words)),
-            "low": ("<u8", (some["low"], words)),
+            "low": ("<u8", (count, words)),
             "starts": ("<i8", (lists,)),
             "heads": ("<f4", (lists, dimension)),
-            "step": ("<f4", (some["step"],)),
+            "step": ("<f4", (listed,)),
             "centre": ("<f4", (dimension,)),
             "scale": ("|u1", (count,)),
-            "fine": ("|u1", (some["fine"], halves(dimension))),
+            "fine": ("|u1", (listed, halves(dimension))),
         }
         self.parts: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         self.size = 0
@@ -121,10 +121,8 @@ class Generation:
             setattr(self, name, array)
         self._content = content
         start = layout.parts["high"][0]
-        self._high = (
-            start - start % mmap.PAGESIZE,
-            start + self.high.nbytes + -(start + self.high.nbytes) % mmap.PAGESIZE,
-        )
+        end = start + self.high.nbytes + self.low.nbytes
+        self._bits = start - start % mmap.PAGESIZE, end + -end % mmap.PAGESIZE
         self._looked_up = 0
 
     def looked_up(self, count: int) -> None:
@@ -136,7 +134,7 @@ class Generation:
 
     def give_back(self) -> None:
         """Give mapped memory back, but for what every search goes through."""
-        begin, end = self._high
+        begin, end = self._bits
         if begin:
             self._content.madvise(mmap.MADV_DONTNEED, 0, begin)
         if self.manifest.lists and end < len(self._content):

@@ -61,6 +61,8 @@ class FaissPicking:
         others: Ints | None = None
         if pool is not None:
             self._pool, others = index.split(pool)
+        self._by_fine = index.generation.manifest.lists > 0 and self._pool is None
+        """Fine codes lie together in lists. What passes a filter does not, and each place of a file costs as much as a vector."""
         self._count = index.generation.count if self._pool is None else len(self._pool)
         self._among = self._pool
         """Places to look through; None: all."""
@@ -136,7 +138,7 @@ class FaissPicking:
         self._sizes = query.sizes(generation.scale[self._candidates])
         self._rough = query.by_high(self._high, self._sizes)
         self._fine = np.full(width, -np.inf, dtype=np.float32)
-        if generation.manifest.lists:
+        if self._by_fine:
             self._off = FOUR_BITS * generation.step[self._candidates]
         else:
             self._off = TWO_BITS * self._sizes
@@ -160,7 +162,7 @@ class FaissPicking:
         if not len(which):
             return
         generation = self._index.generation
-        if not generation.manifest.lists:
+        if not self._by_fine:
             low = self._query.sums(generation.low[self._candidates[which]])
             self._fine[which] = self._query.by_both(self._high[which], low, self._sizes[which])
             return
