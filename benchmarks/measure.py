@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count, islice
+from math import ceil
 from statistics import median
 from typing import Any, TypeVar
 
@@ -99,8 +101,9 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
 class Heartbeat:
     """How late a task woke up that wanted to run every millisecond: the longest hold of the event loop, in ms.
 
-    ``worst_busy`` is the loop thread's own processor time during the worst beat: near ``worst`` when Python held the
-    loop, near 0 when the thread waited (for the GIL, for a lock, for a core that another process had).
+    The time that the loop's thread only waited for a core that others had is taken off, where the system tells it
+    (Linux). ``worst_busy`` is the thread's own processor time during the worst beat: near ``worst`` when Python held the
+    loop, near 0 when the thread waited for the GIL or for a lock, whose owner may have waited for a core.
     """
 
     def __init__(self) -> None:
@@ -114,13 +117,28 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         wall, busy = time.perf_counter, time.thread_time
-        while True:
-            start, used = wall(), busy()
-            await asyncio.sleep(0.001)
-            late = (wall() - start - 0.001) * 1e3
-            self.late.append(late)
-            if late > self.worst:
-                self.worst, self.worst_busy = late, (busy() - used) * 1e3
+        with _queueing() as queued:
+            while True:
+                start, used, waited = wall(), busy(), queued()
+                await asyncio.sleep(0.001)
+                late = max(0.0, wall() - start - 0.001 - (queued() - waited)) * 1e3
+                self.late.append(late)
+                if late > self.worst:
+                    self.worst, self.worst_busy = late, (busy() - used) * 1e3
+
+
+@contextmanager
+def _queueing() -> Iterator[Callable[[], float]]:
+    """Tells how many seconds this thread was ready to run in all and had no core; always 0 where it is not known."""
+    try:
+        handle = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    except OSError:
+        yield lambda: 0.0
+        return
+    try:
+        yield lambda: int(os.pread(handle, 100, 0).split()[1]) / 1e9
+    finally:
+        os.close(handle)
 
 
 @asynccontextmanager
@@ -142,15 +160,15 @@ async def heartbeat() -> AsyncIterator[Heartbeat]:
 async def paced(call: Callable[[int], Awaitable[Any]], until: asyncio.Event, every: float = 0.001) -> list[float]:
     """ms from when each call was due to its end, one due every ``every`` seconds until the event is set.
 
-    Counting from when it was due also counts the wait for a loop that somebody held.
+    Counting from when it was due also counts the wait for a loop that somebody held. All that fell due meanwhile are made
+    then, as callers would make them who do not wait for each other.
     """
-    spent: list[float] = []
-    number, due = 0, time.perf_counter() + every
+    clock, spent = time.perf_counter, []
+    number, due = 0, clock() + every
     while not until.is_set():
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        await call(number)
-        spent.append((time.perf_counter() - due) * 1e3)
-        number += 1
-        # What was missed during a hold is asked for at once: each of those calls was late too.
-        due += every
+        await asyncio.sleep(max(0.0, due - clock()))
+        for _ in range(max(1, ceil((clock() - due) / every))):
+            await call(number)
+            spent.append((clock() - due) * 1e3)
+            number, due = number + 1, due + every
     return spent

@@ -1,9 +1,10 @@
 """Does anything hold the event loop? A heartbeat and a get every 2 ms through every phase of a store's life.
 
-A hold is judged by the longest of all rounds. The note says how long the loop's thread was computing during the worst
-one: near the hold, Python held the loop; near nothing, the thread waited for the GIL, a lock, or a core that another
-process had. "idle" is the same measurement while nothing happens: what the machine itself adds. And it says how long the longest
-collection of garbage took meanwhile: in whichever thread it runs, nothing else does.
+A hold is judged by the longest of all rounds; what the loop's thread only waited for a core that other processes had is taken
+off. The note says how long the thread was computing during the worst one: near the hold, Python held the loop; near nothing, the
+thread waited for the GIL or a lock, whose owner may have waited for a core. "idle" is the same measurement while nothing
+happens: what the machine itself adds. And it says how long the longest collection of garbage took meanwhile: in whichever
+thread it runs, nothing else does.
 """
 
 from __future__ import annotations
@@ -57,10 +58,11 @@ class _Phases:
         async with heartbeat() as heart:
             ended = asyncio.Event()
             callers = None if store is None else asyncio.create_task(_gets(store, keys, ended))
-            await work()
+            result = await work()
             ended.set()
             if callers is not None:
                 self.gets.setdefault(name, []).append(percentile(await callers or [0.0], 0.99))
+        del result  # a hundred thousand items that a caller lets go at once are its own affair
         return heart
 
 

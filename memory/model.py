@@ -48,7 +48,9 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, eq=False, dict=False):
+# gc=False: a collection of garbage need not walk through items, of which a program holds many; they hold plain JSON values,
+# through which no cycle leads back.
+class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, eq=False, dict=False, gc=False):
     """One memory. Immutable; change it with ``store.update`` or ``msgspec.structs.replace``.
 
     ``content`` is what is remembered (any JSON value); ``text`` is what is searched, by default the
@@ -390,6 +392,6 @@ def check_item(item: Any) -> MemoryItem:
             to_micros(moment, field)
     if type(item.access_count) is not int or not 0 <= item.access_count <= INT_MAX:
         raise InvalidItem("access_count must be an int from 0", field="access_count")
-    if item.embedding is not None:
-        changes["embedding"] = check_embedding(item.embedding)
+    if item.embedding is not None and (array := check_embedding(item.embedding)) is not item.embedding:
+        changes["embedding"] = array
     return msgspec.structs.replace(item, **changes) if changes else item

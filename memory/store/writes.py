@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,7 @@ from memory.store.settle import (
     not_found,
     ttl_micros,
 )
+from memory.store.slicing import is_due, pause
 from memory.sync import blocking
 
 if TYPE_CHECKING:
@@ -98,52 +100,54 @@ class Writes(Deletes):
         if atomic and not store.capabilities.atomic_batches:
             raise UnsupportedOperation(f"{store.name} has no atomic batches; write the items without atomic=True")
         unique, now = check_dedup(dedup), check_embed(embed)
-        checked: list[tuple[MemoryItem, bytes]] = []
-        dimension: int | None = None
         if not isinstance(items, Iterable):
             raise InvalidItem(f"items must be an iterable of MemoryItem, not {type(items).__name__}")
-        wanted = list(items)
+        # What is done with is let go at once: to free a hundred thousand bodies at the end would hold the loop.
+        wanted = deque(items)
+        checked: deque[tuple[MemoryItem, bytes]] = deque()
+        dimension: int | None = None
         if "numpy" not in sys.modules and any(getattr(item, "embedding", None) is not None for item in wanted):
             await store._vectors_ready()
-        async for batch in store._slices(wanted):
-            for item in batch:
-                try:
-                    item, body = self._check(item)
-                    if ttl is not None and item.expires_at is not None:
-                        raise InvalidItem("give ttl or item.expires_at, not both", field="ttl")
-                    # A text this short cannot hold too many terms; longer ones are analysed before any I/O.
-                    if len(body) > MAX_DISTINCT_TERMS:
-                        await store._check_terms(item)
-                    if item.embedding is not None:
-                        dimension = dimension or len(item.embedding)
-                        check_dimension(len(item.embedding), dimension, f"item {len(checked)}")
-                    checked.append((item, body))
-                except InvalidItem as error:
-                    facts = {
-                        **error.__dict__,
-                        "message": f"item {len(checked)}: {error.message}",
-                        "index": len(checked),
-                    }
-                    raise InvalidItem(**facts) from None
+        while wanted:
+            if is_due():
+                await pause()
+            try:
+                item, body = self._check(wanted.popleft())
+                if ttl is not None and item.expires_at is not None:
+                    raise InvalidItem("give ttl or item.expires_at, not both", field="ttl")
+                # A text this short cannot hold too many terms; longer ones are analysed before any I/O.
+                if len(body) > MAX_DISTINCT_TERMS:
+                    await store._check_terms(item)
+                if item.embedding is not None:
+                    dimension = dimension or len(item.embedding)
+                    check_dimension(len(item.embedding), dimension, f"item {len(checked)}")
+                checked.append((item, body))
+            except InvalidItem as error:
+                facts = {**error.__dict__, "message": f"item {len(checked)}: {error.message}", "index": len(checked)}
+                raise InvalidItem(**facts) from None
         ttl_micros(store, ttl)  # a wrong one is refused before any I/O
 
         async def batches() -> AsyncIterator[list[Put] | Refused]:
-            size = max(1, len(checked)) if atomic else BATCH
-            for start in range(0, len(checked), size):
+            size = len(checked) if atomic else BATCH
+            begun = False
+            while checked:
                 ops: list[Put] = []
-                async for part in store._slices(checked[start : start + size]):
-                    ops += [self._operation(store, item, body, ANY, unique, ttl, None) for item, body in part]
+                while checked and len(ops) < size:
+                    if is_due():
+                        await pause()
+                    ops.append(self._operation(store, *checked.popleft(), ANY, unique, ttl, None))
                 await store._add_terms(ops)
                 try:
                     await add_vectors(store, ops, now)
                 except MemoryStoreError as error:
-                    if start == 0:
+                    if not begun:
                         raise  # nothing is written yet
-                    yield Refused(error, len(checked) - start)
+                    yield Refused(error, len(ops) + len(checked))
                     return
                 if ttl is not None:  # from now on, not from before the vectors were made
                     expires = ttl_micros(store, ttl)
                     ops = [msgspec.structs.replace(op, expires=expires) for op in ops]
+                begun = True
                 yield ops
 
         return finish_batch(await apply_batches(store, batches(), atomic))

@@ -27,6 +27,7 @@ from memory.store.types import RepairReport
 
 STEP = 200
 MOST_PROBLEMS = 1_000
+_ONE = 1 << 64
 _OUT_OF_ORDER = (
     "SELECT DISTINCT doc >> 28 FROM (SELECT doc, created, key, lag(doc) OVER w AS d, lag(created) OVER w AS c, "
     "lag(key) OVER w AS k FROM items WHERE doc >= 0 WINDOW w AS (ORDER BY doc)) "
@@ -66,7 +67,7 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
         if line != "ok":
             problems.append(Problem("damaged file", detail=str(line)))
     fields = declared(db)
-    expected: dict[str, list[int]] = {}
+    expected: dict[str, int] = {}
     checked = tags = vectors = newest = 0
     breather = Breather()
     after = -(2**63)
@@ -154,10 +155,10 @@ def _expect(
     row: tuple[Any, ...],
     item: MemoryItem,
     analyser: Analyser,
-    expected: dict[str, list[int]],
+    expected: dict[str, int],
     problems: list[Problem],
 ) -> None:
-    """Add a record's tokens to what the text index should hold: by token, how many documents and a sum over them."""
+    """Add a record's tokens to what the text index should hold: by token, the sum of its documents' marks."""
     counts, length = analyser.counts(item.searchable)
     if length != row[20]:
         problems.append(Problem("derived columns", item.key, "the length of its text is wrong"))
@@ -171,34 +172,28 @@ def _expect(
         return
     mark = _mark(row[19])
     for token in text.split(" "):
-        sums = expected.get(token)
-        if sums is None:
-            expected[token] = [1, mark]
-        else:
-            sums[0] += 1
-            sums[1] += mark
+        expected[token] = expected.get(token, 0) + mark
 
 
 def _mark(doc: int) -> int:
-    return (doc >> LENGTH_BITS) & 0xFFFFF
+    """A document in a sum that also counts: one number a token, because verify holds one for every word of the store."""
+    return _ONE | (doc >> LENGTH_BITS) & 0xFFFFF
 
 
-def _compare_terms(
-    db: apsw.Connection, expected: dict[str, list[int]], problems: list[Problem], breather: Breather
-) -> None:
+def _compare_terms(db: apsw.Connection, expected: dict[str, int], problems: list[Problem], breather: Breather) -> None:
     waiting = fetch(db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
     for doc, terms in waiting:
         for token in str(terms or "").split(" "):
-            sums = expected.setdefault(token, [0, 0])
-            sums[0] -= 1
-            sums[1] -= _mark(doc)
+            expected[token] = expected.get(token, 0) - _mark(doc)
+    wrong = 0
     found = db.execute("SELECT term, count(*), sum((doc >> 10) & 1048575) FROM vocabulary GROUP BY term")
     for term, documents, total in found:
         breather.breathe()
-        sums = expected.setdefault(term, [0, 0])
-        sums[0] -= documents
-        sums[1] -= total
-    wrong = sum(1 for sums in expected.values() if sums != [0, 0])
+        wrong += expected.pop(term, 0) != documents * _ONE + total
+    # Let go a few at a time as well: freeing all of them at once would keep the interpreter to this thread.
+    while expected:
+        breather.breathe()
+        wrong += expected.popitem()[1] != 0
     if wrong:
         problems.append(Problem("text index", detail=f"{wrong} terms disagree with the records"))
 

@@ -23,6 +23,7 @@ from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import Closed, MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
+from memory.store.slicing import is_due, pause
 from memory.telemetry import get_logger
 
 _log = get_logger("sqlite")
@@ -30,7 +31,7 @@ _log = get_logger("sqlite")
 GROUP_OPS = 2_000
 GROUP_BYTES = 4 * 1024 * 1024
 Fields = dict[tuple[str, ...], int]
-SLICE = 64
+FEW = 16
 """Writes prepared on the loop in one go: well under a millisecond."""
 CHECKPOINT_PAGES = 4_000
 """So long a log is moved into the file, by the thread: 16 MiB."""
@@ -75,7 +76,7 @@ class Writer:
             raise Overloaded(f"{self._queued:,} writes are waiting for the disk; nothing was done, try again later")
         self._queued += len(ops)
         try:
-            if len(ops) <= SLICE and not self._ordered.locked():
+            if len(ops) <= FEW and not self._ordered.locked():
                 return await self._enqueue([prepared(op, self.fields) for op in ops], atomic)
             # A long preparation lets others run, but keeps its place in the queue.
             async with self._ordered:
@@ -87,10 +88,10 @@ class Writer:
 
     async def _prepare(self, ops: Sequence[Write]) -> list[Prepared]:
         ready: list[Prepared] = []
-        for start in range(0, len(ops), SLICE):
-            if start:
-                await asyncio.sleep(0)
-            ready += [prepared(op, self.fields) for op in ops[start : start + SLICE]]
+        for op in ops:
+            if is_due():
+                await pause()
+            ready.append(prepared(op, self.fields))
         return ready
 
     def _enqueue(self, ready: list[Prepared], atomic: bool) -> asyncio.Future[list[Result]]:
