@@ -36,6 +36,10 @@ _SELECT = (
     f"SELECT body, version, created, (SELECT v FROM vectors WHERE ord = items.doc >> {LENGTH_BITS}) "
     "FROM items WHERE key = ?"
 )
+_STAMP = (
+    "SELECT body, created, accessed, count, expires, kind, user, agent, session, importance, embedder, vcrc "
+    "FROM items WHERE key = ?"
+)
 _FLUSH = (
     "INSERT INTO words(rowid, terms) SELECT doc, terms FROM pending "
     f"CROSS JOIN texts ON ord = doc >> {LENGTH_BITS} ORDER BY doc; DELETE FROM pending"
@@ -154,17 +158,22 @@ class ByHand:
         self._index([(doc, _text(item, terms))])
 
     def update(self, key: tuple[tuple[str, ...], str], score: int) -> None:
-        """Change one metadata field: read, change, write, in one transaction."""
+        """Change one metadata field: read, change, seal, write, in one transaction."""
         raw = encode_key(key)
         self.db.execute("BEGIN IMMEDIATE")
-        body = self.db.execute("SELECT body FROM items WHERE key = ?", (raw,)).get
+        found = self.db.execute(_STAMP, (raw,)).fetchone()
+        assert found is not None
+        body, created, *stamp, vcrc = found
         record = msgspec.json.decode(body)
         record["metadata"]["score"] = score
         body = msgspec.json.encode(record)
+        now, crc = time.time_ns() // 1_000, checksum(body)
         version = self.db.execute("UPDATE counter SET version = version + 1 RETURNING version").get
+        sealed = seal(raw, version, created, now, *stamp, crc, vcrc)
         self.db.execute(
-            f"UPDATE items SET body = ?, crc = ?, version = ?, updated = ?, token = ?, {self._score} = ? WHERE key = ?",
-            (body, checksum(body), version, time.time_ns() // 1_000, os.urandom(16), score, raw),
+            f"UPDATE items SET body = ?, crc = ?, version = ?, updated = ?, token = ?, seal = ?, {self._score} = ? "
+            "WHERE key = ?",
+            (body, crc, version, now, os.urandom(16), sealed, score, raw),
         )
         self.db.execute("COMMIT")
 

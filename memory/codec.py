@@ -107,12 +107,7 @@ def decode(row: Row, *, vector: bool = True) -> MemoryItem:
         item = _decode_item(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"a stored record cannot be decoded: {error}") from None
-    # The item is ours until it is returned, so the stamp may be set on it though it is frozen.
-    created = from_micros(row.created)
-    _force(item, "created_at", created)
-    _force(item, "updated_at", created if row.updated == row.created else from_micros(row.updated))
-    _force(item, "accessed_at", created if row.accessed == row.created else from_micros(row.accessed))
-    _force(item, "version", row.version)
+    stamp(item, row)
     if row.count:
         _force(item, "access_count", row.count)
     if row.expires is not None:
@@ -120,6 +115,21 @@ def decode(row: Row, *, vector: bool = True) -> MemoryItem:
     if vector and row.embedding is not None:
         _force(item, "embedding", to_vector(row.embedding))
     return item
+
+
+def stamp(item: MemoryItem, row: Row) -> None:
+    """Set the row's times and version on an item. It is frozen, so only on one that nobody else has seen yet."""
+    created, updated = row.created, row.updated
+    moment = from_micros(created)
+    _force(item, "created_at", moment)
+    # Equal times share a datetime: to make one costs more than to set it.
+    later = moment if updated == created else from_micros(updated)
+    _force(item, "updated_at", later)
+    accessed = row.accessed
+    _force(
+        item, "accessed_at", moment if accessed == created else later if accessed == updated else from_micros(accessed)
+    )
+    _force(item, "version", row.version)
 
 
 def _unreadable(body: bytes) -> str:

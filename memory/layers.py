@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any
 
 from memory.errors import DeadlineExceeded
@@ -32,10 +32,15 @@ def deadline(seconds: float) -> Layer:
 
     def layer(name: str, hook: Hook) -> Hook:
         async def bounded(*args: Any) -> Any:
+            call = hook(*args).__await__()
+            try:
+                waits = next(call)
+            except StopIteration as done:
+                return done.value  # most point reads never wait: a timer would cost as much as they do
             scope = asyncio.timeout(seconds)
             try:
                 async with scope:
-                    return await hook(*args)
+                    return await _Begun(call, waits)
             except TimeoutError:
                 if not scope.expired():
                     raise
@@ -48,6 +53,29 @@ def deadline(seconds: float) -> Layer:
         return bounded
 
     return layer
+
+
+class _Begun:
+    """The rest of a call that has run up to its first wait."""
+
+    __slots__ = ("_call", "_waits")
+
+    def __init__(self, call: Generator[Any, None, Any], waits: Any) -> None:
+        self._call = call
+        self._waits = waits
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        waits = self._waits
+        try:
+            while True:
+                try:
+                    yield waits
+                except BaseException as error:  # noqa: BLE001 - meant for the call: a cancellation, say
+                    waits = self._call.throw(error)
+                else:
+                    waits = next(self._call)
+        except StopIteration as done:
+            return done.value
 
 
 def observe(observer: Observer) -> Layer:

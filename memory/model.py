@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -250,15 +250,14 @@ def check_json(value: Any, field: str, depth: int = 1) -> None:
     elif kind is dict or kind is list:
         if depth > MAX_JSON_DEPTH:
             raise InvalidItem(f"{field} is nested deeper than {MAX_JSON_DEPTH} levels", field=field)
-        if kind is list:
-            for part in value:
-                if type(part) not in _SAFE_LEAVES:
-                    check_json(part, field, depth + 1)
-            return
-        for name, part in value.items():
-            if type(name) is not str:
-                raise InvalidItem(f"{field} has the key {name!r}; JSON keys are str", field=field)
-            if type(part) not in _SAFE_LEAVES:
+        if kind is dict:
+            for name in value:
+                if type(name) is not str:
+                    raise InvalidItem(f"{field} has the key {name!r}; JSON keys are str", field=field)
+            value = value.values()
+        for part in value:
+            kind = type(part)
+            if not (kind in _SAFE_LEAVES or (kind is int and INT_MIN <= part <= INT_MAX)):
                 check_json(part, field, depth + 1)
     else:
         raise InvalidItem(f"{field} holds a {kind.__name__}; only plain JSON values can be stored", field=field)
@@ -280,7 +279,7 @@ def check_embedding(value: Any) -> np.ndarray:
         raise InvalidItem(
             f"embedding must be 1-d with 1 to {MAX_DIMENSION} numbers, not shape {array.shape}", field="embedding"
         )
-    # A finite square sum proves all of them finite, at a third of the cost; an overflow proves nothing.
+    # A finite square sum proves all of them finite, at a third of the cost; an overflow proves nothing (dot warns of one).
     if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
         raise InvalidItem("embedding holds NaN or Infinity (as float32)", field="embedding")
     return array
@@ -297,7 +296,8 @@ def vector_bytes(embedding: Any) -> bytes | None:
 
 def vector(raw: bytes) -> np.ndarray:
     """The inverse of ``vector_bytes``: a read-only array over the bytes."""
-    return _from_bytes()(raw)
+    frombuffer, float32 = _from_bytes()
+    return frombuffer(raw, float32)
 
 
 @cache
@@ -308,10 +308,10 @@ def _float32() -> tuple[Callable[..., np.ndarray], Any]:
 
 
 @cache
-def _from_bytes() -> Callable[[bytes], np.ndarray]:
+def _from_bytes() -> tuple[Callable[..., np.ndarray], Any]:
     import numpy as np
 
-    return partial(np.frombuffer, dtype=np.dtype("<f4"))
+    return np.frombuffer, np.dtype("<f4")
 
 
 def check_tags(tags: Any) -> tuple[str, ...]:

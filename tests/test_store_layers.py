@@ -82,6 +82,40 @@ async def test_a_callers_own_timeout_stays_the_callers(make: Make) -> None:
                 await store.get("a")
 
 
+async def test_a_call_that_waits_several_times_is_bounded_as_a_whole() -> None:
+    async def steps(pauses: list[float]) -> str:
+        for pause in pauses:
+            await asyncio.sleep(pause)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.sleep(1)
+        return "done"
+
+    bounded = wrap("read", steps, [deadline(0.2)])
+    assert await bounded([0, 0.001, 0]) == "done"
+    with pytest.raises(DeadlineExceeded):
+        await bounded([0.001] * 1_000)
+
+
+async def test_a_cancellation_reaches_a_call_within_its_deadline() -> None:
+    heard: list[str] = []
+
+    async def waits() -> None:
+        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            raise
+
+    task = asyncio.create_task(wrap("read", waits, [deadline(5)])())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert heard == ["cancelled"]
+
+
 async def test_an_error_within_the_deadline_passes_through() -> None:
     async def hook() -> None:
         raise TimeoutError("the driver's own")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from memory.clock import from_micros
-from memory.codec import decode
+from memory.codec import decode, stamp
 from memory.errors import (
     AlreadyExists,
     BatchError,
@@ -138,13 +138,9 @@ def _settle(op: Write, result: Result) -> Any:
 def _stamped(op: Put, row: Row) -> MemoryItem:
     """The item of a Put with the stamp the store gave it."""
     item = _replace(op.item)
-    created = from_micros(row.created)
-    _force(item, "created_at", created)
-    _force(item, "updated_at", created if row.updated == row.created else from_micros(row.updated))
-    _force(item, "accessed_at", created if row.accessed == row.created else from_micros(row.accessed))
+    stamp(item, row)
     _force(item, "expires_at", None if row.expires is None else from_micros(row.expires))
     _force(item, "access_count", row.count)
-    _force(item, "version", row.version)
     return item
 
 
