@@ -118,7 +118,9 @@ async def _compare(
         return run_side
 
     sides = [side(call) for call in (public, hook, floor) if call is not None]
-    ours, theirs, *rest = [p50(rounds) for rounds in await turns(sides, session.options.rounds, 5 * session.options.calls)]
+    ours, theirs, *rest = [
+        p50(rounds) for rounds in await turns(sides, session.options.rounds, 5 * session.options.calls)
+    ]
     costs = [a - b for a, b in zip(ours, theirs, strict=True)]
     on = ", layers on" if layers else ""
     session.add(

@@ -1,4 +1,4 @@
-"""Python work on the loop, in slices of about a millisecond: going through many things, and analysing texts."""
+"""Python work on the loop, in slices of half a millisecond: going through many things, and analysing texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SLICE_ITEMS = 32
-SLICE_SECONDS = 0.001
+SLICE_SECONDS = 0.0005
+"""Several tasks of a store may compute in one turn of the loop, each for so long."""
 _force = msgspec.structs.force_setattr
 _resumed: ContextVar[float] = ContextVar("resumed", default=0.0)
 
@@ -66,7 +67,7 @@ class Slicing:
             await asyncio.to_thread(importlib.import_module, "numpy")
 
     async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
-        """The things in pieces, letting other tasks run about every millisecond of this task's work."""
+        """The things in pieces, letting other tasks run after each half millisecond of this task's work."""
         for start in range(0, len(things), SLICE_ITEMS):
             if is_due():
                 await pause()
