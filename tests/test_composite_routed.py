@@ -15,7 +15,7 @@ from memory.backends.composite import Promotion, Route, RoutedStore
 from memory.backends.in_memory import InMemoryStore
 from memory.clock import ManualClock
 from memory.errors import AlreadyExists, BackendUnavailable, InvalidSetting, UnknownOutcome, VersionConflict
-from memory.ops import Read
+from memory.ops import Read, Result, Status
 
 WORDS = ("marmot", "eagle", "meadow", "river", "snow")
 
@@ -172,8 +172,6 @@ async def test_an_outcome_that_is_unknown_in_a_move_is_settled_by_retry(tmp_path
         plain = tagged._do_write
 
         async def lost(ops: Any, atomic: bool) -> Any:
-            from memory.ops import Result, Status
-
             await plain(ops, atomic)
             return [Result(Status.UNKNOWN) for _ in ops]
 
@@ -186,6 +184,34 @@ async def test_an_outcome_that_is_unknown_in_a_move_is_settled_by_retry(tmp_path
         assert await store.get("a") == stored
         assert stored.content == "new"
         assert await store.count() == 1
+        assert (await store.verify()).ok
+
+
+async def test_a_move_ends_though_an_earlier_reply_was_lost_as_well(tmp_path: Path) -> None:
+    """What the member issued for the lost one lies above all that is known here, so it cannot tell of a repeat."""
+    async with by_content(tmp_path, Faults(), failures=1_000) as store:
+        await store.put(MemoryItem(id="a", content="old", tags=("x",)))
+        tagged = store.routes[1].store
+        plain = tagged._do_write
+
+        def losing(*, arrives: bool) -> Any:
+            async def lost(ops: Any, atomic: bool) -> Any:
+                if arrives:
+                    await plain(ops, atomic)
+                return [Result(Status.UNKNOWN) for _ in ops]
+
+            return lost
+
+        tagged._do_write = losing(arrives=True)
+        with pytest.raises(UnknownOutcome):
+            await store.delete("a")
+        await store.put(MemoryItem(id="a", content="between"))
+        tagged._do_write = losing(arrives=False)
+        with pytest.raises(UnknownOutcome) as caught:
+            await store.put(MemoryItem(id="a", content="new", tags=("x",)))
+        tagged._do_write = plain
+        assert [item.content async for page in store.stream() for item in page] == ["new"]
+        assert await caught.value.retry() == await store.get("a")
         assert (await store.verify()).ok
 
 

@@ -164,9 +164,21 @@ class Mover:
             return row is not None
         (result,) = await target.member.write([_replace(sent.op, floor=sent.floor)])
         if result.status is Status.UNKNOWN:
-            raise BackendUnavailable(f"the member {move.target!r} did not say whether a record has come")
+            result = await self._anew(sent, target)
         self._placing.noted(sent, result)
         return result.status is Status.DONE
+
+    async def _anew(self, sent: Sent, target: Route) -> Result:
+        """Settle a write that its member cannot tell of by its token, as when the key was written there before and that reply,
+        too, was lost: nobody but this move writes the key there now, so it is looked for, and written anew where it is not."""
+        op = sent.op
+        (row,) = await target.member.read(Read(keys=(op.key,), now=self._placing.store._clock()))
+        if row is not None and type(op) is Put and row.body == op.body:
+            return Result(Status.DONE, row)
+        (result,) = await target.member.write([_replace(op, token=new_token())])
+        if result.status is Status.UNKNOWN:
+            raise BackendUnavailable(f"the member {target.name!r} did not say whether a record has come")
+        return result
 
     async def resume(self) -> None:
         """Finish the moves that an earlier process has begun."""
