@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from memory import F, ManualClock, MemoryItem
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore, compiling, matching, postings, scanning
+from memory.backends.sqlite.compiling import Sql
 from memory.backends.sqlite.pace import Pace
+from memory.backends.sqlite.postings import Judged, Memo
 from memory.filters import evaluate, parse
 from memory.testing.heartbeat import assert_calm
 
@@ -433,3 +436,19 @@ async def test_a_read_that_is_given_up_leaves_no_transaction(tmp_path: Path) -> 
         assert store._direct is not None
         assert not store._direct.in_transaction
         assert store._at_once(lambda db: db.execute("SELECT 7").get) == 7
+
+
+def test_what_searches_remember_of_one_version_is_never_taken_for_anothers() -> None:
+    """Two threads search in snapshots of different versions: here the second gets its turn in the middle of the first's."""
+    memo, asked, condition = Memo(), ("a", 0, 1, -1), Sql("x")
+
+    class Interrupted(list[int]):
+        def __len__(self) -> int:
+            memo.put(6, ("b", 0, 1, -1), np.array([6]))
+            memo.judge(6, Sql("y"), Judged(np.array([6]), np.array([6])))
+            return 1
+
+    memo.put(5, asked, Interrupted([5]))  # type: ignore[arg-type]
+    memo.judge(5, condition, Judged(Interrupted([5]), np.array([5])))  # type: ignore[arg-type]
+    assert memo.get(6, asked) is None
+    assert memo.judged(6, condition) is None

@@ -52,18 +52,18 @@ class Memo:
     """What earlier searches learnt of the index: lists and what passed a filter, for as long as nothing is written, and
     which terms are common.
 
+    The loop and the reader's thread search at the same time, in snapshots of different versions. So what is of one version is
+    replaced whole, together with its number, and never emptied: who has taken it keeps what belongs to it.
+
     A term that ``n`` documents held at one version of the store is held by at least ``n - w`` of them after ``w``
     further writes, since a write takes at most one away: as long as that is enough, it is common, for certain.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, int]] = {}
-        self._lists: dict[tuple[str, int, int, int], Array] = {}
-        self._version = -1
-        self._waiting: dict[int, frozenset[str]] = {}
-        self._waiting_version = -1
-        self._judged: dict[Sql, Judged] = {}
-        self._judged_version = -1
+        self._lists: tuple[int, dict[tuple[str, int, int, int], Array]] = (-1, {})
+        self._waiting: tuple[int, dict[int, frozenset[str]]] = (-1, {})
+        self._judged: tuple[int, dict[Sql, Judged]] = (-1, {})
 
     def is_common(self, asked: str, version: int, room: int) -> bool:
         """Whether more than ``room`` documents hold what is asked for, as far as is known."""
@@ -83,34 +83,40 @@ class Memo:
 
     def waiting(self, version: int) -> dict[int, frozenset[str]] | None:
         """The texts that wait for the index, at this version."""
-        return self._waiting if self._waiting_version == version else None
+        known, waiting = self._waiting
+        return waiting if known == version else None
 
     def wait(self, version: int, waiting: dict[int, frozenset[str]]) -> None:
         """Keep the texts that wait for the index."""
-        self._waiting, self._waiting_version = waiting, version
+        self._waiting = version, waiting
 
     def judged(self, version: int, condition: Sql) -> Judged | None:
         """What was held to a condition, at this version."""
-        return self._judged.get(condition) if self._judged_version == version else None
+        known, judged = self._judged
+        return judged.get(condition) if known == version else None
 
     def judge(self, version: int, condition: Sql, judged: Judged) -> None:
         """Keep what was held to a condition."""
-        if self._judged_version != version or len(self._judged) >= MOST_FILTERS:
-            self._judged, self._judged_version = {}, version
+        known, filters = self._judged
+        if known != version or len(filters) >= MOST_FILTERS:
+            filters = {}
+            self._judged = version, filters
         if len(judged.all) <= MOST_JUDGED:
-            self._judged[condition] = judged
+            filters[condition] = judged
 
     def get(self, version: int, question: tuple[str, int, int, int]) -> Array | None:
         """A list of this version."""
-        return self._lists.get(question) if version == self._version else None
+        known, lists = self._lists
+        return lists.get(question) if known == version else None
 
     def put(self, version: int, question: tuple[str, int, int, int], docs: Array) -> None:
         """Keep a list; those of another version are of no use any more."""
-        if version != self._version or len(self._lists) >= MOST_LISTS:
-            self._lists.clear()
-            self._version = version
+        known, lists = self._lists
+        if known != version or len(lists) >= MOST_LISTS:
+            lists = {}
+            self._lists = version, lists
         if len(docs) <= 2 * CANDIDATES_PER_TERM:
-            self._lists[question] = docs
+            lists[question] = docs
 
 
 class Postings:
