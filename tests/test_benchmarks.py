@@ -43,9 +43,15 @@ def conversation_file(directory: Path) -> Path:
 
 
 RUNS = [(name, backend) for name in BENCHMARKS for backend in BACKENDS]
-# Nothing to open in memory; embedders know no backend, firestore is one, and migration goes either way. Retrieval and the
+# Nothing to open in memory; embedders know no backend, firestore and faiss are one, and migration goes either way. Retrieval and the
 # other servers have tests of their own.
-ONCE = (("opening", "in_memory"), ("embedding", "sqlite"), ("firestore", "sqlite"), ("migration", "in_memory"))
+ONCE = (
+    ("opening", "in_memory"),
+    ("embedding", "sqlite"),
+    ("firestore", "sqlite"),
+    ("faiss", "in_memory"),
+    ("migration", "in_memory"),
+)
 RUNS = [run for run in RUNS if run[0] not in ("retrieval", "redis", "postgres") and run not in ONCE]
 
 

@@ -13,7 +13,6 @@ import servers
 from memory.backends.postgres import PostgresStore
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract, TwinsContract, ViewContract
-from memory.testing.contract.cancelling import Cancelling
 from memory.testing.contract.dedup import Dedup
 from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.nearness import Nearness
@@ -48,12 +47,12 @@ class TestPostgres(Postgres, StoreContract):
     calm = True
 
 
-@pytest.mark.full  # twins are the base's: every run has them over Redis
+@pytest.mark.full  # twins are the base's: every run has them over the embedded stores
 class TestPostgresThroughTwins(Postgres, TwinsContract):
     pass
 
 
-@pytest.mark.full  # views are the base's: every run has them over Redis
+@pytest.mark.full  # views are the base's: every run has them over the embedded stores
 class TestPostgresThroughAView(Postgres, ViewContract):
     pass
 
@@ -68,7 +67,7 @@ class BehindPgBouncer(Postgres):
 
 
 class TestPostgresBehindPgBouncer(
-    BehindPgBouncer, Writing, Versions, Updating, Dedup, Nearness, Transfer, Retrying, Cancelling, Lifecycle
+    BehindPgBouncer, Writing, Versions, Updating, Dedup, Nearness, Transfer, Retrying, Lifecycle
 ):
     pass
 

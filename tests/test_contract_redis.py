@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from servers import server
 
 from memory.backends.redis import RedisStore
@@ -29,10 +30,12 @@ class TestRedis(Core, StoreContract):
     calm = True
 
 
+@pytest.mark.full  # twins and views are the base's: every run has them over the embedded stores
 class TestRedisThroughTwins(Core, TwinsContract):
     pass
 
 
+@pytest.mark.full
 class TestRedisThroughAView(Core, ViewContract):
     pass
 
