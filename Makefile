@@ -30,7 +30,7 @@ test: $(TEST)  ## set up and run the tests (WORKERS=0: in one process)
 	@$(PYTEST) $(ARGS)
 
 test-semantic: $(SEMANTIC)  ## the tests with a real model (the first time installs 1.4 GB)
-	@$(BIN)/python -m pytest -m semantic $(ARGS)
+	@$(PYTEST) -m semantic $(ARGS)
 
 docs: $(TEST)  ## run the code blocks of the README and of docs/
 	@$(BIN)/python -m pytest -m docs $(ARGS)
