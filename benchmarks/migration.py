@@ -1,5 +1,5 @@
-"""Migrations between every two backends, Firestore's layouts among them where its emulator is here: items a second, beside a
-raw read plus a raw bulk write."""
+"""Migrations between every two backends, those on servers and Firestore's layouts where these are here: items a second,
+beside a raw read plus a raw bulk write."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import apsw
 
+from benchmarks import migration_firestore, migration_servers
 from benchmarks.by_hand import ByHand
 from benchmarks.measure import ratios
-from benchmarks.migration_firestore import MOST, QUICK, emulator
 from benchmarks.session import Session
 from memory import MemoryItem, MemoryStore
 from memory.backends.sqlite.records import FULL_SQL, to_row
@@ -34,11 +34,17 @@ async def run(session: Session) -> None:
     for source, target in product(ends, ends):
         for size in options.records:
             await _measure(session, ends[source], ends[target], size)
-    async with emulator() as there:
+    local, size = set(ends), min(*options.records, migration_servers.MOST)
+    ends |= migration_servers.servers(session)
+    for source, target in product(ends, ends):
+        if source != target and not {source, target} <= local:
+            await _measure(session, ends[source], ends[target], size)
+    async with migration_firestore.emulator() as there:
         pairs = [pair for end in ends.values() for one in there if one.holds_all for pair in ((end, one), (one, end))]
         pairs += [(source, target) for source in there for target in there if source is not target and target.holds_all]
         for one, other in pairs:
-            await _measure(session, one, other, min(*options.records, QUICK if options.quick else MOST))
+            most = migration_firestore.QUICK if options.quick else migration_firestore.MOST
+            await _measure(session, one, other, min(*options.records, most))
 
 
 async def _measure(session: Session, source: Any, target: Any, size: int) -> None:
