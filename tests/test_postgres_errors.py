@@ -211,6 +211,23 @@ async def test_deadlines_hold_while_a_server_does_not_answer(own: Any) -> None:
         assert found is not None
 
 
+async def test_a_call_that_waits_for_its_turn_has_no_longer_than_one_that_goes_at_once(own: Any) -> None:
+    async with PostgresStore(own.url, pool=1, timeout=1.0, sweep_interval=None) as store:
+        await store.put(MemoryItem(id="a", content="x"))
+        own.pause()
+        try:
+            first = asyncio.ensure_future(store.put(MemoryItem(id="a", content="y")))
+            await asyncio.sleep(0.2)  # so that the second waits until the first one's deadline
+            started = time.perf_counter()
+            with pytest.raises((DeadlineExceeded, UnknownOutcome)):
+                await store.put(MemoryItem(id="b", content="z"))
+            assert time.perf_counter() - started < 1.5
+            with pytest.raises(UnknownOutcome):
+                await first
+        finally:
+            own.resume()
+
+
 async def test_a_lock_held_by_another_program_is_a_deadline_and_nothing_is_written(
     url: str, admin: Any, tmp_path: Path
 ) -> None:

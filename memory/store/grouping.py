@@ -18,7 +18,8 @@ R = TypeVar("R")
 
 
 class Group(Generic[A, R]):
-    """Collects what callers ask; ``send`` answers many at once, in their order, with a result or an error for each.
+    """Collects what callers ask; ``send`` answers many at once, in their order, with a result or an error for each. It is told
+    since when (the loop's time) the first of them has waited, where it had to: that is part of what a deadline allows.
 
     ``size`` says how much one asks for, of which ``most`` fits into a group; ``at_once`` groups may be under way. With
     ``inline`` a caller that goes at once does so in its own task, which spares two turns of the loop. A group takes ``share``
@@ -28,7 +29,7 @@ class Group(Generic[A, R]):
 
     def __init__(
         self,
-        send: Callable[[list[A]], Awaitable[list[R | BaseException]]],
+        send: Callable[[list[A], float | None], Awaitable[list[R | BaseException]]],
         *,
         size: Callable[[A], int],
         most: int,
@@ -42,7 +43,7 @@ class Group(Generic[A, R]):
         self._at_once = at_once
         self._share = share
         self._inline = inline
-        self._asked: deque[tuple[A, asyncio.Future[R]]] = deque()
+        self._asked: deque[tuple[A, asyncio.Future[R], float]] = deque()
         self._called = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy = 0
@@ -57,18 +58,19 @@ class Group(Generic[A, R]):
         if self._inline and self.idle:
             self._busy += 1
             try:
-                (answer,) = await self._send([what])
+                (answer,) = await self._send([what], None)
             finally:
                 self._busy -= 1
                 self._wake()
             if isinstance(answer, BaseException):
                 raise answer
             return answer
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
         if self.idle:
-            self._start([(what, future)])
+            self._start([(what, future)], None)
         else:
-            self._asked.append((what, future))
+            self._asked.append((what, future, loop.time()))
             self._wake()
         return await future
 
@@ -83,25 +85,26 @@ class Group(Generic[A, R]):
         share = max(self._share, len(self._asked) / self._at_once)
         while self._asked and self._busy < self._at_once:
             batch: list[tuple[A, asyncio.Future[R]]] = []
-            room = self._most
+            room, since = self._most, None
             while self._asked and len(batch) < share and (not batch or self._size(self._asked[0][0]) <= room):
-                asked = self._asked.popleft()
-                if not asked[1].done():  # else its caller has left
-                    batch.append(asked)
-                    room -= self._size(asked[0])
+                what, future, asked = self._asked.popleft()
+                if not future.done():  # else its caller has left
+                    batch.append((what, future))
+                    since = asked if since is None else since
+                    room -= self._size(what)
             if not batch:
                 return
-            self._start(batch)
+            self._start(batch, since)
 
-    def _start(self, batch: list[tuple[A, asyncio.Future[R]]]) -> None:
+    def _start(self, batch: list[tuple[A, asyncio.Future[R]]], since: float | None) -> None:
         self._busy += 1
-        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        task = asyncio.get_running_loop().create_task(self._answer(batch, since))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, batch: list[tuple[A, asyncio.Future[R]]]) -> None:
+    async def _answer(self, batch: list[tuple[A, asyncio.Future[R]]], since: float | None) -> None:
         try:
-            answers = await self._send([what for what, _ in batch])
+            answers = await self._send([what for what, _ in batch], since)
             for (_, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue

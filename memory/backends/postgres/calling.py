@@ -43,10 +43,12 @@ class Caller:
             filled = self._filled[template] = self.names.fill(template)
         return filled
 
-    async def fetch(self, template: str, values: Sequence[Any], before: str | None = None) -> list[Any]:
+    async def fetch(
+        self, template: str, values: Sequence[Any], before: str | None = None, since: float | None = None
+    ) -> list[Any]:
         """The rows of a statement that reads. Once more on another connection where the first was lost.
 
-        ``before``: settings for it, where connections cannot be opened with them.
+        ``before``: settings for it, where connections cannot be opened with them. ``since``: see ``read``.
         """
         statement = self.fill(template)
 
@@ -55,7 +57,7 @@ class Caller:
                 await connection.execute(before)
             return list(await connection.fetch(statement, *values))
 
-        return await self.read(call)
+        return await self.read(call, since)
 
     async def fetch_apart(self, template: str, values: Sequence[Any], before: str | None = None) -> list[Any]:
         """As fetch, in a task of its own: a caller who is cancelled leaves it a moment to end, and the connection lives."""
@@ -74,11 +76,14 @@ class Caller:
         if self._tasks:
             await asyncio.wait(set(self._tasks))
 
-    async def read(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """The answer of a call that only reads. Raises DeadlineExceeded, BackendUnavailable..."""
+    async def read(self, call: Callable[[Any], Awaitable[T]], since: float | None = None) -> T:
+        """The answer of a call that only reads. ``since``: the loop's time from when the deadline counts, if not from now.
+
+        Raises DeadlineExceeded, BackendUnavailable...
+        """
         for again in (True, False):
             try:
-                return await self._run(call)
+                return await self._run(call, since)
             except Unsure as unsure:
                 cause = unsure.__cause__
                 if cause is None or isinstance(cause, TimeoutError):
@@ -89,14 +94,14 @@ class Caller:
                 raise translate(error, self.shown) from error
         raise AssertionError("unreachable")
 
-    async def write(self, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def write(self, call: Callable[[Any], Awaitable[T]], since: float | None = None) -> T:
         """The answer of a call that writes. Raises Unsure once it was sent, asyncpg's errors where nothing was done."""
-        return await self._run(call)
+        return await self._run(call, since)
 
-    async def _run(self, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _run(self, call: Callable[[Any], Awaitable[T]], since: float | None) -> T:
         connection: Any = None
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.timeout) if since is None else self._since(since):
                 connection = self.pool.at_once()
                 if connection is None:
                     connection = await self.pool.acquire()
@@ -125,6 +130,13 @@ class Caller:
         self.pool.release(connection)
         rested()
         return answer
+
+    def _since(self, since: float) -> asyncio.Timeout:
+        """What is left of the deadline of a call that has waited. Raises TimeoutError where that is nothing."""
+        when = since + self.timeout
+        if when <= asyncio.get_running_loop().time():
+            raise TimeoutError
+        return asyncio.timeout_at(when)
 
     async def _in_transaction(self, connection: Any, call: Callable[[Any], Awaitable[T]]) -> T:
         transaction = connection.transaction()

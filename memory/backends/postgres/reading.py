@@ -65,18 +65,18 @@ class Reader:
         """Wait for what was accepted."""
         await self._group.finish()
 
-    async def _together(self, ops: list[Read]) -> list[list[Row | None] | BaseException]:
+    async def _together(self, ops: list[Read], since: float | None) -> list[list[Row | None] | BaseException]:
         if len(ops) == 1 and len(ops[0].keys) == 1 and ops[0].scope.covers_namespace(ops[0].keys[0][0]):
             op = ops[0]
-            found = await self._caller.fetch(ONE, (encode_key(op.keys[0]),))
+            found = await self._caller.fetch(ONE, (encode_key(op.keys[0]),), since=since)
             return [[seen(found[0] if found else None, op.scope, op.now)]]
         wanted = [[encode_key(key) if op.scope.covers_namespace(key[0]) else None for key in op.keys] for op in ops]
         keys = list({key for keys in wanted for key in keys if key is not None})
         rows: list[Any] = []
         if len(keys) == 1:
-            rows = await self._caller.fetch(ONE, keys)
+            rows = await self._caller.fetch(ONE, keys, since=since)
         elif keys:
-            rows = await self._caller.fetch(MANY, (keys,))
+            rows = await self._caller.fetch(MANY, (keys,), since=since)
         by_key: dict[bytes | None, Any] = {row[1]: row for row in rows}
         answers: list[list[Row | None] | BaseException] = []
         for op, mine in zip(ops, wanted, strict=True):

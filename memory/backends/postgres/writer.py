@@ -57,15 +57,15 @@ class Writer:
             async for part in self._store._slices(ops):
                 batch += [prepared(op, self._typed) for op in part]
         if atomic:
-            return await self._apply(batch, atomic=True)
+            return await self._apply(batch, None, atomic=True)
         return await self._group.ask(batch)
 
     async def finish(self) -> None:
         """Wait for what was accepted."""
         await self._group.finish()
 
-    async def _together(self, batches: list[list[Prepared]]) -> list[list[Result] | BaseException]:
-        results = await self._apply([one for batch in batches for one in batch], atomic=False)
+    async def _together(self, batches: list[list[Prepared]], since: float | None) -> list[list[Result] | BaseException]:
+        results = await self._apply([one for batch in batches for one in batch], since, atomic=False)
         answers: list[list[Result] | BaseException] = []
         start = 0
         for batch in batches:
@@ -73,7 +73,7 @@ class Writer:
             start += len(batch)
         return answers
 
-    async def _apply(self, batch: list[Prepared], *, atomic: bool) -> list[Result]:
+    async def _apply(self, batch: list[Prepared], since: float | None, *, atomic: bool) -> list[Result]:
         """One call of the function; what one write cannot be stored for does not keep the others from it."""
         form = _form(batch) if self._typed else None
         statement = self._caller.fill(applying.call(form))
@@ -81,7 +81,7 @@ class Writer:
         tries = 0
         while True:
             try:
-                found = await self._caller.write(lambda connection: connection.fetch(statement, *values))
+                found = await self._caller.write(lambda connection: connection.fetch(statement, *values), since)
                 break
             except Unsure:
                 return [Result(Status.UNKNOWN) for _ in batch]
@@ -98,8 +98,11 @@ class Writer:
                 if len(batch) == 1:
                     return [Result(Status.FAILED, error=translate(error, self._caller.shown))]
                 middle = len(batch) // 2
-                first = await self._apply(batch[:middle], atomic=False)
-                return first + await self._apply(batch[middle:], atomic=False)
+                done = await self._apply(batch[:middle], None, atomic=False)
+                try:
+                    return done + await self._apply(batch[middle:], None, atomic=False)
+                except MemoryStoreError as failed:  # of these alone: the others may be stored
+                    return done + [Result(Status.FAILED, error=failed) for _ in batch[middle:]]
         return await self._results(batch, found)
 
     async def _results(self, batch: list[Prepared], found: list[Any]) -> list[Result]:

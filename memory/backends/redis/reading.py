@@ -163,7 +163,7 @@ class Points:
         """Wait for what was accepted."""
         await self._group.finish()
 
-    async def _together(self, asked: list[tuple[bytes, bytes]]) -> list[Parts | BaseException]:
+    async def _together(self, asked: list[tuple[bytes, bytes]], _since: float | None) -> list[Parts | BaseException]:
         if len(asked) == 1:
             ((tag, key),) = asked
             return [await parts_of(self._store, tag, (key,), "hbv")]
