@@ -19,6 +19,7 @@ from memory import F, ManualClock, MemoryItem
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore, compiling, matching, postings, scanning
 from memory.backends.sqlite.compiling import Sql
+from memory.backends.sqlite.indexing import flush_pending
 from memory.backends.sqlite.pace import Pace
 from memory.backends.sqlite.postings import Judged, Memo
 from memory.filters import evaluate, parse
@@ -452,3 +453,16 @@ def test_what_searches_remember_of_one_version_is_never_taken_for_anothers() -> 
     memo.judge(5, condition, Judged(Interrupted([5]), np.array([5])))  # type: ignore[arg-type]
     assert memo.get(6, asked) is None
     assert memo.judged(6, condition) is None
+
+
+async def test_texts_that_reach_the_index_without_a_new_version_are_found_once(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "m.db", sweep_interval=None) as store:
+        await store.put_many([MemoryItem(id=id, content="a marmot and an eagle") for id in "abc"])
+        assert len(await store.search("marmot")) == 3  # remembers what waits for the index
+        db = apsw.Connection(str(tmp_path / "m.db"))
+        assert db.execute("SELECT count(*) FROM pending").fetchall() == [(3,)]
+        with db:
+            flush_pending(db)
+        db.close()
+        assert [hit.item.id for hit in await store.search("eagle")] == ["a", "b", "c"]
+        assert len(await store.search("marmot eagle")) == 3

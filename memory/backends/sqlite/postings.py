@@ -18,7 +18,7 @@ from memory.backends.sqlite.docs import (
     scope_token,
 )
 from memory.backends.sqlite.reading import LIVE, all_of
-from memory.backends.sqlite.statements import fetch, numbers, scalar
+from memory.backends.sqlite.statements import fetch, first, numbers, scalar
 from memory.model import path_bytes
 from memory.ops import Match, Scope
 from memory.search.text import CANDIDATES_PER_TERM
@@ -126,7 +126,9 @@ class Postings:
         import numpy as np
 
         self.memo = memo
-        self.version: int = scalar(db, "SELECT version FROM counter")
+        self.version, waiting = first(db, "SELECT version, (SELECT count(*) FROM pending) FROM counter") or (0, 0)
+        # Texts that waited go to the index without a new version, so the version alone does not tell what the lists hold.
+        self.state: int = self.version << 32 | waiting
 
         self.np = np
         self.db = db
@@ -143,13 +145,13 @@ class Postings:
         self.nothing = np.empty(0, dtype=np.int64)
         self._unordered: Array | None = None
         self._newest: dict[str, Array] = {}
-        self._judged = memo.judged(self.version, self.condition) or Judged(self.nothing, self.nothing)
+        self._judged = memo.judged(self.state, self.condition) or Judged(self.nothing, self.nothing)
 
     # --- from the index ------------------------------------------------------------------------
 
     def _indexed(self, asked: str, low: int, high: int, limit: int) -> Array:
         question = (asked, low, high, limit)
-        docs = self.memo.get(self.version, question)
+        docs = self.memo.get(self.state, question)
         if docs is None:
             found = scalar(
                 self.db,
@@ -158,7 +160,7 @@ class Postings:
                 question,
             )
             docs = self.nothing if found is None else self._parsed(found)[::-1]
-            self.memo.put(self.version, question, docs)
+            self.memo.put(self.state, question, docs)
         return docs
 
     def _parsed(self, text: Any) -> Array:
@@ -180,11 +182,11 @@ class Postings:
 
     def _waiting(self) -> dict[int, frozenset[str]]:
         """Texts that are not in the index yet: doc -> its tokens. Few."""
-        waiting = self.memo.waiting(self.version)
+        waiting = self.memo.waiting(self.state)
         if waiting is None:
             found = fetch(self.db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
             waiting = {int(doc): frozenset(str(text).split(" ")) for doc, text in found}
-            self.memo.wait(self.version, waiting)
+            self.memo.wait(self.state, waiting)
         if not self.tokens:
             return waiting
         return {doc: words for doc, words in waiting.items() if words.issuperset(self.tokens)}
@@ -307,7 +309,7 @@ class Postings:
             passed = self.nothing if found is None else self._parsed(found)
             sort, joined = self.np.sort, self.np.concatenate
             self._judged = judged = Judged(sort(joined([judged.all, fresh])), sort(joined([judged.passed, passed])))
-            self.memo.judge(self.version, self.condition, judged)
+            self.memo.judge(self.state, self.condition, judged)
         passing: Array = docs[among(docs, judged.passed)]
         return passing
 
