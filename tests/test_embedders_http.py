@@ -206,6 +206,21 @@ async def test_nobody_listening_is_told_with_the_address_after_the_deadline() ->
     await service.close()
 
 
+async def test_a_last_moment_that_is_too_short_does_not_hide_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = EmbeddingService(embedder_of("http://127.0.0.1:9/v1?model=m", deadline=0.5))  # type: ignore[arg-type]
+    with pytest.raises(EmbeddingFailed, match="could not be reached"):
+        await service.embed(["a"])  # loads what is loaded once
+    started = time.monotonic()
+
+    def until_nearly_the_end(_least: float, _most: float) -> float:
+        return (started + 0.4997 - time.monotonic()) / 0.25  # of the first pause
+
+    monkeypatch.setattr("memory.search.embedders.http.random.uniform", until_nearly_the_end)
+    with pytest.raises(EmbeddingFailed, match="could not be reached"):
+        await service.embed(["b"])
+    await service.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

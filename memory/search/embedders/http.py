@@ -32,6 +32,8 @@ MAX_TEXTS = 2_048
 _PIP = "pip install 'agent-memory-backends[http]'"
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
+_SHORTEST_ATTEMPT = 0.05
+"""Seconds: with less of the deadline left, what went wrong before says more than another attempt would."""
 _CODE = re.compile(r"[\w.-]{1,64}")
 _IN_QUERY = ("model", "dimensions")
 
@@ -133,8 +135,12 @@ class HttpEmbedder:
         client = await self._client()
         end = time.monotonic() + self._deadline
         pause = _FIRST_PAUSE
+        failure: EmbeddingFailed | None = None
         for attempt in range(self._retries + 1):
-            answer, failure, wait = await self._attempt(client, body, min(self._timeout, end - time.monotonic()))
+            left = end - time.monotonic()
+            if failure is not None and left < _SHORTEST_ATTEMPT:
+                raise failure
+            answer, failure, wait = await self._attempt(client, body, min(self._timeout, left))
             if failure is None:
                 return answer
             if wait is None:
