@@ -56,8 +56,18 @@ def made(place: Path, truth: Watched, fast: Watched | None = None, **options: An
     )
 
 
-async def forget(store: Any) -> None:
+async def followed(store: TieredStore) -> None:
+    """Wait until the truth's feed is followed, before which the truth alone answers."""
+
+    async def known() -> bool:
+        return store.follower.behind <= store.staleness
+
+    await settle(5, known)
+
+
+async def forget(store: TieredStore) -> None:
     """Take the copies away, as their expiry would."""
+    await followed(store)
     await store.tier.clear(store._clock())
 
 
@@ -233,6 +243,7 @@ async def test_a_copy_answers_whatever_the_fast_store_is(fast: MemoryStore, tmp_
     truth = Watched()
     file = SqliteStore(tmp_path / "truth.db", synchronous="off", layers=(truth,))
     async with TieredStore(fast, file, staleness=60.0) as store:
+        await followed(store)
         items = await store.put_many([MemoryItem(id=id, content=id, embedding=[1.0, 2.0]) for id in "ab"])
         truth.calls.clear()
         assert await store.get("a") == items[0]
