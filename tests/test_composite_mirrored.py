@@ -38,9 +38,12 @@ async def test_a_mirror_that_was_down_catches_up_and_nothing_waits_for_it(tmp_pa
         faults.down.add("copy")
         stored = await store.put_many(items())
         await store.delete("03", namespace=("n", "0"))
-        health = await store.health()
-        assert health.status == "degraded"
-        assert any("'copy'" in warning for warning in health.details["warnings"])
+
+        async def noticed() -> bool:
+            return (await store.health()).status == "degraded"
+
+        await settle(5, noticed)
+        assert any("'copy'" in warning for warning in (await store.health()).details["warnings"])
         faults.down.clear()
 
         async def well() -> bool:
