@@ -6,11 +6,12 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from memory import Closed, WrongLoop
+from memory import Closed, MemoryItem, WrongLoop
 from memory.backends.in_memory import InMemoryStore
 from memory.store.transports import abandon
 
@@ -62,6 +63,33 @@ def test_a_private_loop_ends_with_the_store() -> None:
         assert store._home.private
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
+
+
+async def test_a_crowd_of_searches_is_begun_over_many_turns_of_the_loop() -> None:
+    turn, begun = 0, Counter[int]()
+
+    def clock() -> int:  # asked by each search once
+        begun[turn] += 1
+        return 1
+
+    async def turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    async with InMemoryStore(clock=clock, sweep_interval=None) as store:
+        await store.put(MemoryItem(content="the marmot whistles"))
+        await store.search("marmot")  # loads what is loaded once
+        begun.clear()
+        counting = asyncio.ensure_future(turns())
+        asked = "".join(chr(97 + i % 26) * 3 + " " for i in range(500))
+        async with asyncio.TaskGroup() as group:
+            for i in range(1_000):
+                group.create_task(store.search(f"{asked} {i}"))
+        counting.cancel()
+    assert begun.total() >= 1_000
+    assert max(begun.values()) < 300, "what each computes would add up in one turn"
 
 
 def test_a_connection_is_let_go_though_its_loop_has_ended() -> None:

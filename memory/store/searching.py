@@ -83,6 +83,7 @@ class Searches(Bound):
         store = self._enter()
         # A crowd that comes at once is let in a few at a time, so that what each costs does not add up in one turn of the loop.
         async with store._entrance:
+            await store._own_turn()
             filter = parse(where)
             check_limit(limit, MAX_SEARCH_LIMIT)
             if query is None and vector is None:

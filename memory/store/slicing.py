@@ -51,6 +51,23 @@ class Slicing:
     capabilities: ClassVar[Capabilities]
     language: str
     _analyser: Analyser | None
+    _turn_began: float | None = None
+    """When the first computed in the present turn of the loop; None: nobody has yet."""
+
+    async def _own_turn(self) -> None:
+        """Before a task computes: where tasks of this store have had a slice of this turn of the loop, wait for the next.
+
+        What each computes does then not add up, however many become ready at once.
+        """
+        now = time.perf_counter()
+        if self._turn_began is None:
+            self._turn_began = now
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        elif now - self._turn_began > SLICE_SECONDS:
+            await pause()
+
+    def _end_turn(self) -> None:
+        self._turn_began = None
 
     @property
     def analyser(self) -> Analyser:

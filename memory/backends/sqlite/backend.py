@@ -288,6 +288,7 @@ class SqliteStore(MemoryStore):
     async def _searched(self, pace: Pace, hasty: Callable[..., T], patient: Callable[..., T], *args: Any) -> T:
         """A search here and now while such are short, else in the reader's thread."""
         if pace.is_short:
+            await self._own_turn()
             with contextlib.suppress(TooLongError):
                 found: T | None = self._at_once(pace.timed, hasty, *args, seconds=2 * SHORT)
                 if found is not None:
