@@ -3,12 +3,17 @@
 A delete needs room too: its pages go to the log first. So the file is always a little longer than its pages (a group
 with puts commits only when it is), which lets a checkpoint finish whatever happens; then the log starts again in
 blocks it has. And the log has some from the start.
+
+SQLite would let the file grow at a hint (SQLITE_FCNTL_SIZE_HINT), but as it is built here it does so by a byte at the end of each
+block, for which it needs 30 ms with the GIL held, and where another process's checkpoint has just put pages there, those
+bytes are theirs. ``fallocate`` takes blocks and overwrites nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -58,14 +63,56 @@ class Reserve:
             wanted = self._wanted + max(_CHUNK, self._wanted // 16)
         if not wanted:
             return
-        if os.stat(self._path).st_size < wanted:  # noqa: PTH116 - called often
-            size = ctypes.c_int64(wanted)
-            try:
-                db.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
-            except apsw.IOError as error:
-                # posix_fallocate says why in its result, which SQLite drops.
-                raise apsw.FullError("the file cannot grow") from error
-        self._allocated = os.stat(self._path).st_size  # noqa: PTH116 - called often
+        _allocate(db, self._path, wanted)
+        self._allocated = max(wanted, os.stat(self._path).st_size)  # noqa: PTH116 - called often
+
+
+class _UnixFile(ctypes.Structure):
+    """How SQLite's ``unixFile`` begins."""
+
+    _fields_ = (
+        ("methods", ctypes.c_void_p),
+        ("vfs", ctypes.c_void_p),
+        ("inode", ctypes.c_void_p),
+        ("descriptor", ctypes.c_int),
+    )
+
+
+def _allocate(db: apsw.Connection, path: str, size: int) -> None:
+    """Blocks for the file's first ``size`` bytes, where the system can give some. Raises FullError.
+
+    By SQLite's own descriptor: to close another of the same file would drop the locks of every connection in this process.
+    """
+    if db.open_vfs != "unix":
+        return
+    file = ctypes.c_void_p()
+    db.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(file))
+    if file.value is None:
+        return
+    descriptor = _UnixFile.from_address(file.value).descriptor
+    try:
+        if not os.path.samestat(os.fstat(descriptor), os.stat(path)):  # noqa: PTH116 - called often
+            return
+    except OSError:
+        return
+    try:
+        _take(descriptor, size)
+    except OSError as error:
+        raise apsw.FullError(f"the file cannot grow: {error.strerror}") from error
+
+
+def _take(descriptor: int, size: int) -> None:
+    """Blocks for the first bytes of a file, where the file system gives any. Raises OSError.
+
+    Not ``os.posix_fallocate``, which writes into the file where the file system does not.
+    """
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    while fallocate is not None and fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)):
+        number = ctypes.get_errno()
+        if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+            return
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
 
 
 def reserve_log(path: str) -> None:
@@ -77,6 +124,6 @@ def reserve_log(path: str) -> None:
     with contextlib.suppress(OSError):
         handle = os.open(f"{path}-wal", os.O_WRONLY)
         try:
-            os.posix_fallocate(handle, 0, _LOG_BYTES)
+            _take(handle, _LOG_BYTES)
         finally:
             os.close(handle)
