@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SortKey = tuple[bytes, bytes]
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A checked search: what is asked, of whom, and how the answer is put in order."""
 
     mode: Literal["text", "vector", "hybrid"]
@@ -48,7 +48,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
 
 
-class Found(msgspec.Struct):
+class Found(msgspec.Struct, gc=False):
     """One item on its way to a hit."""
 
     item: MemoryItem

@@ -21,7 +21,8 @@ from memory.store.types import SearchPage
 from memory.sync import blocking
 
 if TYPE_CHECKING:
-    from memory.filters import Where
+    from memory.filters import Filter, Where
+    from memory.ops import Scope
     from memory.store.base import MemoryStore
 
 MAX_SEARCH_LIMIT = 200
@@ -107,14 +108,11 @@ class Searches(Bound):
                 asked = vector_bytes(check_embedding(vector))
             given = asked  # the vector made of the query, below, is no part of the question
             scope = self._narrow(namespace, under)
-
-            def digest() -> str:
-                told = "" if given is None else hashlib.blake2b(given, digest_size=12).hexdigest()
-                how = (chosen, neighbours, min_score, min_text, min_vector, order, exact)
-                return cursors.question("search", scope or self._scope, filter, query, told, *how)
-
+            how = (chosen, neighbours, min_score, min_text, min_vector, order, exact)
             now = store._clock()
-            place = None if cursor is None else cursors.read(cursor, digest(), _Place)
+            place = None
+            if cursor is not None:
+                place = cursors.read(cursor, _digest(scope or self._scope, filter, query, given, how), _Place)
             pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
             terms = () if query is None or chosen == "vector" else query_terms(store.analyser, query)
             if scope is None or (chosen == "text" and not terms):
@@ -149,11 +147,18 @@ class Searches(Bound):
             if more and mmr is None:
                 last = page[-1]
                 began = now if place is None else place.began
-                following = cursors.write(digest(), _Place(last.score, last.item.namespace, last.item.id, pool, began))
+                ended = _Place(last.score, last.item.namespace, last.item.id, pool, began)
+                following = cursors.write(_digest(scope, filter, query, given, how), ended)
             hits = [ranking.hit(hit, explain=explain) for hit in page]
             return SearchPage(hits, following, complete or more)
 
     search_sync = blocking(search)
+
+
+def _digest(scope: Scope, filter: Filter | None, query: str | None, given: bytes | None, how: tuple[Any, ...]) -> str:
+    """What a cursor belongs to. No closure of the search: a thousand that wait would hold ten thousand cells."""
+    told = "" if given is None else hashlib.blake2b(given, digest_size=12).hexdigest()
+    return cursors.question("search", scope, filter, query, told, *how)
 
 
 def _check_choices(mode: str, neighbours: int, order: str, mmr: float | None) -> None:

@@ -71,7 +71,7 @@ class ItemPage(msgspec.Struct, frozen=True):
         return len(self.items)
 
 
-class Hit(msgspec.Struct, frozen=True):
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """One search result. ``score``: higher is better, comparable within one search.
 
     ``item`` comes without its embedding; ``get`` has it. ``components`` say how the score came about: ``text`` is the
@@ -86,7 +86,7 @@ class Hit(msgspec.Struct, frozen=True):
     components: dict[str, Any]
 
 
-class SearchPage(msgspec.Struct, frozen=True):
+class SearchPage(msgspec.Struct, frozen=True, gc=False):
     """Search results, best first. ``cursor`` fetches the next page.
 
     A search ranks a pool of the best max(100, 4 * limit) items; ``complete`` is False when the pages

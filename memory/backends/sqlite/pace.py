@@ -9,7 +9,7 @@ from typing import TypeVar
 import apsw
 
 T = TypeVar("T")
-SHORT = 0.003
+SHORT = 0.002
 """Seconds that a search on the loop may compute on average: two thread switches on a busy machine take longer. One that
 takes twice as long gives up."""
 
