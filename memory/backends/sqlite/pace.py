@@ -9,9 +9,11 @@ from typing import TypeVar
 import apsw
 
 T = TypeVar("T")
-SHORT = 0.002
+SHORT = 0.003
 """Seconds that a search on the loop may compute on average: two thread switches on a busy machine take longer. One that
 takes twice as long gives up."""
+SHORT_IN_A_CROWD = 0.0015
+"""The same where others wait for their turn: to them the loop is worth more, and threads cost less."""
 
 
 class Pace:
@@ -25,10 +27,9 @@ class Pace:
         # The first one loads what all need, which is a thread's work.
         self._seconds = 2 * SHORT
 
-    @property
-    def is_short(self) -> bool:
+    def is_short(self, *, crowded: bool) -> bool:
         """Whether the next one may run on the loop."""
-        return self._seconds < SHORT
+        return self._seconds < (SHORT_IN_A_CROWD if crowded else SHORT)
 
     def timed(self, db: apsw.Connection, search: Callable[..., T], *args: object) -> T:
         """``search(db, *args)``, in whichever thread."""
