@@ -54,7 +54,8 @@ class Reserve:
         return self._wanted + _CHUNK // 2 > self._allocated
 
     def ensure(self, db: apsw.Connection, *, ahead: bool = False) -> None:
-        """Before the commit of a group with puts: allocate the file's pages and a margin. Raises FullError. Blocking.
+        """Before the commit of a group with puts: allocate the file's pages and a margin, in whole chunks, so that the next
+        commits may be quick. Raises FullError. Blocking.
 
         ``ahead``: a sixteenth more, for commits on the loop, which have no time for it.
         """
@@ -63,6 +64,7 @@ class Reserve:
             wanted = self._wanted + max(_CHUNK, self._wanted // 16)
         if not wanted:
             return
+        wanted = -(-wanted // _CHUNK) * _CHUNK
         _allocate(db, self._path, wanted)
         self._allocated = max(wanted, os.stat(self._path).st_size)  # noqa: PTH116 - called often
 
