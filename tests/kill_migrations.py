@@ -67,7 +67,7 @@ def main(kills: int, seed: int, journal: Path, growth: int, arguments: list[str]
     while told["kills"] < kills:
         pid = child(arguments)
         if told["kills"] % 5 == 4:  # at any moment: while it opens, plans, resolves
-            code = wait_for(pid, journal, 1 << 40, rng.uniform(0.0, 0.4))
+            code = wait_for(pid, journal, growth, rng.uniform(0.0, 0.4))
         else:
             code = wait_for(pid, journal, rng.randint(1, growth), 60.0)
             if code is None:

@@ -322,16 +322,21 @@ class InMemoryStore(Vectors):
         matcher: Matcher[SortKey] = Matcher(op.terms)
         accept, path = None if op.where is None else predicate(op.where), path_bytes(op.scope.path)
         below = path + b"\0" if path else b""
-        async for keys in self._slices(self._terms.holding(op.terms)):
-            for key in keys:
-                record = self._records.get(key)
-                if (
-                    record is not None
-                    and (key[0] == path or (op.scope.below and key[0].startswith(below)))
-                    and record.answers(op.scope, accept, op.now)
-                    and (counts := self._terms.counts.get(key)) is not None
-                ):
-                    matcher.feed([(key, record.row.created, *counts)])
+        seen: set[SortKey] = set()
+        for term in op.terms:
+            async for keys in self._slices(self._terms.holding(term)):
+                for key in keys:
+                    if key in seen:
+                        continue
+                    seen.add(key)
+                    record = self._records.get(key)
+                    if (
+                        record is not None
+                        and (key[0] == path or (op.scope.below and key[0].startswith(below)))
+                        and record.answers(op.scope, accept, op.now)
+                        and (counts := self._terms.counts.get(key)) is not None
+                    ):
+                        matcher.feed([(key, record.row.created, *counts)])
         matched = await best_candidates(self, op, matcher.df, matcher.candidates())
         self._check_open()
         return matched

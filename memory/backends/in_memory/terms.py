@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -75,6 +75,6 @@ class TermIndex:
                 for term in counts[0]:
                     self.keys.setdefault(term, set()).add(key)
 
-    def holding(self, terms: Sequence[str]) -> list[SortKey]:
-        """Keys of the records that hold any of the terms."""
-        return list(set().union(*(self.keys.get(term, ()) for term in terms)))
+    def holding(self, term: str) -> list[SortKey]:
+        """Keys of the records that hold the term. The union of several terms' is made in slices: each key is hashed for it."""
+        return list(self.keys.get(term, ()))
