@@ -322,7 +322,7 @@ class InMemoryStore(Vectors):
         matcher: Matcher[SortKey] = Matcher(op.terms)
         accept, path = None if op.where is None else predicate(op.where), path_bytes(op.scope.path)
         below = path + b"\0" if path else b""
-        seen: set[SortKey] = set()
+        seen: set[SortKey] = set()  # made in slices: to unite the terms' sets at once would hold the loop
         for term in op.terms:
             async for keys in self._slices(self._terms.holding(term)):
                 for key in keys:

@@ -76,5 +76,5 @@ class TermIndex:
                     self.keys.setdefault(term, set()).add(key)
 
     def holding(self, term: str) -> list[SortKey]:
-        """Keys of the records that hold the term. The union of several terms' is made in slices: each key is hashed for it."""
+        """Keys of the records that hold the term, as they are now."""
         return list(self.keys.get(term, ()))
