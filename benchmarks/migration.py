@@ -40,11 +40,9 @@ async def run(session: Session) -> None:
         if source != target and not {source, target} <= local:
             await _measure(session, ends[source], ends[target], size)
     async with migration_firestore.emulator() as there:
-        pairs = [pair for end in ends.values() for one in there if one.holds_all for pair in ((end, one), (one, end))]
-        pairs += [(source, target) for source in there for target in there if source is not target and target.holds_all]
-        for one, other in pairs:
+        for source, target in migration_firestore.pairs(ends.values(), there):
             most = migration_firestore.QUICK if options.quick else migration_firestore.MOST
-            await _measure(session, one, other, min(*options.records, most))
+            await _measure(session, source, target, min(*options.records, most))
 
 
 async def _measure(session: Session, source: Any, target: Any, size: int) -> None:
@@ -100,8 +98,6 @@ async def _by_hand(source: Any, target: Any, size: int) -> float:
 
 class Local:
     """An end on this machine, without a server."""
-
-    holds_all = True
 
     def __init__(self, session: Session, name: str) -> None:
         self.session, self.name, self.durability = session, name, DURABILITY[name]

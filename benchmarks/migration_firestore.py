@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -21,14 +21,13 @@ PAGE = 300
 
 
 class Emulated:
-    """An end in a project of its own. ``holds_all``: V1 has one namespace and no item with an agent and a user, so it is only
-    read from, and holds the workload without namespaces and agents."""
+    """An end in a project of its own. V1 holds the workload `reduced`."""
 
     durability = "process"
 
     def __init__(self, name: str, url: str, stack: AsyncExitStack) -> None:
-        self.name, self.holds_all = name, name == "firestore_v2"
-        self._url, self._stack = url, stack
+        self.name, self._url, self.stack = name, url, stack
+        self.holds_all = name == "firestore_v2"
         self._filled: dict[int, MemoryStore] = {}
 
     def _store(self) -> Any:
@@ -38,12 +37,8 @@ class Emulated:
     async def filled(self, size: int) -> MemoryStore:
         """A store that holds the workload."""
         if size not in self._filled:
-            store = await self._stack.enter_async_context(self._store())
-            items = workload.records(0, size)
-            if not self.holds_all:
-                items = [msgspec.structs.replace(item, namespace=("default",), agent_id=None) for item in items]
-            for start in range(0, size, 500):
-                await store.put_many(items[start : start + 500])
+            store = await self.stack.enter_async_context(self._store())
+            await _fill(store, size, reduced=not self.holds_all)
             self._filled[size] = store
         return self._filled[size]
 
@@ -70,6 +65,38 @@ class Emulated:
         async for items in hand.every(PAGE):
             yield items
         hand.close()
+
+
+class Reduced:
+    """An end that holds only what V1 can take over."""
+
+    def __init__(self, end: Any, stack: AsyncExitStack) -> None:
+        self.name, self.durability, self.read = end.name, end.durability, end.read
+        self._end, self._stack = end, stack
+        self._filled: dict[int, MemoryStore] = {}
+
+    async def filled(self, size: int) -> MemoryStore:
+        """A store that holds the workload `reduced`."""
+        if size not in self._filled:
+            self._filled[size] = await self._stack.enter_async_context(self._end.empty())
+            await _fill(self._filled[size], size, reduced=True)
+        return self._filled[size]
+
+
+async def _fill(store: MemoryStore, size: int, *, reduced: bool) -> None:
+    """``reduced``: to what V1 can hold, which is one namespace, and no item with a user and an agent."""
+    items = workload.records(0, size)
+    if reduced:
+        items = [msgspec.structs.replace(item, namespace=("default",), agent_id=None) for item in items]
+    for start in range(0, size, 500):
+        await store.put_many(items[start : start + 500])
+
+
+def pairs(ends: Iterable[Any], there: Sequence[Emulated]) -> list[tuple[Any, Any]]:
+    """Every ordered pair with Firestore in it."""
+    both = [(one, other) for one in there for other in (*ends, *there) if one is not other]
+    both += [(end, one) for end in ends for one in there]
+    return [(one if other.name != "firestore_v1" else Reduced(one, other.stack), other) for one, other in both]
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from benchmarks import workload
 from benchmarks.session import Session, left_out
 from memory import MemoryItem, MemoryStore
@@ -23,7 +25,6 @@ Write = Callable[[list[MemoryItem]], Awaitable[None]]
 class Served:
     """An end on a server: each store under a prefix, or in a schema, of its own."""
 
-    holds_all = True
     durability: str
 
     def __init__(self, session: Session, name: str) -> None:
@@ -51,7 +52,8 @@ class OnRedis(Served):
 
         store: Any = self.session.store(self.name, self.session.path("hand"))
         async with store:
-            await store.put_many(workload.records(0, workload.NAMESPACES))
+            known = workload.records(0, workload.NAMESPACES)
+            await store.put_many([*known, msgspec.structs.replace(known[0], namespace=("default",))])
             hand = ByHand(store, self.url)
             await hand.open()
             yield hand.put_many
@@ -64,7 +66,9 @@ class OnRedis(Served):
         from memory.backends.redis.keys import tag_of
         from memory.keys import encode_key
 
-        keys = sorted(workload.keys(await held.count()), key=encode_key)
+        alone = await held.namespaces()  # of a workload without namespaces
+        keys = [(alone[0] if len(alone) == 1 else path, id) for path, id in workload.keys(await held.count())]
+        keys.sort(key=encode_key)
         async with Redis.from_url(self.url) as client:
             for start in range(0, len(keys), PAGE):
                 pipeline = client.pipeline(transaction=False)
