@@ -122,12 +122,14 @@ class Member:
         except BaseException as error:
             self._failed(error)
             raise
-        self._left(failed=bool(results) and all(result.status is Status.UNKNOWN for result in results))
-        seen = self.store._seen
+        seen, unknown = self.store._seen, 0
         for result in results:
-            if result.row is not None and result.row.version > seen:
+            if result.status is Status.UNKNOWN:
+                unknown += 1
+            elif result.row is not None and result.row.version > seen:
                 seen = result.row.version
         self.store._seen = seen
+        self._left(failed=0 < unknown == len(results))
         if self.store._space is None:
             for op, result in zip(ops, results, strict=True):
                 if type(op) is Put and op.embedding is not None and result.status is Status.DONE:

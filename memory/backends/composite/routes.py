@@ -85,6 +85,7 @@ class Route:
             "where": parse(where),
         }
         self.rule = {name: value for name, value in self.rule.items() if value is not None}
+        self._namespace, self._under = self.rule.get("namespace"), self.rule.get("under")
         self._accept = predicate(self.rule["where"]) if "where" in self.rule else None
 
     @property
@@ -94,9 +95,10 @@ class Route:
 
     def takes_key(self, key: Key) -> bool:
         """Whether an item of this key may belong here."""
-        path, rule = key[0], self.rule
-        under = rule.get("under", ())
-        return bool(path[: len(under)] == under and rule.get("namespace", path) == path)
+        path, under = key[0], self._under
+        if under is not None and path[: len(under)] != under:
+            return False
+        return self._namespace is None or path == self._namespace
 
     def takes(self, item: MemoryItem, size: int) -> bool:
         """Whether an item of this many bytes belongs here."""
