@@ -143,7 +143,7 @@ class NoCap(InMemoryStore):
 @caught("test_scores_follow_every_kind_of_write", "the text index misses updates")
 class StaleTexts(InMemoryStore):
     def _place(self, key: Any, record: Any) -> None:
-        known = key in self._terms.counts
+        known = key in self._terms.numbers
         super()._place(key, record)
         if known and record is not None:
             self._terms.stale.discard(key)

@@ -202,7 +202,7 @@ class DedupForgetsTwins(InMemoryStore):
         super()._place(key, record)
         for keys in self._digests.values():
             while len(keys) > 1:
-                keys.pop()
+                keys.popitem()
 
 
 @caught("test_a_deleted_or_changed_item_is_no_duplicate", "dedup keeps the digest of old content")

@@ -71,7 +71,7 @@ class InMemoryStore(Vectors):
     async def _open(self) -> None:
         self._records: Any = SortedDict()  # SortKey -> Record; the library has no types
         self._graves: dict[SortKey, tuple[int, bytes, int]] = {}
-        self._digests: dict[bytes, set[SortKey]] = {}
+        self._digests: dict[bytes, dict[SortKey, None]] = {}
         self._events: list[Event] = []
         self._last_event = 0
         self._version = 0
@@ -84,8 +84,9 @@ class InMemoryStore(Vectors):
         if not hasattr(self, "_terms"):
             return
         # A step at a time: to free a hundred thousand records at once would hold the loop.
+        terms = (self._terms.counted, self._terms.numbers, self._terms.holding)
         vectors = (self._vectors.places, self._vectors.held, self._vectors.stale, self._aside)
-        for held in (self._records, self._graves, self._digests, self._terms.counts, self._terms.keys, *vectors):
+        for held in (self._records, self._graves, self._digests, *terms, *vectors):
             while held:
                 for _ in range(min(STEP, len(held))):
                     held.pop() if isinstance(held, set) else held.popitem()
@@ -208,14 +209,14 @@ class InMemoryStore(Vectors):
         before = self._records.get(key)
         if before is not None and (record is None or record.digest != before.digest):
             keys = self._digests[before.digest]
-            keys.discard(key)
+            keys.pop(key, None)
             if not keys:
                 del self._digests[before.digest]
         if record is None:
             self._records.pop(key, None)
         else:
             self._records[key] = record
-            self._digests.setdefault(record.digest, set()).add(key)
+            self._digests.setdefault(record.digest, {})[key] = None
             if self._graves:
                 self._graves.pop(key, None)
         self._terms.stale.add(key)
@@ -322,21 +323,24 @@ class InMemoryStore(Vectors):
         matcher: Matcher[SortKey] = Matcher(op.terms)
         accept, path = None if op.where is None else predicate(op.where), path_bytes(op.scope.path)
         below = path + b"\0" if path else b""
-        seen: set[SortKey] = set()  # made in slices: to unite the terms' sets at once would hold the loop
+        seen: set[int] = set()  # made in slices: to unite the terms' records at once would hold the loop
         for term in op.terms:
-            async for keys in self._slices(self._terms.holding(term)):
-                for key in keys:
-                    if key in seen:
+            async for numbers in self._slices(list(self._terms.holding.get(term, ()))):
+                for number in numbers:
+                    if number in seen:
                         continue
-                    seen.add(key)
+                    seen.add(number)
+                    counted = self._terms.counted.get(number)
+                    if counted is None:
+                        continue  # deleted meanwhile
+                    key = counted.key
                     record = self._records.get(key)
                     if (
                         record is not None
                         and (key[0] == path or (op.scope.below and key[0].startswith(below)))
                         and record.answers(op.scope, accept, op.now)
-                        and (counts := self._terms.counts.get(key)) is not None
                     ):
-                        matcher.feed([(key, record.row.created, *counts)])
+                        matcher.feed([(key, record.row.created, counted.terms, counted.length)])
         matched = await best_candidates(self, op, matcher.df, matcher.candidates())
         self._check_open()
         return matched

@@ -1,0 +1,56 @@
+"""What only ``in_memory`` keeps: its index of terms, in step with writes and light for the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from memory.backends.in_memory import InMemoryStore
+from memory.model import MemoryItem
+
+
+def _animals(count: int, **fields: object) -> list[MemoryItem]:
+    return [MemoryItem(id=f"{i}", content=f"marmot number{i} of {count}", **fields) for i in range(count)]  # type: ignore[arg-type]
+
+
+async def test_records_and_terms_are_nothing_that_the_garbage_collector_walks_through() -> None:
+    async with InMemoryStore() as store:
+        await store.put_many(_animals(10))
+        await store.search("marmot")
+        gc.collect()
+        before = len(gc.get_objects())
+        await store.put_many(_animals(2_000))
+        await store.search("marmot")
+        for _ in range(2):
+            gc.collect()  # the second finds keys that the first has found to hold only text
+        assert len(gc.get_objects()) - before < 200
+
+
+async def test_a_term_that_no_record_holds_any_more_is_forgotten() -> None:
+    async with InMemoryStore() as store:
+        await store.put_many(_animals(20))
+        assert len(await store.search("number7")) == 1
+        await store.update("7", content="elsewhere")
+        assert len(await store.search("number7")) == 0
+        assert "number7" not in store._terms.holding
+        await store.delete_many([f"{i}" for i in range(20)])
+        assert len(await store.search("marmot")) == 0
+        assert [store._terms.holding, store._terms.counted, store._terms.numbers] == [{}, {}, {}]
+
+
+async def test_a_record_that_is_indexed_anew_during_a_search_is_found_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with InMemoryStore() as store:
+        await store.put_many(_animals(200))
+        await store.search("marmot")
+
+        async def slices(numbers: list[int]) -> AsyncIterator[list[int]]:
+            monkeypatch.undo()
+            yield numbers[:1]
+            await store.put_many(_animals(200, importance=0.9))
+            await store._terms.refresh(store._records, store._counts)
+            yield numbers[1:]
+
+        monkeypatch.setattr(store, "_slices", slices)
+        assert len(await store.search("marmot", limit=200)) == 200
