@@ -50,6 +50,8 @@ class Watched:
 
 
 def made(place: Path, truth: Watched, fast: Watched | None = None, **options: Any) -> TieredStore:
+    """On a machine that is held up for longer than the staleness, reads go to the truth, so there is much of it here."""
+    options = {"staleness": 60.0, **options}
     layers = () if fast is None else (fast,)
     return TieredStore(
         InMemoryStore(layers=layers), SqliteStore(place / "truth.db", synchronous="off", layers=(truth,)), **options
