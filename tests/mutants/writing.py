@@ -196,6 +196,14 @@ class DedupRaces(InMemoryStore):
         return await super()._write([replace(op, dedup=False) if type(op) is Put else op for op in ops], atomic)
 
 
+@caught("test_a_batch_is_deduplicated_in_order", "of a batch the writes of one key wait for the others")
+class DedupOutOfOrder(InMemoryStore):
+    async def _write(self, ops: Ops, atomic: bool) -> Any:
+        order = sorted(range(len(ops)), key=lambda i: [op.key for op in ops[:i]].count(ops[i].key))
+        results = await super()._write([ops[i] for i in order], atomic)
+        return [results[order.index(i)] for i in range(len(ops))]
+
+
 @caught("test_another_live_twin_is_found_when_one_is_gone", "dedup remembers one item only")
 class DedupForgetsTwins(InMemoryStore):
     def _place(self, key: Any, record: Any) -> None:

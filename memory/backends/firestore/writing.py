@@ -13,6 +13,7 @@ from memory.backends.firestore.lanes import Known
 from memory.backends.firestore.locks import digest_lock, lock_names
 from memory.backends.firestore.meter import Meter
 from memory.backends.firestore.pacing import singly
+from memory.backends.firestore.records import Record
 from memory.backends.firestore.spaces import read_space, space_write
 from memory.errors import DeadlineExceeded, MemoryStoreError
 from memory.ops import Put, Remove, Result, Row, Status
@@ -73,7 +74,7 @@ class Batch:
                 chosen.append(i)
             taken |= names
         await self._learn(chosen, held)
-        changes = await self._decide(chosen, held)
+        changes = await self._decide(pending, set(chosen), held)
         parts = self._parts(changes)
         if parts and asyncio.get_running_loop().time() > self.deadline:
             raise DeadlineExceeded(
@@ -106,34 +107,52 @@ class Batch:
             found = await connection.get(store.names.locks, [lock.partition("/")[2] for lock in locks], self.meter)
             held.update({lock: found.get(lock.partition("/")[2]) for lock in locks})
 
-    async def _decide(self, chosen: list[int], held: Known) -> list[tuple[int, Change]]:
+    async def _decide(self, pending: list[int], chosen: set[int], held: Known) -> list[tuple[int, Change]]:
+        """What becomes of the chosen writes. One that might see, or let a put that waits see, the twins of another turn waits
+        for the next round too."""
         store = self.store
-        unique = [i for i in chosen if self.locks[i]]
-        puts = [op for i in unique if type(op := self.ops[i]) is Put]
+        puts = [op for i in pending if i in chosen and self.locks[i] and type(op := self.ops[i]) is Put]
         twins = await store._twins(puts, self.meter) if puts else {}
         changes: list[tuple[int, Change]] = []
-        touched: set[str] = set()
-        async for i in singly(chosen):
+        written: set[str] = set()
+        stored: set[bytes] = set()
+        waiting: set[str] = set()
+        sought: set[bytes] = set()
+        async for i in singly(pending):
             op, name = self.ops[i], self.names[i]
-            try:
-                verdict = store._decide(op, held[name], self.tombstones.get(name))
-            except MemoryStoreError as error:
-                verdict = Result(Status.FAILED, error=error)
-            if isinstance(verdict, Change) and type(op) is Put and op.dedup:
-                twin = twins.get(op.digest)
-                if twin is not None:
-                    if twin[0] in touched:
-                        continue  # changed by a write before it in this batch: to be decided when that is done
-                    verdict = Result(Status.DUPLICATE, twin[1])
-                else:
-                    verdict.lock = len(verdict.writes)
-                    verdict.writes.append(digest_lock(store, op, held[self.locks[i] or ""]))
-            if isinstance(verdict, Result):
+            digest = op.digest if type(op) is Put else b""
+            unique = self.locks[i] is not None
+            waits = i not in chosen or bool(sought and (digest in sought or self._may_be(held[name], sought)))
+            if not waits:
+                try:
+                    verdict = store._decide(op, held[name], self.tombstones.get(name))
+                except MemoryStoreError as error:
+                    verdict = Result(Status.FAILED, error=error)
+                if isinstance(verdict, Change) and type(op) is Put and unique:
+                    twin = twins.get(digest)
+                    if twin is None:
+                        waits = digest in stored
+                        verdict.lock = len(verdict.writes)
+                        verdict.writes.append(digest_lock(store, op, held[self.locks[i] or ""]))
+                    else:
+                        waits = twin[0] in written or twin[0] in waiting
+                        verdict = Result(Status.DUPLICATE, twin[1])
+            if waits:
+                waiting.add(name)
+                if unique:
+                    sought.add(digest)
+            elif isinstance(verdict, Result):
                 self.results[i] = verdict
             else:
-                touched.add(name)
+                written.add(name)
+                stored.add(digest)
                 changes.append((i, verdict))
         return changes
+
+    @staticmethod
+    def _may_be(found: Document | None, digests: set[bytes]) -> bool:
+        """Whether a document may hold the content of one of these digests."""
+        return isinstance(found, Record) and (found.changed or found.part("digest") in digests)
 
     def _parts(self, changes: list[tuple[int, Change]]) -> list[list[tuple[int, Change]]]:
         """The changes in commits of few enough writes and bytes. The first vector of a store is committed alone, with

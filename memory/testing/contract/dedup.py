@@ -71,6 +71,21 @@ class Dedup(Suite):
         assert [one.id for one in stored] == ["a", "b", "a", "b"]
         assert await ids(store) == ["a", "b"]
 
+    async def test_a_batch_is_deduplicated_in_order(self, store: MemoryStore) -> None:
+        async def dealt(*pairs: tuple[str, str]) -> list[tuple[str, Any]]:
+            stored = await store.put_many([item(id, content) for id, content in pairs], dedup="content")
+            return [(one.id, one.content) for one in stored]
+
+        await store.put(item("t", "x"))
+        # The second finds t, which the third changes; so the first keeps what it wrote.
+        assert await dealt(("a", "1"), ("a", "x"), ("t", "2")) == [("a", "1"), ("t", "x"), ("t", "2")]
+        assert [one and one.content for one in await store.get_many(["a", "t"])] == ["1", "2"]
+        # What was a twin before the batch and is none by its turn; one that comes to be within it; one that comes too late.
+        dealing = [("t", "3"), ("b", "2"), ("c", "3"), ("a", "4"), ("a", "1"), ("d", "1"), ("b", "5"), ("e", "2")]
+        assert await dealt(*dealing) == [*dealing[:2], ("t", "3"), *dealing[3:5], ("a", "1"), *dealing[6:]]
+        held = await store.get_many(["a", "b", "c", "d", "e", "t"])
+        assert [one and one.content for one in held] == ["1", "5", None, None, "2", "3"]
+
     async def test_a_deleted_or_changed_item_is_no_duplicate(self, store: MemoryStore) -> None:
         await store.put(item("a", "x"))
         await store.delete("a")

@@ -3,14 +3,14 @@
 -- KEYS: keys, index, terms, state, feed, feed counter, then the record of each operation.
 -- ARGV: whether a feed is kept, how many fields are known, then ARGS arguments for each operation (see writing.py, which makes them).
 -- Answer: for each operation a letter and what belongs to it (see writing.py, which reads them). After an S, Z, N or F
--- nothing more is tried.
+-- nothing more is tried; nor from the first on that would write over a record which a D has named, and which is yet to be read.
 --@shared
 local ARGS = 9
 local keys, index, terms, state, feed, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local keeps_feed = ARGV[1] == '1'
 local held = redis.call('HMGET', state, 'mark', 'number', 'dimension', 'embedder', 'frozen', 'next', 'fields')
 local number, dimension, embedder, frozen, aside = held[2], held[3], held[4], held[5], held[6]
-local answers = {}
+local answers, named = {}, {}
 if not held[1] then
   -- Nobody has entered this tag in the registry, or the server has lost it.
   return {'N'}
@@ -80,6 +80,9 @@ end
 for i = 0, (#ARGV - 2) / ARGS - 1 do
   local base = 2 + i * ARGS
   local control, scope, key = ARGV[base + 1], ARGV[base + 2], ARGV[base + 3]
+  if named[key] then
+    break
+  end
   local record = KEYS[7 + i]
   local kind, flag, keep = control:sub(1, 1), control:sub(2, 2) == '1', control:sub(3, 3) == '1'
   local expect, floor, now = control:sub(4, 23), control:sub(24, 43), control:sub(44, 61)
@@ -125,6 +128,7 @@ for i = 0, (#ARGV - 2) / ARGS - 1 do
     local twin = twin_of(ARGV[base + 4]:sub(33, 64), now)
     if twin then
       answer('D' .. twin)
+      named[twin] = true
       decided = true
     end
   end
