@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
@@ -132,12 +131,7 @@ class StoreMachine(RuleBasedStateMachine):
     def put_dedup(self, place: tuple[Pins, MemoryItem], data: st.DataObject) -> None:
         """Write unless the content is there, which it often is."""
         pins, item = place
-        seen = self.model.seen(pins)
-        if seen:
-            twin = data.draw(st.sampled_from([item_fields(item), *seen]))
-            names = ("namespace", "kind", "content", "user_id", "session_id")
-            item = msgspec.structs.replace(item, **{name: twin[name] for name in names})
-        self._write((pins, item), dedup=True)
+        self._write((pins, data.draw(strategies.twins(item, self.model.seen(pins)))), dedup=True)
 
     def _write(
         self,
@@ -168,10 +162,16 @@ class StoreMachine(RuleBasedStateMachine):
         dedup=st.booleans(),
         ttl=strategies.ttls,
         embed=strategies.embeds,
+        data=st.data(),
     )
-    def put_many(self, pins: Pins, batch: list[MemoryItem], dedup: bool, ttl: int | None, embed: str) -> None:
-        """A batch, its duplicates in order."""
+    def put_many(
+        self, pins: Pins, batch: list[MemoryItem], dedup: bool, ttl: int | None, embed: str, data: st.DataObject
+    ) -> None:
+        """A batch, its duplicates in order: of one content, where twins are looked for, as often as not."""
         view = self.view(pins)
+        if dedup:
+            seen = self.model.seen(pins)
+            batch = [data.draw(strategies.twins(item, [*seen, *map(item_fields, batch)])) for item in batch]
         call = view.put_many(batch, dedup="content" if dedup else None, ttl=ttl, embed=embed)
         for item in batch:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -93,6 +94,16 @@ def placed(draw: st.DrawFn) -> tuple[Pins, MemoryItem]:
         mine = {name: getattr(pins, name) or getattr(item, name) for name in ("user_id", "session_id")}
         item = msgspec.structs.replace(item, namespace=path, **mine)
     return pins, item
+
+
+@st.composite
+def twins(draw: st.DrawFn, item: MemoryItem, records: Sequence[dict[str, Any]]) -> MemoryItem:
+    """The item with the content of one of the records, and all else that dedup looks at; or as it is."""
+    record = draw(st.sampled_from([None, *records]))
+    if record is None:
+        return item
+    names = ("namespace", "kind", "content", "user_id", "session_id")
+    return msgspec.structs.replace(item, **{name: record[name] for name in names})
 
 
 batches = st.lists(items(), min_size=4, max_size=12, unique_by=lambda item: item.key)
