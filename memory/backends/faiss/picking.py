@@ -19,6 +19,7 @@ from memory.backends.faiss.generation import GIVEN_BACK
 from memory.backends.faiss.lists import one_thread
 from memory.backends.sqlite.codes import Ints, fine_products, inverse_lengths, largest
 from memory.backends.sqlite.picking import CodedPicking, Likely, read_likely
+from memory.backends.sqlite.rotation import rotated_vector
 from memory.search.vectors import Matrix, products
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class FaissPicking:
         self._index = index
         self._db = db
         self._unit = unit
-        self._query = Query(unit, index.generation.centre)
+        self._turned = rotated_vector(unit)
+        self._query = Query(self._turned, index.generation.centre)
         self._pool: Ints | None = None
         others: Ints | None = None
         if pool is not None:
@@ -68,7 +70,7 @@ class FaissPicking:
         """Places to look through; None: all."""
         self._probes: int | None = None
         self._sure = SURER if self._count <= FEW else SURE
-        self._tail = CodedPicking(index.tail, db, unit, others, limit)
+        self._tail = CodedPicking(index.tail, db, self._turned, others, limit)
         self._width = 0
         self._asked = np.empty(0, dtype=np.int64)
         """Places of which the vector was asked for,"""
@@ -96,7 +98,7 @@ class FaissPicking:
     def _by_code(self, wanted: int) -> None:
         if self._pool is None and (probes := self._index.probes(wanted)) != self._probes:
             self._probes, self._width = probes, 0
-            self._among = self._index.in_lists(self._unit, probes)
+            self._among = self._index.in_lists(self._turned, probes)
         widths, like = self._index.widths, wanted.bit_length()
         width = max(START, widths.get(like, 0), 4 * wanted)
         self._look(width, wanted)
@@ -170,7 +172,7 @@ class FaissPicking:
         for start in range(0, len(which), GIVEN_BACK):
             part = which[start : start + GIVEN_BACK]
             places = self._candidates[part]
-            self._fine[part] = fine_products(generation.fine[places], generation.step[places], self._unit)
+            self._fine[part] = fine_products(generation.fine[places], generation.step[places], self._turned)
             generation.looked_up(len(part))
 
     # --- vectors -------------------------------------------------------------------------------

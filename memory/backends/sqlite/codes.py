@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memory.backends.sqlite.rotation import rotated
 from memory.search.vectors import Matrix, products
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -26,6 +27,11 @@ PACKED = 512
 WIDEST = 4.0
 """The fine code spans so many times the mean size of a number; what lies beyond (some models have a few such numbers in
 every vector) is cut off, rather than that all others share a few steps."""
+
+
+CUT = 3
+"""How codes are cut: the layout of the file that began with it. A part of their digest, so that a program of an older layout
+which still has the file open takes these codes for damaged, as they are to it, and ours takes its codes so."""
 
 
 class Codes(NamedTuple):
@@ -68,8 +74,8 @@ def joined(parts: Sequence[Codes]) -> Codes:
 
 
 def digest(*blobs: bytes) -> int:
-    """A sum that a changed byte changes, ten times as fast as CRC-32: 24 MB are checked at the first search."""
-    total = 0
+    """A sum that a changed byte changes, and another way to cut codes, ten times as fast as CRC-32: 24 MB are checked at the first search."""
+    total = CUT
     for blob in blobs:
         whole = len(blob) // 8 * 8
         total = total * 31 + int(np.add.reduce(np.frombuffer(blob, dtype="<u8", count=whole // 8)))
@@ -94,17 +100,33 @@ def inverse_lengths(rows: Matrix) -> Matrix:
     return found
 
 
+def unit_columns(rows: Matrix) -> Matrix:
+    """The rows' unit vectors in their rotation, each a column: (dimension, n). The same bits everywhere, whatever the rows."""
+    columns = rows.T.astype(np.float32, order="C")
+    squares = columns * columns
+    while len(squares) > 1:  # a sum in an order of our own: numpy's depends on the processor
+        half = len(squares) // 2
+        squares[:half] += squares[-half:]
+        squares = squares[: len(squares) - half]
+    size = np.sqrt(squares[0])
+    columns *= np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+    return rotated(columns)
+
+
 def centre_of(rows: Matrix) -> Matrix:
-    """The mean of the rows' unit vectors, which codes are taken around."""
-    units = rows * inverse_lengths(rows)[:, None]
-    found: Matrix = units.mean(axis=0, dtype=np.float64).astype(np.float32)
+    """The mean of the rows' unit vectors in their rotation, which codes are taken around."""
+    found: Matrix = unit_columns(rows).mean(axis=1, dtype=np.float64).astype(np.float32)
     return found
 
 
 def bits_of(units: Matrix, centre: Matrix) -> Words:
-    """One bit a number of unit vectors: (n, words)."""
-    bits = np.zeros((len(units), 8 * words_of(units.shape[1])), dtype=np.uint8)
-    packed = np.packbits(units > centre, axis=1, bitorder="little")
+    """One bit a number of turned unit vectors: (n, words)."""
+    return _packed(units > centre)
+
+
+def _packed(above: Any) -> Words:
+    bits = np.zeros((len(above), 8 * words_of(above.shape[1])), dtype=np.uint8)
+    packed = np.packbits(above, axis=1, bitorder="little")
     bits[:, : packed.shape[1]] = packed
     return bits.view("<u8")
 
@@ -115,19 +137,19 @@ def pack(rows: Matrix, centre: Matrix) -> Codes:
     half = halves(dimension)
     bits = np.empty((count, words_of(dimension)), dtype="<u8")
     fine, step = np.empty((count, half), dtype=np.uint8), np.empty(count, dtype=np.float32)
-    widest = WIDEST / np.sqrt(dimension)
+    widest = np.float32(WIDEST / np.sqrt(dimension))
     for start in range(0, count, PACKED):
         end = min(count, start + PACKED)
-        units = rows[start:end] * inverse_lengths(rows[start:end])[:, None]
-        bits[start:end] = bits_of(units, centre)
-        size = np.minimum(np.maximum(units.max(axis=1), -units.min(axis=1)), widest) / np.float32(7.5)
+        units = unit_columns(rows[start:end])
+        bits[start:end] = _packed(np.ascontiguousarray((units > centre[:, None]).T))
+        size = np.minimum(np.maximum(units.max(axis=0), -units.min(axis=0)), widest) / np.float32(7.5)
         step[start:end] = size
-        units *= np.divide(1, size, out=np.zeros_like(size), where=size > 0)[:, None]
+        units *= np.divide(1, size, out=np.zeros_like(size), where=size > 0)
         units += 8.0
         np.clip(units, 0.0, 15.0, out=units)
         steps = units.astype(np.uint8)
-        fine[start:end] = steps[:, :half]
-        fine[start:end, : dimension - half] |= steps[:, half:] << 4
+        steps[: dimension - half] |= steps[half:] << 4
+        fine[start:end] = steps[:half].T
     return Codes(bits, fine, step)
 
 

@@ -1,4 +1,4 @@
-"""The tables of the file, layout 2. ``items`` holds one row a record; everything else is derived from it or says what happened.
+"""The tables of the file, layout 3. ``items`` holds one row a record; everything else is derived from it or says what happened.
 
 - ``items.key`` is path, two NULs, id: it sorts like the key, so one column serves look-ups, ranges of namespaces and
   the tie-break of every order. (Integer codes for namespaces, tried first, save 14 % of a bulk load but do not sort:
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x4D454D31
 """'MEM1' in the file's header: what makes it ours."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """In user_version. An older file is upgraded when it is opened, a newer one refused."""
 
 TABLES = """
@@ -77,7 +77,7 @@ CREATE TABLE aside(ord INTEGER PRIMARY KEY, v BLOB NOT NULL);
 CREATE TABLE asides(ord INTEGER PRIMARY KEY, crc INTEGER NOT NULL);
 CREATE INDEX items_owed ON items(key) WHERE embedder IS NOT NULL AND vcrc IS NULL;
 """
-"""What layout 2 adds to it."""
+"""What layout 2 adds to it. Layout 3 has other codes in the same tables: of vectors in a rotation."""
 TEXT_INDEX = (
     "CREATE VIRTUAL TABLE words USING fts5(terms, content='', contentless_delete=1, detail=none, "
     "tokenize=\"ascii tokenchars '_~:'\")"

@@ -79,12 +79,15 @@ class Index(Protocol):
 
 
 class CodedPicking:
-    """Through codes in memory: one bit a number picks some, four bits put those in order."""
+    """Through codes in memory: one bit a number picks some, four bits put those in order.
 
-    def __init__(self, index: Coded, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> None:
+    ``turned``: the unit vector that is searched for, in the rotation of the codes.
+    """
+
+    def __init__(self, index: Coded, db: apsw.Connection, turned: Matrix, pool: Ints | None, limit: int) -> None:
         self._index = index
         self._db = db
-        self._unit = unit
+        self._turned = turned
         self._pool = pool
         self._picked = BITS[0] + BITS[1] * limit
         self._found: Any = None
@@ -100,11 +103,11 @@ class CodedPicking:
         while True:
             picked = np.arange(count) if self._picked >= count else self._closest(self._picked)
             places = picked if pool is None else pool[picked]
-            rough = fine_products(index.fine[places], index.step[places], self._unit)
+            rough = fine_products(index.fine[places], index.step[places], self._turned)
             if len(picked) == count or self._is_sure(picked, picked[largest(rough, wanted)]):
                 break
             self._picked *= 4
-        return read_likely(self._db, index.ords[places[largest(rough, compared)]], len(self._unit), compared >= count)
+        return read_likely(self._db, index.ords[places[largest(rough, compared)]], len(self._turned), compared >= count)
 
     def _is_sure(self, picked: Any, nearest: Any) -> bool:
         """Whether hardly any as near as these can differ in more bits than all that were picked.
@@ -112,7 +115,7 @@ class CodedPicking:
         In how many bits vectors of one angle differ varies as if each bit were tossed for. Where clusters are large, or
         there are none, the nearest are hardly nearer than thousands, and bits do not tell them from each other.
         """
-        reach = self._found[nearest].mean() + SURE * len(self._unit) ** 0.5 / 2
+        reach = self._found[nearest].mean() + SURE * len(self._turned) ** 0.5 / 2
         return bool(reach <= self._found[picked].max())
 
     def _closest(self, picked: int) -> Any:
@@ -122,7 +125,7 @@ class CodedPicking:
         if self._found is None:
             assert index.centre is not None
             columns = index.columns[:, : index.count]
-            code = bits_of(self._unit[None, :], index.centre)[0]
+            code = bits_of(self._turned[None, :], index.centre)[0]
             self._found = distances(code, columns if pool is None else index.np.ascontiguousarray(columns[:, pool]))
         return closest(self._found, picked)
 

@@ -1,4 +1,9 @@
-"""From layout 1 to 2: the vectors get a space, a log and room for those of another embedder."""
+"""From an older layout to the one of today.
+
+1 to 2: the vectors get a space, a log and room for those of another embedder. 2 to 3: codes are cut of vectors in a
+rotation (`memory.backends.sqlite.rotation`). The old ones are dropped and every vector is named by moves, so new ones are made as
+they are after many small writes: by the writer's thread once the store is open, a piece at a time.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +27,16 @@ def upgrade(db: apsw.Connection, path: str) -> None:
     """In one transaction; another process may have been faster. Blocking."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        if db.pragma("user_version") == 1:
-            db.execute(VECTOR_TABLES)
+        version = db.pragma("user_version")
+        if version < SCHEMA_VERSION:
+            if version == 1:
+                db.execute(VECTOR_TABLES)
             state = read_state(db)
-            state.space, others = common_space(db)
-            if others:
-                _take_off(db, state.space)
-                _log.warning("vectors of another space taken off, to be made anew", path=path, records=others)
+            if version == 1:
+                state.space, others = common_space(db)
+                if others:
+                    _take_off(db, state.space)
+                    _log.warning("vectors of another space taken off, to be made anew", path=path, records=others)
             renew(db, state)
             save_state(db, state)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -115,7 +115,9 @@ class Coded(Entries):
 
     def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> CodedPicking:
         """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""
-        return CodedPicking(self, db, unit, pool, limit)
+        from memory.backends.sqlite.rotation import rotated_vector
+
+        return CodedPicking(self, db, rotated_vector(unit), pool, limit)
 
     def pack(self, ords: Ints, rows: Matrix) -> None:
         """The codes of these vectors."""
