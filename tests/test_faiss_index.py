@@ -19,6 +19,7 @@ from memory.backends.faiss.codes import ONE_BIT, TWO_BITS, Query, from_fine
 from memory.backends.faiss.index import FaissIndex
 from memory.backends.sqlite import SqliteStore
 from memory.backends.sqlite.codes import centre_of, pack
+from memory.backends.sqlite.rotation import rotated_vector
 from memory.testing.embedder import WordEmbedder
 
 
@@ -93,6 +94,32 @@ async def test_faiss_finds_nearly_all_of_the_nearest(tmp_path: Path, monkeypatch
             assert np.mean(shares) >= (0.98 if name in ("all", "many") else 0.99), name
         assert index_of(store).generation.count > 6_000
         assert max(asked) > 6_000
+
+
+async def test_faiss_finds_them_too_where_a_few_numbers_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picking, "READ_BYTES", 0)
+    monkeypatch.setattr(picking, "START", 256)
+    vectors, asked = clustered(6_000, dimension=96), clustered(20, seed=2, dimension=96)
+    vectors[:, :4] *= 10
+    asked[:, :4] *= 10
+
+    async def share(path: Path) -> float:
+        shares = []
+        async with opened(path) as store:
+            await fill(store, vectors)
+            for vector in asked:
+                near, true = await found(store, vector, 10), await found(store, vector, 10, exact=True)
+                shares.append(len(set(near) & set(true)) / 10)
+            assert index_of(store).generation.count == 6_000
+        return float(np.mean(shares))
+
+    assert await share(tmp_path) >= 0.98
+    (tmp_path / "plain").mkdir()
+    monkeypatch.setattr("memory.backends.sqlite.codes.rotated", lambda columns: columns)
+    monkeypatch.setattr(picking, "rotated_vector", lambda vector: vector)
+    assert await share(tmp_path / "plain") < 0.9, "without a rotation many are missed"
 
 
 async def test_changes_are_seen_by_the_next_search_and_merged_behind_it(
@@ -274,7 +301,7 @@ def test_products_are_as_far_off_as_is_said() -> None:
         codes = from_fine(pack(rows, centre), centre)
         units = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-9)[:, None]
         for near in (units[0], units[700]):
-            query = Query(near, centre)
+            query = Query(rotated_vector(near), centre)
             high, low, sizes = query.sums(codes.high), query.sums(codes.low), query.sizes(codes.scale)
             true = units @ near
             for about, part in ((query.by_high(high, sizes), ONE_BIT), (query.by_both(high, low, sizes), TWO_BITS)):

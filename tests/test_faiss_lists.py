@@ -17,9 +17,10 @@ from memory.backends.faiss import lists, picking
 from memory.backends.faiss.generation import DoubtfulError, read_generation, read_manifest
 from memory.backends.faiss.lists import probed, train
 from memory.backends.sqlite.codes import fine_products
+from memory.backends.sqlite.rotation import rotated_vector
 from memory.search.vectors import products
 
-FIRST = json.loads((Path(__file__).parent / "fixtures" / "faiss-v2.json").read_text())
+FOURTH = json.loads((Path(__file__).parent / "fixtures" / "faiss-v4.json").read_text())
 VECTORS = clustered(3_000)
 
 
@@ -102,7 +103,7 @@ async def test_each_code_is_in_the_list_of_its_vector(tmp_path: Path) -> None:
         await found(store, VECTORS[0])
         index = index_of(store)
         generation = index.generation
-        unit = VECTORS[0] / np.linalg.norm(VECTORS[0])
+        unit = rotated_vector(VECTORS[0] / np.linalg.norm(VECTORS[0]))
         about = fine_products(generation.fine, generation.step, unit)
         nearest, three = index.in_lists(unit, 1), index.in_lists(unit, 3)
         assert nearest is not None
@@ -134,7 +135,7 @@ async def test_what_is_doubtful_is_made_anew(tmp_path: Path) -> None:
     async with opened(tmp_path, ivf=True) as store:
         await fill(store, VECTORS[:1_000])
         await found(store, VECTORS[0])
-    for facts in ({}, {"lists": 3}, {"format": 1}, {"probes": [0]}):
+    for facts in ({}, {"lists": 3}, {"format": 3}, {"probes": [0]}):
         before = manifest(tmp_path)
         changed(tmp_path, **facts)
         if not facts:
@@ -171,19 +172,20 @@ def test_ivf_is_true_or_false(tmp_path: Path) -> None:
 
 def test_the_format_with_lists_says_what_was_written(tmp_path: Path) -> None:
     path = str(tmp_path / "m.db")
-    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode(FIRST["manifest"]))
-    (tmp_path / "m.db-faiss-1").write_bytes(bytes.fromhex(FIRST["codes"]))
+    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode(FOURTH["manifest"]))
+    (tmp_path / "m.db-faiss-1").write_bytes(bytes.fromhex(FOURTH["codes"]))
     read = read_manifest(path)
-    assert (read.format, read.dimension, read.count, read.lists, read.probes) == (2, 5, 5, 2, (1, 2))
+    assert (read.format, read.dimension, read.count, read.lists, read.probes) == (4, 5, 5, 2, (1, 2))
     made = read_generation(path, read)
-    rows = np.array(FIRST["rows"], dtype=np.float32)
+    rows = np.array(FOURTH["rows"], dtype=np.float32)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     assert made.ords.tolist() == [11, 15, 12, 2**40, -3]
     assert made.starts.tolist() == [0, 2]
     for unit in units:
-        assert np.abs(fine_products(made.fine, made.step, unit) - units @ unit).max() < 0.15
-        own = products(made.heads, unit).argmax()
+        turned = rotated_vector(unit)
+        assert np.abs(fine_products(made.fine, made.step, turned) - units @ unit).max() < 0.15
+        own = products(made.heads, turned).argmax()
         assert own in (0, 1)
-    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode({**FIRST["manifest"], "format": 1}))
-    with pytest.raises(DoubtfulError, match="format 1"):
+    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode({**FOURTH["manifest"], "format": 3}))
+    with pytest.raises(DoubtfulError, match="format 3"):
         read_manifest(path)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from memory import F, ManualClock
 from memory.backends.sqlite import SqliteStore
+from memory.backends.sqlite.layout import SCHEMA_VERSION
+from memory.backends.sqlite.spaces import read_state
 from memory.ops import Space
 from memory.testing.embedder import WordEmbedder
 
 FIRST = Path(__file__).parent / "fixtures" / "sqlite-v1.db"
 SECOND = FIRST.with_name("sqlite-v2.db")
+THIRD = FIRST.with_name("sqlite-v3.db")
 
 
 async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_path: Path) -> None:
@@ -46,15 +51,18 @@ async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_pa
         assert (await store.verify()).ok
 
 
-async def test_a_file_of_the_second_layout_opens_and_finds_by_vector(tmp_path: Path) -> None:
-    shutil.copy(SECOND, tmp_path / "m.db")
+@pytest.mark.parametrize("file", [SECOND, THIRD], ids=["second", "third"])
+async def test_a_file_of_a_later_layout_opens_and_finds_by_vector(tmp_path: Path, file: Path) -> None:
+    shutil.copy(file, tmp_path / "m.db")
     clock, words = ManualClock(), WordEmbedder("words", 8)
     clock.advance(2)
     async with SqliteStore(tmp_path / "m.db", clock=clock, embedder=words, index=["metadata.score"]) as store:
         store._vectors.exact = -1  # by the codes of the file
-        assert (await store.verify()).ok
+        state = await store._read_in(read_state)
+        assert (state.coded, state.waiting) == ((0, 25) if file == SECOND else (25, 1))
+        assert (await store.verify()).ok  # which makes the codes once more, to the bit
         details = (await store.health()).details
-        assert (details["layout"], details["vectors"], details["vectors_owed"]) == (2, 25, 1)
+        assert (details["layout"], details["vectors"], details["vectors_owed"]) == (SCHEMA_VERSION, 25, 1)
         hits = await store.search("The marmot number 7 whistles word7", mode="vector", limit=2)
         assert [hit.item.id for hit in hits][:1] == ["item-7"]
         assert hits.hits[0].score == 1.0

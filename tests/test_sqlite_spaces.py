@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from memory import BatchError, EmbeddingMismatch, ManualClock, MemoryItem
-from memory.backends.sqlite import SqliteStore
+from memory.backends.sqlite import SqliteStore, codes, upgrading
 from memory.backends.sqlite.layout import SCHEMA_VERSION
 from memory.backends.sqlite.planning import find_records
 from memory.backends.sqlite.spaces import read_state
@@ -208,7 +208,7 @@ async def test_a_process_killed_in_a_switch_leaves_the_old_vectors_and_the_next_
         assert (await store.verify()).ok
 
 
-# --- files of the first layout -----------------------------------------------------------------
+# --- files of older layouts --------------------------------------------------------------------
 
 
 def to_first_layout(path: Path, strangers: dict[str, tuple[str | None, Any]]) -> None:
@@ -274,3 +274,82 @@ async def test_the_first_file_is_upgraded_and_its_vectors_are_found(tmp_path: Pa
         found = await store.search(vector=vector(3, 1, 2, 3), limit=1)
         assert [hit.item.id for hit in found] == ["item-3"]
         assert (await store.verify()).ok
+
+
+def as_in_the_second_layout(patched: pytest.MonkeyPatch) -> None:
+    """Codes are made as a program of layout 2 made them."""
+    patched.setattr(codes, "rotated", lambda columns: columns)
+    patched.setattr(codes, "CUT", 0)
+
+
+async def of_the_second_layout(path: Path, vectors: Any) -> None:
+    """A file as layout 2 left it: a chunk of codes, and moves."""
+    with pytest.MonkeyPatch.context() as patched:
+        as_in_the_second_layout(patched)
+        async with SqliteStore(path) as store:
+            await store.put_many([MemoryItem(id=f"{i}", content=i, embedding=v) for i, v in enumerate(vectors[:-3])])
+            for i in range(len(vectors) - 3, len(vectors)):
+                await store.put(MemoryItem(id=f"{i}", content=i, embedding=vectors[i]))
+            state = await store._read_in(read_state)
+            assert (state.coded, state.waiting) == (len(vectors) - 3, 3)
+    db = apsw.Connection(str(path))
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+
+
+async def found_by_code(store: SqliteStore, vectors: Any) -> None:
+    for i in range(0, len(vectors), 37):
+        assert [hit.item.id for hit in await store.search(vector=vectors[i], limit=1)] == [f"{i}"]
+
+
+@pytest.mark.parametrize("count", [450, 700], ids=["codes wait", "codes are made"])
+async def test_a_file_of_the_second_layout_gets_new_codes(tmp_path: Path, count: int) -> None:
+    vectors = np.random.default_rng(1).standard_normal((count, 20)).astype(np.float32)
+    await of_the_second_layout(tmp_path / "m.db", vectors)
+    async with SqliteStore(tmp_path / "m.db") as store, SqliteStore(tmp_path / "m.db") as other:
+        store._vectors.exact = other._vectors.exact = -1
+        await found_by_code(store, vectors)
+        await store._run(store._writing().worker, lambda db: None)  # behind what was queued when it was opened
+        state = await store._read_in(read_state)
+        assert (state.vectors, state.coded, state.waiting) == ((count, 0, count) if count < 512 else (count, count, 0))
+        await found_by_code(other, vectors)
+        assert (await store.verify()).ok
+        assert (await store.health()).details["layout"] == SCHEMA_VERSION
+
+
+async def test_new_codes_come_in_one_step_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(1).standard_normal((400, 20)).astype(np.float32)
+    await of_the_second_layout(tmp_path / "m.db", vectors)
+
+    def fails(*args: object) -> None:
+        raise OverflowError("cut short")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(upgrading, "save_state", fails)
+        with pytest.raises(CorruptData):
+            await SqliteStore(tmp_path / "m.db").open()
+    db = apsw.Connection(str(tmp_path / "m.db"))
+    assert db.pragma("user_version") == 2
+    assert db.execute("SELECT count(*) FROM codes").fetchall() == [(1,)]
+    db.close()
+    async with SqliteStore(tmp_path / "m.db") as store:
+        store._vectors.exact = -1
+        await found_by_code(store, vectors)
+        assert (await store.verify()).ok
+
+
+async def test_codes_of_a_program_of_the_second_layout_that_goes_on_are_not_believed(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).standard_normal((600, 20)).astype(np.float32)
+    async with SqliteStore(tmp_path / "m.db") as store:
+        store._vectors.exact = -1
+        for new, part in ((True, slice(0, 300)), (False, slice(300, 600))):
+            with pytest.MonkeyPatch.context() as patched:
+                if not new:
+                    as_in_the_second_layout(patched)
+                named = [MemoryItem(id=f"{i}", content=i, embedding=vectors[i]) for i in range(600)[part]]
+                await store.put_many(named)
+        await found_by_code(store, vectors)
+        assert not (await store.verify()).ok
+        await store.repair()
+        assert (await store.verify()).ok
+        await found_by_code(store, vectors)

@@ -47,7 +47,8 @@ def rotated(columns: Matrix) -> Matrix:
         np.multiply(spare, signs, out=columns)
         _mix(columns[:whole], spare[:whole], size)
         if whole < dimension:
-            # What is left over is in a block with the last of the others.
+            # What is left over is in a block with the last of the others. Without the signs it would undo the other block.
+            columns *= signs
             _mix(columns[-size:], spare[-size:], size)
     return columns
 
