@@ -11,7 +11,7 @@ import pytest
 
 from memory import MemoryItem
 from memory.backends.sqlite import SqliteStore, codes, picking
-from memory.backends.sqlite.codes import centre_of, pack, unit_columns
+from memory.backends.sqlite.codes import centre_of, fine_products, pack, unit_columns
 from memory.backends.sqlite.rotation import rotated, rotated_vector
 
 DIMENSIONS = [*range(1, 71), *range(127, 131), 384, 1_536]
@@ -96,3 +96,17 @@ async def test_codes_find_the_nearest_where_a_few_numbers_are_large(
         plain._vectors.exact = -1
         await plain.put_many([MemoryItem(id=f"{i}", content=i, embedding=v) for i, v in enumerate(rows)])
         assert await shares(plain, outliers(20, seed=2)) < 0.95, "without the rotation some are missed"
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5, 64])
+@pytest.mark.filterwarnings("error")
+def test_the_centre_itself_nothing_and_the_smallest_and_largest_have_codes(dimension: int) -> None:
+    rows = np.zeros((40, dimension), dtype=np.float32)
+    rows[:, -1] = 3
+    centre = centre_of(rows)
+    rows[1] = 0
+    rows[2, -1], rows[3, -1] = 1e-45, 3e38
+    packed = pack(rows, centre)
+    turned = rotated_vector(rows[0] / 3)
+    about = fine_products(packed.fine, packed.step, turned) + centre @ turned
+    np.testing.assert_allclose(about[:4], [1, 0, 1, 1], atol=0.2)

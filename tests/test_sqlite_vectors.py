@@ -13,7 +13,7 @@ import pytest
 
 from memory import ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, entries, picking, spaces, vectorlog
-from memory.backends.sqlite.codes import Codes, closest, codes_of, digest, distances, fine_products, pack
+from memory.backends.sqlite.codes import Codes, centre_of, closest, codes_of, digest, distances, fine_products, pack
 from memory.backends.sqlite.rotation import rotated_vector
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
@@ -356,7 +356,7 @@ def test_codes_survive_being_stored_and_are_close_to_their_vectors() -> None:
     for dimension in (1, 5, 64, 100):
         rows = clustered(700, dimension=dimension)
         rows[3] = 0
-        centre = np.zeros(dimension, dtype=np.float32)
+        centre = centre_of(rows)
         codes = pack(rows, centre)
         bits, fine = codes.blobs()
         again = codes_of(700, dimension, bits, fine)
@@ -368,7 +368,8 @@ def test_codes_survive_being_stored_and_are_close_to_their_vectors() -> None:
         assert digest(bits, fine) != digest(bits, bytes(damaged))
         units = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-9)[:, None]
         if dimension >= 64:
-            about = fine_products(codes.fine, codes.step, rotated_vector(units[0]))
+            turned = rotated_vector(units[0])
+            about = fine_products(codes.fine, codes.step, turned) + centre @ turned
             assert np.abs(about - units @ units[0]).max() < 0.08
         assert isinstance(codes, Codes)
         columns = np.ascontiguousarray(codes.bits.T)

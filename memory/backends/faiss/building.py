@@ -161,7 +161,7 @@ class _Building:
             for name in writing.layout.coded:
                 writing.add(name, every[name])
             if lists is not None:
-                of.append(lists.of(units_of(codes, len(self.centre))))
+                of.append(lists.of(units_of(codes, self.centre)))
         return np.concatenate(of)
 
     # --- in lists ------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class _Building:
         """Lists, from a sample of the codes."""
         rng = np.random.default_rng(self.last.seq)
         sample = [
-            units_of(codes.at(rng.random(len(codes.step)) < sampled(count)), len(self.centre))
+            units_of(codes.at(rng.random(len(codes.step)) < sampled(count)), self.centre)
             for codes in self._kept(keep, moved)
         ]
         return train(rng.permutation(np.concatenate(sample)), worth(count))

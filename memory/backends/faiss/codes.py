@@ -1,6 +1,6 @@
 """Codes of two bits a number: the high bits look through all vectors, both say which are worth a look at their fine code.
 
-A number of the unit vector, seen from the centre, is one of four levels (-1.5, -0.5, 0.5, 1.5), one apart in steps of
+A number of the unit vector, turned and seen from the centre as in SQLite's codes, is one of four levels (-1.5, -0.5, 0.5, 1.5), one apart in steps of
 about its mean size, which is the best that two bits do for numbers that scatter as in a normal distribution. How many high
 bits differ is counted by FAISS. A query keeps its numbers (in QUERY bits): its product with levels is a few sums
 over bits, and how far such a product may be off is known, so that what cannot be among the nearest is left out.
@@ -38,21 +38,26 @@ class Codes(NamedTuple):
     scale: Bytes
 
 
-def units_of(codes: Fine, dimension: int) -> Matrix:
-    """About the unit vectors (n, dimension) that the fine codes were made of."""
+def units_of(codes: Fine, centre: Matrix) -> Matrix:
+    """About the unit vectors (n, dimension) that the fine codes were made of, turned."""
+    return _away(codes, len(centre)) + centre
+
+
+def _away(codes: Fine, dimension: int) -> Matrix:
+    """The same, seen from the centre."""
     half = halves(dimension)
-    units = np.empty((len(codes.step), 2 * half), dtype=np.float32)
-    units[:, :half] = codes.fine & 15
-    units[:, half:] = codes.fine >> 4
-    units -= np.float32(7.5)
-    units *= codes.step[:, None]
-    return units[:, :dimension]
+    away = np.empty((len(codes.step), 2 * half), dtype=np.float32)
+    away[:, :half] = codes.fine & 15
+    away[:, half:] = codes.fine >> 4
+    away -= np.float32(7.5)
+    away *= codes.step[:, None]
+    return away[:, :dimension]
 
 
 def from_fine(codes: Fine, centre: Matrix) -> Codes:
     """The same vectors, of which the fine codes of SQLite's file are known."""
     count, dimension = len(codes.step), len(centre)
-    away = units_of(codes, dimension) - centre
+    away = _away(codes, dimension)
     bits = codes.bits.astype("<u8", copy=False).view(np.uint8)
     above = np.unpackbits(bits, axis=1, count=dimension, bitorder="little")
     size = np.einsum("ij,ij->i", away, away)
@@ -67,11 +72,12 @@ def from_fine(codes: Fine, centre: Matrix) -> Codes:
 
 
 class Query:
-    """A unit vector, ready to be compared with codes."""
+    """A unit vector, turned as they are, ready to be compared with codes."""
 
     def __init__(self, unit: Matrix, centre: Matrix) -> None:
         self.bits = bits_of(unit[None, :], centre)
-        self._base = float(unit @ centre)
+        self.base = np.float32(unit @ centre)
+        """Its product with the centre."""
         self._total = float(unit.sum())
         self._size = 1 / (FINEST * np.sqrt(len(unit)))
         self._least = float(unit.min())
@@ -104,12 +110,12 @@ class Query:
 
     def by_high(self, high: Matrix, scale: Matrix) -> Matrix:
         """About the products, from the sums of high bits."""
-        about = self._base + SIGN * scale * (2 * high - self._total)
+        about = self.base + SIGN * scale * (2 * high - self._total)
         return about.astype(np.float32, copy=False)
 
     def by_both(self, high: Matrix, low: Matrix, scale: Matrix) -> Matrix:
         """About the products, from the sums of both bits."""
-        about = self._base + scale * (2 * high + low - 1.5 * self._total)
+        about = self.base + scale * (2 * high + low - 1.5 * self._total)
         return about.astype(np.float32, copy=False)
 
     def sizes(self, scale: Bytes) -> Matrix:

@@ -172,7 +172,8 @@ class FaissPicking:
         for start in range(0, len(which), GIVEN_BACK):
             part = which[start : start + GIVEN_BACK]
             places = self._candidates[part]
-            self._fine[part] = fine_products(generation.fine[places], generation.step[places], self._turned)
+            away = fine_products(generation.fine[places], generation.step[places], self._turned)
+            self._fine[part] = away + self._query.base
             generation.looked_up(len(part))
 
     # --- vectors -------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Codes of vectors in two grades: one bit a number to look through all of them, four bits to put some in order.
 
-A bit says whether the number of the unit vector lies above the centre's. How many bits of two codes differ grows with
-their angle (Charikar 2002): that picks candidates. The fine code is the unit vector in 16 steps; its product with the
-query is off by about a hundredth, which leaves few to compare by the vectors themselves. Codes only choose: what a
-result is worth is told by its vector.
+Both are of the unit vector, turned (`memory.backends.sqlite.rotation`) and seen from a centre, since many models have much in
+common in all their vectors. A bit says whether a number lies above the centre's. How many bits of two codes differ grows
+with their angle (Charikar 2002): that picks candidates. The fine code is each number's distance from the centre's in 16
+steps; its product with the query is off by less than a hundredth, which leaves few to compare by the vectors themselves.
+Codes only choose: what a result is worth is told by its vector.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ BLOCK = 16_384
 SAMPLED = 16
 PACKED = 512
 """Vectors packed in one step, for the same reason."""
-WIDEST = 4.0
-"""The fine code spans so many times the mean size of a number; what lies beyond (some models have a few such numbers in
-every vector) is cut off, rather than that all others share a few steps."""
+LEAST = np.float32(1e-30)
+"""The smallest step of a fine code: that of a vector which is the centre, of which one can still divide by it."""
 
 
 CUT = 3
@@ -74,7 +74,8 @@ def joined(parts: Sequence[Codes]) -> Codes:
 
 
 def digest(*blobs: bytes) -> int:
-    """A sum that a changed byte changes, and another way to cut codes, ten times as fast as CRC-32: 24 MB are checked at the first search."""
+    """A sum that a changed byte changes, or another way to cut codes. Ten times as fast as CRC-32: 24 MB are checked at the
+    first search."""
     total = CUT
     for blob in blobs:
         whole = len(blob) // 8 * 8
@@ -103,13 +104,15 @@ def inverse_lengths(rows: Matrix) -> Matrix:
 def unit_columns(rows: Matrix) -> Matrix:
     """The rows' unit vectors in their rotation, each a column: (dimension, n). The same bits everywhere, whatever the rows."""
     columns = rows.T.astype(np.float32, order="C")
+    largest = np.maximum(columns.max(axis=0), -columns.min(axis=0))
+    largest[largest == 0] = 1
+    columns /= largest  # squares of numbers beyond 1e19 would be too large
     squares = columns * columns
     while len(squares) > 1:  # a sum in an order of our own: numpy's depends on the processor
         half = len(squares) // 2
         squares[:half] += squares[-half:]
         squares = squares[: len(squares) - half]
-    size = np.sqrt(squares[0])
-    columns *= np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+    columns /= np.maximum(np.sqrt(squares[0]), 1)  # 0 only for zeros: one number is 1
     return rotated(columns)
 
 
@@ -121,7 +124,7 @@ def centre_of(rows: Matrix) -> Matrix:
 
 def bits_of(units: Matrix, centre: Matrix) -> Words:
     """One bit a number of turned unit vectors: (n, words)."""
-    return _packed(units > centre)
+    return _packed(units - centre > 0)
 
 
 def _packed(above: Any) -> Words:
@@ -137,24 +140,23 @@ def pack(rows: Matrix, centre: Matrix) -> Codes:
     half = halves(dimension)
     bits = np.empty((count, words_of(dimension)), dtype="<u8")
     fine, step = np.empty((count, half), dtype=np.uint8), np.empty(count, dtype=np.float32)
-    widest = np.float32(WIDEST / np.sqrt(dimension))
     for start in range(0, count, PACKED):
         end = min(count, start + PACKED)
-        units = unit_columns(rows[start:end])
-        bits[start:end] = _packed(np.ascontiguousarray((units > centre[:, None]).T))
-        size = np.minimum(np.maximum(units.max(axis=0), -units.min(axis=0)), widest) / np.float32(7.5)
-        step[start:end] = size
-        units *= np.divide(1, size, out=np.zeros_like(size), where=size > 0)
-        units += 8.0
-        np.clip(units, 0.0, 15.0, out=units)
-        steps = units.astype(np.uint8)
+        away = unit_columns(rows[start:end])
+        away -= centre[:, None]
+        bits[start:end] = _packed(np.ascontiguousarray((away > 0).T))
+        size = np.maximum(away.max(axis=0), -away.min(axis=0)) / np.float32(7.5)
+        step[start:end] = np.maximum(size, LEAST)
+        away *= 1 / step[start:end]
+        away += 8.0
+        steps = away.astype(np.uint8)
         steps[: dimension - half] |= steps[half:] << 4
         fine[start:end] = steps[:half].T
     return Codes(bits, fine, step)
 
 
 def fine_products(fine: Bytes, step: Matrix, unit: Matrix) -> Matrix:
-    """The product of each finely coded vector with a unit vector, about."""
+    """The product of each finely coded vector with a turned unit vector, about, less that of the centre."""
     half = fine.shape[1]
     low, high = unit[:half], np.zeros(half, dtype=np.float32)
     high[: len(unit) - half] = unit[half:]
