@@ -33,7 +33,7 @@ def test_it_is_a_rotation_that_mixes_all_numbers(dimension: int) -> None:
     if dimension >= 10:
         assert np.abs(turned).max() < 0.8
         assert (np.abs(turned) * dimension**0.5 > 0.01).mean() > 0.7
-        assert 2 < (turned**4).mean() * dimension**2 < 4, "3 in a normal distribution, the dimension where nothing is mixed"
+        assert 2 < (turned**4).mean() * dimension**2 < 4, "3 in a normal distribution"
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
