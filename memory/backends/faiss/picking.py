@@ -80,8 +80,6 @@ class FaissPicking:
         """how near it is,"""
         self._places = self._asked
         """and where its code lies."""
-        self._lift = np.float32(0)
-        """How much nearer the vectors read are than their codes say, on average: of numbers too large for a code."""
 
     def likely(self, wanted: int) -> Likely:
         """Vectors among which the nearest ``wanted`` are."""
@@ -180,16 +178,12 @@ class FaissPicking:
 
     def _take_candidates(self, which: Ints) -> None:
         which = which[~self._taken[which]]
-        if not len(which):
-            return
-        self._taken[which] = True
-        first = not len(self._scores)
-        here = self._take(self._candidates[which])
-        if first and len(here):
-            self._lift = max(self._lift, np.float32((self._scores - self._fine[which[here]]).mean()))
+        if len(which):
+            self._taken[which] = True
+            self._take(self._candidates[which])
 
-    def _take(self, places: Ints) -> Ints:
-        """Read the vectors at these places; of which there was one."""
+    def _take(self, places: Ints) -> None:
+        """Read the vectors at these places."""
         self._asked = np.concatenate([self._asked, places])
         ords = self._index.generation.ords[places]
         order = np.argsort(ords)
@@ -201,14 +195,13 @@ class FaissPicking:
         self._read = Likely(
             np.concatenate([self._read.ords, found.ords]), np.concatenate([self._read.rows, found.rows]), False
         )
-        return here
 
     def _least(self, wanted: int) -> np.float32:
         """What a code has to say for its vector to be as near as the last of so many that were read."""
         count = len(self._scores)
         if count < wanted:
             return np.float32(-2)
-        return np.float32(np.partition(self._scores, count - wanted)[count - wanted]) - SLACK - self._lift
+        return np.float32(np.partition(self._scores, count - wanted)[count - wanted]) - SLACK
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""
