@@ -39,8 +39,7 @@ class _Round(NamedTuple):
 def rotated(columns: Matrix) -> Matrix:
     """Vectors, each a column (dimension, n), turned. ``columns`` is overwritten."""
     dimension = len(columns)
-    size = min(BLOCK, 1 << dimension.bit_length() - 1)
-    whole = dimension // size * size
+    size, whole = _blocks(dimension)
     spare = np.empty_like(columns)
     for order, signs in _rounds(dimension):
         np.take(columns, order, axis=0, out=spare, mode="clip")  # the default mode makes a copy of its own
@@ -54,9 +53,22 @@ def rotated(columns: Matrix) -> Matrix:
 
 
 def rotated_vector(vector: Matrix) -> Matrix:
-    """One vector, turned."""
-    found: Matrix = rotated(vector[:, None].copy())[:, 0]
-    return found
+    """One vector, turned, to rounding: of what is searched for no bit has to be the same again, and products of matrices are
+    fewer calls than sums."""
+    size, whole = _blocks(len(vector))
+    for order, signs in _rounds(len(vector)):
+        vector = vector[order] * signs[:, 0]
+        vector[:whole] = _mixed(vector[:whole], size)
+        if whole < len(vector):
+            vector *= signs[:, 0]
+            vector[-size:] = _mixed(vector[-size:], size)
+    return vector
+
+
+def _blocks(dimension: int) -> tuple[int, int]:
+    """The size of a block, and how many numbers lie in such."""
+    size = min(BLOCK, 1 << dimension.bit_length() - 1)
+    return size, dimension // size * size
 
 
 def _mix(columns: Matrix, spare: Matrix, size: int) -> None:
@@ -72,6 +84,22 @@ def _mix(columns: Matrix, spare: Matrix, size: int) -> None:
         source, target = target, source
         half //= 2
     np.multiply(source, np.float32(1 / math.sqrt(size)), out=columns)
+
+
+def _mixed(vector: Matrix, size: int) -> Matrix:
+    """The same for one vector, by two small products: one of 128 rows BLAS would share out among threads."""
+    high = 1 << size.bit_length() // 2
+    low = size // high
+    halfway = _hadamard(high) @ vector.reshape(high, -1)
+    found: Matrix = (_hadamard(low) @ halfway.reshape(high, low, -1)).ravel()
+    return found
+
+
+@lru_cache(maxsize=8)
+def _hadamard(size: int) -> Matrix:
+    rows = np.eye(size, dtype=np.float32)
+    _mix(rows, np.empty_like(rows), size)
+    return rows
 
 
 @lru_cache(maxsize=16)
