@@ -27,7 +27,7 @@ type, asyncpg took longer to send a write than the server to apply it."""
 
 RESULTS = (
     "o_n int4, o_said int2, o_version int8, o_created int8, o_updated int8, o_accessed int8, o_count int8, "
-    "o_expires int8, o_owed text, o_body bytea, o_key bytea"
+    "o_expires int8, o_owed text, o_body bytea, o_raw bytea"
 )
 
 
@@ -50,13 +50,13 @@ def call(vectors: str | None) -> str:
     ``vectors`` says how vectors of pgvector's type come: none, one, many; None where there is no such type.
     """
     last = {None: "", "none": ", NULL", "one": ", ARRAY[$6::$vector]", "many": ", $6"}[vectors]
-    return f"SELECT * FROM $apply($1, $2, $3, $4, $5{last})"  # noqa: S608 - our own names
+    return f"SELECT * FROM $write($1, $2, $3, $4, $5{last})"  # noqa: S608 - our own names
 
 
 _LIVE = "(r.body IS NOT NULL AND (r.expires IS NULL OR r.expires > op.now))"
 
 _FUNCTION = """
-CREATE OR REPLACE FUNCTION $apply(
+CREATE OR REPLACE FUNCTION $write(
   a_atomic boolean, a_locks int8[], a_patience text, a_batch text, a_bytes bytea@v_argument
 )
 RETURNS TABLE (@results)
@@ -109,7 +109,7 @@ BEGIN
     at := op.at + op.key_size + 16;
     op_digest := substr(a_bytes, at + 1, 16);
     op_body := substr(a_bytes, at + 17, op.body_size);
-    o_n := op.n; o_said := NULL; o_body := NULL; o_key := NULL;
+    o_n := op.n; o_said := NULL; o_body := NULL; o_raw := NULL;
     IF op.what = 0 AND op.expect <= 0 AND op.floor IS NULL AND op.kept_updated IS NULL AND NOT (op.dedup OR feeds)
        AND (NOT op.vectors OR (op.dimension = own_dimension
                                AND (op.embedder IS NULL OR op.embedder IS NOT DISTINCT FROM own_embedder))) THEN
@@ -201,9 +201,16 @@ BEGIN
          WHERE r.digest = op_digest AND r.body IS NOT NULL AND (r.expires IS NULL OR r.expires > op.now)
          ORDER BY r.key LIMIT 1;
         IF FOUND THEN
-          o_key := twin.key; o_version := twin.version; o_created := twin.created; o_updated := twin.updated;
+          o_version := twin.version; o_created := twin.created; o_updated := twin.updated;
           o_accessed := twin.accessed; o_count := twin.count; o_expires := twin.expires; o_owed := twin.owed;
           o_body := twin.body;
+          IF own_dimension IS NOT NULL THEN
+            -- Here and not by another statement: a later write of the batch may be about to replace it.
+            SELECT x.raw INTO o_raw FROM $vectors x WHERE x.key = twin.key AND x.space = own_space;
+            IF FOUND THEN
+              o_owed := own_embedder;
+            END IF;
+          END IF;
           o_said := 1;
           EXIT;
         END IF;

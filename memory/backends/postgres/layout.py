@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-LAYOUT = 2
-"""The version of this layout, kept in ``state``: 2 is 1 with another function that applies writes."""
+LAYOUT = 3
+"""The version of this layout, kept in ``state``: 2 is 1 with another function that applies writes, 3 has one of another name,
+beside which that of older programs stays."""
 
 TABLES = """
 CREATE SEQUENCE $versions;

@@ -107,7 +107,7 @@ async def _make(connection: Any, names: Names, analyser: str) -> None:
 
 
 async def _upgrade(connection: Any, names: Names, vector: str | None) -> None:
-    """Bring a schema of layout 1 up to 2: another function. What still calls it as before gets the same answers."""
+    """Bring an older schema up: by the function of this layout. Programs of an older one go on calling theirs."""
     async with connection.transaction():
         await connection.execute(f"SELECT pg_advisory_xact_lock({MAKING})")
         await connection.execute(_function(names, vector))

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.postgres import applying, reading
+from memory.backends.postgres import applying
 from memory.backends.postgres.calling import Caller, Unsure
 from memory.backends.postgres.faults import CALL_ERRORS, TRANSIENT, is_for_all, state_of, translate
 from memory.backends.postgres.schema import lock_of
 from memory.backends.postgres.writing import Prepared, arguments, prepared, result_of
 from memory.errors import MemoryStoreError
-from memory.ops import WHOLE, Put, Result, Space, Status, Write
+from memory.ops import Put, Result, Space, Status, Write
 from memory.store.embedding import mismatch
 from memory.store.grouping import Group
 
@@ -108,7 +108,6 @@ class Writer:
     async def _results(self, batch: list[Prepared], found: list[Any]) -> list[Result]:
         results: list[Result] = [Result(Status.FAILED)] * len(batch)
         unfit: list[int] = []
-        twins: dict[int, bytes] = {}
         async for part in self._store._slices(found):
             for row in part:
                 number = row[0]
@@ -117,17 +116,9 @@ class Writer:
                     unfit.append(number)
                     continue
                 results[number] = result
-                if result.status is Status.DUPLICATE and self._store._space is not None:
-                    twins[number] = row[10]
         self.vectors += sum([one.direction is not None for one in batch])
         for number in unfit:
             results[number] = Result(Status.FAILED, error=await self._unfit(batch[number].op))
-        for number, key in twins.items():
-            rows = await self._caller.fetch(reading.ONE, (key,))
-            twin = reading.seen(rows[0] if rows else None, WHOLE, batch[number].op.now)
-            stamp = results[number].row
-            if twin is not None and stamp is not None:
-                stamp.embedding, stamp.embedder = twin.embedding, twin.embedder
         return results
 
     async def _unfit(self, op: Write) -> MemoryStoreError:

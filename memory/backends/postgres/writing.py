@@ -141,7 +141,7 @@ def result_of(one: Prepared, found: Any) -> Result | None:
         accessed=found[5],
         count=found[6],
         expires=found[7],
-        embedding=put.embedding if put is not None else None,
+        embedding=put.embedding if put is not None else found[10],
         embedder=put.embedder if put is not None else found[8],
     )
     return Result(status, row)
