@@ -74,9 +74,12 @@ class Dedup(Suite):
     async def test_a_batch_is_deduplicated_in_order(self, store: MemoryStore) -> None:
         async def dealt(*pairs: tuple[str, str]) -> list[tuple[str, Any]]:
             stored = await store.put_many([item(id, content) for id, content in pairs], dedup="content")
-            return [(one.id, one.content) for one in stored]
+            told = [(one.id, one.content) for one in stored]
+            vectors = [None if one.embedding is None else one.embedding.tolist() for one in stored]
+            assert vectors == [[1.0, 2.0] if one == ("t", "x") else None for one in told]
+            return told
 
-        await store.put(item("t", "x"))
+        await store.put(item("t", "x", embedding=[1.0, 2.0]))
         # The second finds t, which the third changes; so the first keeps what it wrote.
         assert await dealt(("a", "1"), ("a", "x"), ("t", "2")) == [("a", "1"), ("t", "x"), ("t", "2")]
         assert [one and one.content for one in await store.get_many(["a", "t"])] == ["1", "2"]
