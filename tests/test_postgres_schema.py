@@ -18,7 +18,7 @@ import servers
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from memory import F, ManualClock, MemoryItem, create_store
-from memory.backends.postgres import PostgresStore, nearest
+from memory.backends.postgres import PostgresStore, nearest, reading
 from memory.backends.postgres.layout import LAYOUT
 from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
 from memory.testing.making import name_of
@@ -67,6 +67,13 @@ async def test_many_stores_may_open_a_new_schema_at_once(url: str, schema: str) 
     for store in stores:
         assert await store.exists("a")
         await store.close()
+
+
+async def test_a_read_is_planned_for_the_one_row_of_state(url: str, schema: str, admin: Any) -> None:
+    async with PostgresStore(url, schema=schema) as store:
+        read = store.names.fill(reading.ONE).replace("$1", "'a'::bytea")
+        plan = "\n".join(row[0] for row in await admin.fetch("EXPLAIN " + read))
+    assert "Hash" not in plan, plan
 
 
 async def test_stores_with_different_prefixes_share_a_schema_and_nothing_else(url: str, schema: str) -> None:
