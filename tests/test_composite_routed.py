@@ -297,3 +297,26 @@ async def test_dedup_finds_a_twin_on_another_route(tmp_path: Path) -> None:
         )
         assert [item.id for item in pair] == ["c", "c"]
         assert await store.count() == 2
+
+
+async def test_a_batch_over_routes_is_deduplicated_in_order(tmp_path: Path) -> None:
+    routes = {"red": Route(InMemoryStore(), tag="red"), "rest": Route(InMemoryStore())}
+    async with RoutedStore(routes, journal=InMemoryStore()) as routed, InMemoryStore() as one:
+
+        async def dealt(*told: tuple[str, str, str]) -> None:
+            items = [MemoryItem(id=id, content=content, tags=(tag,)) for id, content, tag in told]
+            for store in (routed, one):
+                stored = await store.put_many(items, dedup="content")
+                answers[store.name].append([(each.id, each.content, each.tags) for each in stored])
+            assert answers["routed"] == answers["in_memory"]
+
+        answers: dict[str, list[Any]] = {"routed": [], "in_memory": []}
+        await dealt(("t", "x", "red"))
+        await dealt(("t", "1", "red"), ("a", "x", "blue"))  # a's twin is none any more
+        await dealt(("b", "1", "blue"), ("t", "2", "red"))  # b's twin is one, still
+        await dealt(("a", "3", "red"), ("c", "x", "blue"), ("c", "3", "blue"))  # a moves away from what it was
+        await dealt(("d", "3", "blue"), ("a", "4", "blue"), ("e", "3", "blue"))  # and back
+        for id in "abcdet":
+            there, here = await routed.get(id), await one.get(id)
+            assert (there and there.content) == (here and here.content), id
+        assert (await routed.verify()).ok

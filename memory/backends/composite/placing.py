@@ -6,7 +6,7 @@ body, which its member's version is added to; a base is chosen so that the sum i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -144,18 +144,26 @@ class Placing:
             for op in ops:
                 wanted = {op.key, op.digest} if type(op) is Put and op.dedup else {op.key}
                 if wanted & taken:
-                    results += await self._wave(wave)
+                    results += await self._waves(wave)
                     wave, taken = [], set()
                 wave.append(op)
                 taken |= wanted
-            results += await self._wave(wave)
+            results += await self._waves(wave)
+        return results
+
+    async def _waves(self, ops: Sequence[Write]) -> list[Result]:
+        results: list[Result] = []
+        while len(results) < len(ops):
+            results += await self._wave(ops[len(results) :])
         return results
 
     async def _wave(self, ops: Sequence[Write]) -> list[Result]:
-        """Writes of different keys. What changed between looking and writing is looked at again."""
+        """Writes of different keys, up to the first that cannot be decided before those ahead of it are done. What changed
+        between looking and writing is looked at again."""
         results: dict[int, Result] = {}
-        for _ in range(ATTEMPTS):
-            todo = [place for place in range(len(ops)) if place not in results]
+        end = len(ops)
+        for attempt in range(ATTEMPTS):
+            todo = [place for place in range(end) if place not in results]
             if not todo:
                 break
             for place in list(todo):
@@ -170,23 +178,32 @@ class Placing:
                 results.update((place, _not_found_out(ops[place], why)) for place in todo)
                 break
             sent: dict[Route, list[tuple[int, Sent]]] = {}
+            ahead: dict[Key, bool] = {}
             async for part in self.store._slices(todo):
                 for place in part:
+                    op = ops[place]
                     try:
-                        decided = await self._decide(ops[place], found.get(ops[place].key))
+                        decided = await self._decide(op, found.get(op.key), {} if attempt else ahead)
                     except MemoryStoreError as why:
-                        decided = _not_found_out(ops[place], why)
+                        decided = _not_found_out(op, why)
+                    if decided is None:
+                        end = place
+                        break
                     if isinstance(decided, Result):
                         results[place] = decided
                     else:
+                        ahead[op.key] = type(op) is Put and op.dedup
                         sent.setdefault(decided.route, []).append((place, decided))
+                if end <= part[-1]:
+                    break
             for done in await all_of([self._send(part) for part in sent.values()]) if sent else []:
                 results.update(done)
         error = Overloaded("an item is written elsewhere faster than here; try again later")
-        return [results.get(place) or Result(Status.FAILED, error=error) for place in range(len(ops))]
+        return [results.get(place) or Result(Status.FAILED, error=error) for place in range(end)]
 
-    async def _decide(self, op: Write, found: Found | None) -> Result | Sent:
-        """What becomes of one write: its result, or the write of a member."""
+    async def _decide(self, op: Write, found: Found | None, ahead: Mapping[Key, bool]) -> Result | Sent | None:
+        """What becomes of one write: its result, or the write of a member. ``ahead``: what is about to be written, and whether
+        it dedups; None: that has to be done first, as it changes this one's twin, or may be a twin of what this one moves."""
         if op.floor is not None:
             again = await self._repeat(op, found)
             if again is not None:
@@ -206,12 +223,16 @@ class Placing:
         if op.dedup:
             twin = await self._twin(op, [route for route in self.routes if route is not target or found is not None])
             if twin is not None:
+                if decode(twin, vector=False).key in ahead:
+                    return None
                 return Result(Status.DUPLICATE, plain(twin))
         if found is None:
             base = await self.base_for(op.key, target)
             return self._sent(_replace(op, body=marked(op.body, base) if base else op.body), target, base, ABSENT)
         source, held = found
         if source is not target:
+            if any(ahead.values()):
+                return None
             return await self.mover.move_by(op, held, source, target)
         base = unmarked(held.body)[1]
         return self._sent(_replace(op, body=marked(op.body, base) if base else op.body), target, base, held.version)
