@@ -28,6 +28,12 @@ _READ = (
 )
 ONE = _READ + "$1"
 MANY = _READ + "ANY($1::bytea[])"
+SHORT = (
+    f"SELECT {ROW}, x.raw, x.space, r.user_id, r.agent_id, r.session_id "  # noqa: S608 - our own names
+    "FROM $records r LEFT JOIN $vectors x ON x.key = r.key WHERE r.body IS NOT NULL AND r.key = $1"
+)
+"""One record with the vectors there are, without a look at the state, which takes the server as long as the record."""
+_OWN = "SELECT space, embedder FROM $state WHERE dimension IS NOT NULL"
 
 
 def seen(found: Any, scope: Scope, now: int) -> Row | None:
@@ -48,6 +54,9 @@ class Reader:
     def __init__(self, store: MemoryStore, caller: Caller, *, at_once: int) -> None:
         self._store = store
         self._caller = caller
+        self._own: tuple[int, str | None] | None = None
+        """The number of the space of the records' vectors, as far as is known, and who makes them. A number never comes again,
+        and with another space the vectors of this one go: one that is found is the record's own."""
         self._group: Group[Read, list[Row | None]] = Group(
             self._together,
             size=lambda op: len(op.keys),
@@ -68,8 +77,7 @@ class Reader:
     async def _together(self, ops: list[Read], since: float | None) -> list[list[Row | None] | BaseException]:
         if len(ops) == 1 and len(ops[0].keys) == 1 and ops[0].scope.covers_namespace(ops[0].keys[0][0]):
             op = ops[0]
-            found = await self._caller.fetch(ONE, (encode_key(op.keys[0]),), since=since)
-            return [[seen(found[0] if found else None, op.scope, op.now)]]
+            return [[await self._one(op, since)]]
         wanted = [[encode_key(key) if op.scope.covers_namespace(key[0]) else None for key in op.keys] for op in ops]
         keys = list({key for keys in wanted for key in keys if key is not None})
         rows: list[Any] = []
@@ -90,6 +98,22 @@ class Reader:
             except MemoryStoreError as error:
                 answers.append(error)
         return answers
+
+    async def _one(self, op: Read, since: float | None) -> Row | None:
+        """The one record of an operation. Where its vectors leave open which is its own, the state is asked."""
+        key, own = (encode_key(op.keys[0]),), self._own
+        found = await self._caller.fetch(SHORT, key, since=since)
+        if not found:
+            return None
+        if len(found) == 1 and (found[0][10] is None or (own is not None and found[0][11] == own[0])):
+            row = seen(found[0], op.scope, op.now)
+            if row is not None and row.embedding is not None and own is not None:
+                row.embedder = own[1]
+            return row
+        for state in await self._caller.fetch(_OWN, (), since=since):
+            self._own = (state[0], state[1])
+        found = await self._caller.fetch(ONE, key, since=since)
+        return seen(found[0] if found else None, op.scope, op.now)
 
     async def _many(self, op: Read, keys: list[bytes | None], found: dict[bytes | None, Any]) -> list[Row | None]:
         rows: list[Row | None] = []

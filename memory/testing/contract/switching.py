@@ -217,3 +217,27 @@ class Switching(Suite):
                 await call()
         assert found(await plain.search(vector=new.vector("word 7"), limit=1)) == [("7", 1.0)]
         assert await ids(other) == [f"{i}" for i in range(9)]
+
+    async def test_a_get_shows_the_old_vectors_until_the_switch_and_then_the_new(self, make: Make) -> None:
+        old, new = WordEmbedder("old", 4), WordEmbedder("new", 6)
+        one = await make(embedder=old).open()
+        needs(one, "reembeds")
+        stores = [one, await make().open()] if one.capabilities.shared else [one]
+        await one.put_many([item(f"{i}", f"word {i}") for i in range(6)])
+        plain, seen = new.embed, []
+
+        async def shown() -> list[list[Any]]:
+            each = [[await store.get(f"{i}") for i in range(6)] for store in stores]
+            many = [await store.get_many(f"{i}" for i in range(6)) for store in stores]
+            return [[list(one.embedding) for one in found] for found in each + many]
+
+        async def embed(texts: Any) -> Any:
+            seen.append(await shown())
+            return plain(texts)
+
+        new.embed = embed  # type: ignore[method-assign]
+        assert (await one.reembed(new, batch=3)).switched
+        before, after = [[list(who.vector(f"word {i}")) for i in range(6)] for who in (old, new)]
+        assert len(seen) > 1
+        assert all(told == before for each in seen for told in each)
+        assert all(told == after for told in await shown())
