@@ -40,7 +40,7 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # own, which `make test` runs: the contract over a further server of a backend, through twins and views, and over composites
 # and FAISS, which their own tests trace, and most of its sentences over servers (KEPT are those that reach further); random
 # programs and sequences; every payload of every attack and every operand of every filter, but in memory; the longest
-# sentences, but on the embedded stores; crash proofs but one, whose parts are traced; what else was seen to add nothing.
+# sentences, but on the embedded stores; what else was seen to add nothing.
 UNTRACED := hold_the_loop or holds_the_loop or stalls or test_imports or disturbance
 CONTRACTS := (Through and not InMemoryThroughTwins) or TestRedisStack or TestRedisCluster or (TestPostgres and not WithoutPgvector) \
     or TestFirestoreV1 or TestIndexing or TestFaiss or TestTiered or TestRouted
@@ -51,13 +51,13 @@ SERVED := (TestRedis or TestPostgres or TestFirestoreV2 or TestPlain) and not ($
 RANDOM := random_programs or redis_machine or postgres_machine or firestore_machine or hundred_operations or two_thousand \
     or search_agrees or properties or nearly_all_of_the_nearest
 PAYLOADS := test_tenants or ((hostile_name or attacks_are or every_operand or random_filters) and not InMemory) \
-    or pages_by_every_way or common_terms or (every_filter_finds and sqlite)
+    or pages_by_every_way or (every_filter_finds and sqlite)
 LONG := (at_any_await or 64_writers or hybrid_scores or one_big_page or bad_line_is_named or changes_hands_during \
     or more_than_a_thousand or never_query_text or no_owner_is_mistaken or report_their_progress or thousand_newest) \
     and not InMemory and not Sqlite
 VARIANTS := (test_storm or faults_servers or test_migration) and (plain or stack or cluster or pgbouncer)
 OTHERS := test_benchmarks or test_docs or the_example or test_migration.py or test_migration_v1 or migration_reporting \
-    or text_search_pure or compat_typing or bash_completes or gets_stay_fast or (faults_proofs and not survives_sigkill)
+    or text_search_pure or compat_typing or bash_completes or gets_stay_fast or does_not_sync or before_it_commits
 AGAIN := $(CONTRACTS) or ($(SERVED)) or $(RANDOM) or $(PAYLOADS) or ($(LONG)) or ($(VARIANTS)) or $(OTHERS)
 QUICK := not full and not semantic and not mutants
 
