@@ -122,22 +122,23 @@ class Batch:
             op, name = self.ops[i], self.names[i]
             digest = op.digest if type(op) is Put else b""
             unique = self.locks[i] is not None
-            waits = i not in chosen or bool(sought and (digest in sought or self._may_be(held[name], sought)))
-            if not waits:
+            verdict: Result | Change | None = None  # not yet
+            if i in chosen and not (sought and (digest in sought or self._may_be(held[name], sought))):
                 try:
                     verdict = store._decide(op, held[name], self.tombstones.get(name))
                 except MemoryStoreError as error:
                     verdict = Result(Status.FAILED, error=error)
                 if isinstance(verdict, Change) and type(op) is Put and unique:
                     twin = twins.get(digest)
-                    if twin is None:
-                        waits = digest in stored
+                    if twin is not None:
+                        moves = twin[0] in written or twin[0] in waiting
+                        verdict = None if moves else Result(Status.DUPLICATE, twin[1])
+                    elif digest in stored:
+                        verdict = None
+                    else:
                         verdict.lock = len(verdict.writes)
                         verdict.writes.append(digest_lock(store, op, held[self.locks[i] or ""]))
-                    else:
-                        waits = twin[0] in written or twin[0] in waiting
-                        verdict = Result(Status.DUPLICATE, twin[1])
-            if waits:
+            if verdict is None:
                 waiting.add(name)
                 if unique:
                     sought.add(digest)

@@ -229,7 +229,7 @@ class Switching(Suite):
         async def shown() -> list[list[Any]]:
             each = [[await store.get(f"{i}") for i in range(6)] for store in stores]
             many = [await store.get_many(f"{i}" for i in range(6)) for store in stores]
-            return [[list(one.embedding) for one in found] for found in each + many]
+            return [[one and list(one.embedding) for one in found] for found in each + many]
 
         async def embed(texts: Any) -> Any:
             seen.append(await shown())
