@@ -43,6 +43,28 @@ def test_every_mutant_is_caught(mutant: Mutant, capsys: pytest.CaptureFixture[st
         print(f"\n  {mutant.trap}: caught by {mutant.caught_by} ({how[:100]})", end="")
 
 
+class Lingering:
+    """What is left of it goes slowly: Python drops whatever is raised meanwhile."""
+
+    def __del__(self) -> None:
+        for _ in range(50_000_000):
+            pass
+
+
+class Hangs(InMemoryStore):
+    async def _write(self, ops: Any, atomic: bool) -> Any:
+        Lingering()
+        while True:
+            pass
+
+
+def test_a_stop_that_is_lost_in_a_finalizer_is_followed_by_another() -> None:
+    def make(place: Path, **options: Any) -> InMemoryStore:
+        return Hangs(**options)
+
+    assert verdict(make, "test_put_succeeds_at_the_expected_version", nullcontext(), 0.2) == "it hangs"
+
+
 SENTENCES = sorted({(mutant.healthy, mutant.caught_by) for mutant in MUTANTS}, key=str)
 
 
