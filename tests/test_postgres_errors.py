@@ -26,6 +26,7 @@ from memory.errors import (
 from memory.ops import FeedRead
 from memory.testing import services
 from memory.testing.making import name_of
+from memory.testing.proxy import Proxy
 
 
 @pytest.fixture
@@ -226,6 +227,23 @@ async def test_a_call_that_waits_for_its_turn_has_no_longer_than_one_that_goes_a
                 await first
         finally:
             own.resume()
+
+
+async def test_the_statements_of_one_call_share_its_deadline(url: str, admin: Any, tmp_path: Path) -> None:
+    schema = name_of(tmp_path)
+    async with PostgresStore(url, schema=schema) as first:
+        await first.put(MemoryItem(id="a", content="x", embedding=[1.0, 0.0]))
+    port = servers.server("postgres").port
+    with Proxy(port) as proxy:
+        async with PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"), schema=schema, timeout=0.8) as store:
+            proxy.inject("delay", "replies", seconds=0.3)
+            started = time.perf_counter()
+            with pytest.raises(DeadlineExceeded):  # a record with a vector, the state, the record once more
+                await store.get("a")
+            assert time.perf_counter() - started < 1.4
+            proxy.heal()
+            assert await store.get("a") is not None
+    await admin.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
 
 async def test_a_lock_held_by_another_program_is_a_deadline_and_nothing_is_written(

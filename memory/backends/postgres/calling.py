@@ -81,6 +81,8 @@ class Caller:
 
         Raises DeadlineExceeded, BackendUnavailable...
         """
+        if since is None:
+            since = asyncio.get_running_loop().time()
         for again in (True, False):
             try:
                 return await self._run(call, since)
@@ -96,12 +98,12 @@ class Caller:
 
     async def write(self, call: Callable[[Any], Awaitable[T]], since: float | None = None) -> T:
         """The answer of a call that writes. Raises Unsure once it was sent, asyncpg's errors where nothing was done."""
-        return await self._run(call, since)
+        return await self._run(call, asyncio.get_running_loop().time() if since is None else since)
 
-    async def _run(self, call: Callable[[Any], Awaitable[T]], since: float | None) -> T:
+    async def _run(self, call: Callable[[Any], Awaitable[T]], since: float) -> T:
         connection: Any = None
         try:
-            async with asyncio.timeout(self.timeout) if since is None else self._since(since):
+            async with self._left(since):
                 connection = self.pool.at_once()
                 if connection is None:
                     connection = await self.pool.acquire()
@@ -131,8 +133,8 @@ class Caller:
         rested()
         return answer
 
-    def _since(self, since: float) -> asyncio.Timeout:
-        """What is left of the deadline of a call that has waited. Raises TimeoutError where that is nothing."""
+    def _left(self, since: float) -> asyncio.Timeout:
+        """What is left of the deadline of a call. Raises TimeoutError where that is nothing."""
         when = since + self.timeout
         if when <= asyncio.get_running_loop().time():
             raise TimeoutError

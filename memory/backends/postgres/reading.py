@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.postgres.records import ROW, to_row
@@ -100,8 +101,10 @@ class Reader:
         return answers
 
     async def _one(self, op: Read, since: float | None) -> Row | None:
-        """The one record of an operation. Where its vectors leave open which is its own, the state is asked."""
+        """The one record of an operation. Where its vectors leave open which is its own, the state is asked: within one deadline."""
         key, own = (encode_key(op.keys[0]),), self._own
+        if since is None:
+            since = asyncio.get_running_loop().time()
         found = await self._caller.fetch(SHORT, key, since=since)
         if not found:
             return None

@@ -74,7 +74,12 @@ class Writer:
         return answers
 
     async def _apply(self, batch: list[Prepared], since: float | None, *, atomic: bool) -> list[Result]:
-        """One call of the function; what one write cannot be stored for does not keep the others from it."""
+        """One call of the function; what one write cannot be stored for does not keep the others from it.
+
+        Whatever has to be sent again, or in parts, is held to one deadline.
+        """
+        if since is None:
+            since = asyncio.get_running_loop().time()
         form = _form(batch) if self._typed else None
         statement = self._caller.fill(applying.call(form))
         values = arguments(batch, atomic=atomic, patience=self._patience, salt=self._salt, vectors=form)
@@ -98,9 +103,9 @@ class Writer:
                 if len(batch) == 1:
                     return [Result(Status.FAILED, error=translate(error, self._caller.shown))]
                 middle = len(batch) // 2
-                done = await self._apply(batch[:middle], None, atomic=False)
+                done = await self._apply(batch[:middle], since, atomic=False)
                 try:
-                    return done + await self._apply(batch[middle:], None, atomic=False)
+                    return done + await self._apply(batch[middle:], since, atomic=False)
                 except MemoryStoreError as failed:  # of these alone: the others may be stored
                     return done + [Result(Status.FAILED, error=failed) for _ in batch[middle:]]
         return await self._results(batch, found)
