@@ -317,7 +317,7 @@ async def test_a_schema_of_the_first_layout_is_brought_up_while_others_use_it(ur
             ours = PostgresStore(url, schema="format_v1")
             async with ours:
                 ours._in_session().caller.names._known["write"] = ours.names.fill("$schema.apply")
-                second = await ours.put(MemoryItem(id="a", content="y"))
+                second = await ours.put(MemoryItem(id="a", content="y"), if_version=first.version)
             third = await stores[2].put(MemoryItem(id="a", content="z"))
             assert first.version < second.version < third.version
             assert first.created_at == second.created_at == third.created_at

@@ -1,4 +1,4 @@
-"""``postgres``: a schema of a Postgres database. ``store``: the class; ``layout`` and ``applying``: what it makes there."""
+"""``postgres``: a schema of a Postgres database. ``store``: the class; ``layout``, ``applying``, ``putting``: what it makes there."""
 
 from memory.backends.postgres.store import PostgresStore
 

@@ -1,4 +1,4 @@
-"""The function that applies writes: a batch is one call, so one round trip and one transaction.
+"""The function that applies writes: a batch is one call, so one round trip and one transaction. `putting` has another for one put.
 
 It decides what `MemoryStore._write` says, a write at a time, each under the lock of its record's row. A version is
 drawn while that lock is held, so versions of a key rise in the order of its commits. Callers give writes in the order of
@@ -26,20 +26,39 @@ FIELDS = (
 type, asyncpg took longer to send a write than the server to apply it."""
 
 RESULTS = (
-    "o_n int4, o_said int2, o_version int8, o_created int8, o_updated int8, o_accessed int8, o_count int8, "
-    "o_expires int8, o_owed text, o_body bytea, o_raw bytea"
+    *(
+        "o_n int4",
+        "o_said int2",
+        "o_version int8",
+        "o_created int8",
+        "o_updated int8",
+        "o_accessed int8",
+        "o_count int8",
+    ),
+    *("o_expires int8", "o_owed text", "o_body bytea", "o_raw bytea"),
 )
+"""What is said of a write."""
 
 
 def function(vector: str | None) -> str:
     """The template of the function. ``vector``: pgvector's type, None where there is none."""
-    return (
+    template = (
         _FUNCTION.replace("@v_argument", f", a_v {vector}[]" if vector else "")
         .replace("@fields", ", ".join(FIELDS))
-        .replace("@results", RESULTS)
+        .replace("@results", ", ".join(RESULTS))
+    )
+    return with_parts(template, vector="a_v[row_number]" if vector else None)
+
+
+def with_parts(template: str, *, vector: str | None) -> str:
+    """A function with the parts that several have. ``vector``: where it has the vector of pgvector's type."""
+    return (
+        template.replace("@most", _MOST)
+        .replace("@fits", _FITS)
+        .replace("@kept", _KEPT)
         .replace("@live", _LIVE)
         .replace("@v_column", ", v" if vector else "")
-        .replace("@v_value", ", a_v[row_number]" if vector else "")
+        .replace("@v_value", f", {vector}" if vector else "")
         .replace("@v_set", ", v = excluded.v" if vector else "")
     )
 
@@ -54,6 +73,45 @@ def call(vectors: str | None) -> str:
 
 
 _LIVE = "(r.body IS NOT NULL AND (r.expires IS NULL OR r.expires > op.now))"
+
+# The vector, if a put brings one, belongs to the space there is.
+_FITS = """(NOT op.vectors OR (op.dimension = own_dimension
+                               AND (op.embedder IS NULL OR op.embedder IS NOT DISTINCT FROM own_embedder)))"""
+
+# A put for which nothing has to be known of what is there, so that one statement decides.
+_MOST = """\
+      INSERT INTO $records AS r VALUES (
+        op_key, substr(op_key, 1, op.path_size), nextval('$versions'), coalesce(op.created, op.now), op.now, op.now, 0,
+        op.expires, op.kind, op.user_id, op.agent_id, op.session_id, op.importance,
+        CASE WHEN NOT op.vectors THEN op.embedder END, op.crc, op_token, op_digest, op.length,
+        string_to_array(op.terms, ' '), op.counts::int4[], op.doc::jsonb, op_body
+      ) ON CONFLICT (key) DO UPDATE SET
+        version = nextval('$versions'), updated = excluded.updated, expires = excluded.expires,
+        created = CASE WHEN @live THEN r.created ELSE excluded.created END,
+        accessed = CASE WHEN @live THEN r.accessed ELSE excluded.accessed END,
+        count = CASE WHEN @live THEN r.count ELSE 0 END,
+        kind = excluded.kind, user_id = excluded.user_id, agent_id = excluded.agent_id, session_id = excluded.session_id,
+        importance = excluded.importance, owed = excluded.owed, crc = excluded.crc, token = excluded.token,
+        digest = excluded.digest, length = excluded.length, terms = excluded.terms, counts = excluded.counts,
+        doc = excluded.doc, body = excluded.body
+        WHERE NOT @live OR (op.expect = -1 AND coalesce(op.in_user = r.user_id, op.in_user IS NULL)
+                            AND coalesce(op.in_agent = r.agent_id, op.in_agent IS NULL)
+                            AND coalesce(op.in_session = r.session_id, op.in_session IS NULL))
+      RETURNING r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed
+        INTO o_version, o_created, o_updated, o_accessed, o_count, o_expires, o_owed;
+"""
+
+# The vectors of a put that is done.
+_KEPT = """\
+      IF own_dimension IS NOT NULL AND (aside_space IS NOT NULL OR NOT op.vectors) THEN
+        DELETE FROM $vectors WHERE key = op_key AND (NOT op.vectors OR space <> own_space);
+      END IF;
+      IF op.vectors THEN
+        INSERT INTO $vectors (key, space, version, raw@v_column)
+        VALUES (op_key, own_space, o_version, op_raw@v_value)
+        ON CONFLICT (key, space) DO UPDATE SET version = excluded.version, raw = excluded.raw@v_set;
+      END IF;
+"""
 
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION $write(
@@ -111,29 +169,9 @@ BEGIN
     op_body := substr(a_bytes, at + 17, op.body_size);
     o_n := op.n; o_said := NULL; o_body := NULL; o_raw := NULL;
     IF op.what = 0 AND op.expect <= 0 AND op.floor IS NULL AND op.kept_updated IS NULL AND NOT (op.dedup OR feeds)
-       AND (NOT op.vectors OR (op.dimension = own_dimension
-                               AND (op.embedder IS NULL OR op.embedder IS NOT DISTINCT FROM own_embedder))) THEN
+       AND @fits THEN
       -- Most puts: nothing has to be known of what is there, so one statement decides. What it leaves is looked at below.
-      INSERT INTO $records AS r VALUES (
-        op_key, substr(op_key, 1, op.path_size), nextval('$versions'), coalesce(op.created, op.now), op.now, op.now, 0,
-        op.expires, op.kind, op.user_id, op.agent_id, op.session_id, op.importance,
-        CASE WHEN NOT op.vectors THEN op.embedder END, op.crc, op_token, op_digest, op.length,
-        string_to_array(op.terms, ' '), op.counts::int4[], op.doc::jsonb, op_body
-      ) ON CONFLICT (key) DO UPDATE SET
-        version = nextval('$versions'), updated = excluded.updated, expires = excluded.expires,
-        created = CASE WHEN @live THEN r.created ELSE excluded.created END,
-        accessed = CASE WHEN @live THEN r.accessed ELSE excluded.accessed END,
-        count = CASE WHEN @live THEN r.count ELSE 0 END,
-        kind = excluded.kind, user_id = excluded.user_id, agent_id = excluded.agent_id, session_id = excluded.session_id,
-        importance = excluded.importance, owed = excluded.owed, crc = excluded.crc, token = excluded.token,
-        digest = excluded.digest, length = excluded.length, terms = excluded.terms, counts = excluded.counts,
-        doc = excluded.doc, body = excluded.body
-        WHERE NOT @live OR (op.expect = -1 AND coalesce(op.in_user = r.user_id, op.in_user IS NULL)
-                            AND coalesce(op.in_agent = r.agent_id, op.in_agent IS NULL)
-                            AND coalesce(op.in_session = r.session_id, op.in_session IS NULL))
-      RETURNING r.version, r.created, r.updated, r.accessed, r.count, r.expires, r.owed
-        INTO o_version, o_created, o_updated, o_accessed, o_count, o_expires, o_owed;
-      IF FOUND THEN
+@most      IF FOUND THEN
         o_said := 0;
       END IF;
     END IF;
@@ -257,16 +295,10 @@ BEGIN
       o_said := 0;
     END LOOP;
     IF o_said = 0 AND op.what = 0 THEN
-      IF own_dimension IS NOT NULL AND (aside_space IS NOT NULL OR NOT op.vectors) THEN
-        DELETE FROM $vectors WHERE key = op_key AND (NOT op.vectors OR space <> own_space);
-      END IF;
       IF op.vectors THEN
         op_raw := substr(a_bytes, at + 17 + op.body_size, op.raw_size);
-        INSERT INTO $vectors (key, space, version, raw@v_column)
-        VALUES (op_key, own_space, o_version, op_raw@v_value)
-        ON CONFLICT (key, space) DO UPDATE SET version = excluded.version, raw = excluded.raw@v_set;
       END IF;
-    END IF;
+@kept    END IF;
     IF o_said = 0 AND feeds THEN
       IF event_key IS NULL THEN
         event_key := (pg_current_xact_id()::text::int8 + base) << 20;

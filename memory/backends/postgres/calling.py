@@ -51,13 +51,15 @@ class Caller:
         ``before``: settings for it, where connections cannot be opened with them. ``since``: see ``read``.
         """
         statement = self.fill(template)
+        if before is None or not self.pinned:
+            found: list[Any] = await self.read(lambda connection: connection.fetch(statement, *values), since)
+            return found
 
-        async def call(connection: Any) -> list[Any]:
-            if before is not None and self.pinned:
-                await connection.execute(before)
+        async def prepared(connection: Any) -> list[Any]:
+            await connection.execute(before)
             return list(await connection.fetch(statement, *values))
 
-        return await self.read(call, since)
+        return await self.read(prepared, since)
 
     async def fetch_apart(self, template: str, values: Sequence[Any], before: str | None = None) -> list[Any]:
         """As fetch, in a task of its own: a caller who is cancelled leaves it a moment to end, and the connection lives."""
@@ -101,44 +103,41 @@ class Caller:
         return await self._run(call, asyncio.get_running_loop().time() if since is None else since)
 
     async def _run(self, call: Callable[[Any], Awaitable[T]], since: float) -> T:
-        connection: Any = None
+        loop = asyncio.get_running_loop()
+        when = since + self.timeout
+        if when <= loop.time():
+            raise self._late()  # nothing is sent that nobody could wait for
+        connection = self.pool.at_once() or await self._waited_for(when)
+        # It ends the connection, so that the call fails: asyncio.timeout takes longer, of every call.
+        deadline = loop.call_at(when, connection.terminate)
         try:
-            async with self._left(since):
-                connection = self.pool.at_once()
-                if connection is None:
-                    connection = await self.pool.acquire()
-                answer = await (self._in_transaction(connection, call) if self.pinned else call(connection))
-        except TimeoutError as error:
-            if connection is None:
-                raise DeadlineExceeded(
-                    f"no connection to {self.shown} became free within {self.timeout:g} s; nothing was done. Try again "
-                    "later, or raise 'pool' or 'timeout'",
-                    address=self.shown,
-                ) from None
-            self.pool.release(connection, broken=True)
-            raise Unsure from error
+            answer = await (self._in_transaction(connection, call) if self.pinned else call(connection))
         except CALL_ERRORS as error:
-            if connection is None:
-                raise
             lost = is_lost(error) or connection.is_closed()
             self.pool.release(connection, broken=lost)
             if lost:
-                raise Unsure from error
+                raise Unsure from (TimeoutError() if loop.time() >= when else error)
             raise
         except BaseException:
-            if connection is not None:
-                self.pool.release(connection, broken=True)
+            self.pool.release(connection, broken=True)
             raise
+        finally:
+            deadline.cancel()
         self.pool.release(connection)
         rested()
         return answer
 
-    def _left(self, since: float) -> asyncio.Timeout:
-        """What is left of the deadline of a call. Raises TimeoutError where that is nothing."""
-        when = since + self.timeout
-        if when <= asyncio.get_running_loop().time():
-            raise TimeoutError
-        return asyncio.timeout_at(when)
+    async def _waited_for(self, when: float) -> Any:
+        """A connection, once one is free. Raises DeadlineExceeded, Overloaded, BackendUnavailable..."""
+        try:
+            async with asyncio.timeout_at(when):
+                return await self.pool.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no connection to {self.shown} became free within {self.timeout:g} s; nothing was done. Try again "
+                "later, or raise 'pool' or 'timeout'",
+                address=self.shown,
+            ) from None
 
     async def _in_transaction(self, connection: Any, call: Callable[[Any], Awaitable[T]]) -> T:
         transaction = connection.transaction()

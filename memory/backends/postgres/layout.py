@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LAYOUT = 3
-"""The version of this layout, kept in ``state``: 2 is 1 with another function that applies writes, 3 has one of another name,
+"""The version of this layout, kept in ``state``: 2 is 1 with another function that applies writes, 3 has two of other names,
 beside which that of older programs stays."""
 
 TABLES = """

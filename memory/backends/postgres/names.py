@@ -10,7 +10,7 @@ _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _NAME = re.compile(r"\$([a-z_]+)\b")
 LONGEST = 63
 """Postgres cuts longer identifiers off, so two of ours could become one."""
-_OURS = ("records", "vectors", "feed", "state", "quarantine", "versions", "write", "vectors_hnsw_99999")
+_OURS = ("records", "vectors", "feed", "state", "quarantine", "versions", "write", "put", "vectors_hnsw_99999")
 
 
 def checked(name: str, setting: str) -> str:

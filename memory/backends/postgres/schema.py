@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from memory.backends.postgres import applying
+from memory.backends.postgres import applying, putting
 from memory.backends.postgres.layout import INDEXES, LAYOUT, TABLES, VECTOR_COLUMN, VECTOR_STORAGE
 from memory.errors import BackendUnavailable, InvalidSetting
 from memory.ops import Space
@@ -102,25 +102,27 @@ async def _make(connection: Any, names: Names, analyser: str) -> None:
     typed = None if vector is None else f'"{vector}".vector'
     column = VECTOR_COLUMN.replace("$vector", typed) if typed else ""
     script = TABLES.replace("$vector_column", column) + INDEXES + (VECTOR_STORAGE if typed else "")
-    await connection.execute(names.fill(script) + _function(names, vector))
+    await connection.execute(names.fill(script) + _functions(names, vector))
     await connection.execute(names.fill("INSERT INTO $state (layout, analyser) VALUES ($1, $2)"), LAYOUT, analyser)
     await connection.execute(names.fill(_COUNTED))
 
 
 async def _upgrade(connection: Any, names: Names, vector: str | None) -> None:
-    """Bring an older schema up: by the function of this layout. Programs of an older one go on calling theirs."""
+    """Bring an older schema up: by the functions of this layout. Programs of an older one go on calling theirs."""
     async with connection.transaction():
         await connection.execute(f"SELECT pg_advisory_xact_lock({MAKING})")
-        await connection.execute(_function(names, vector))
+        await connection.execute(_functions(names, vector))
         await connection.execute(names.fill("UPDATE $state SET layout = $1 WHERE layout < $1"), LAYOUT)
         await connection.execute(names.fill(_COUNTED))
 
 
-def _function(names: Names, vector: str | None) -> str:
-    """The statement that makes the function of writes. ``vector``: the schema of pgvector's type."""
-    template = applying.function(None if vector is None else f'"{vector}".vector')
+def _functions(names: Names, vector: str | None) -> str:
+    """The statements that make the functions of writes. ``vector``: the schema of pgvector's type."""
+    typed = None if vector is None else f'"{vector}".vector'
     return names.fill(
-        template, lock_of_space=str(lock_of(names, "space")), lock_of_feed=str(lock_of(names, "feed") >> 32)
+        applying.function(typed) + putting.function(typed),
+        lock_of_space=str(lock_of(names, "space")),
+        lock_of_feed=str(lock_of(names, "feed") >> 32),
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memory.backends.postgres import applying
+from memory.backends.postgres import applying, putting
 from memory.backends.postgres.calling import Caller, Unsure
 from memory.backends.postgres.faults import CALL_ERRORS, TRANSIENT, is_for_all, state_of, translate
 from memory.backends.postgres.schema import lock_of
@@ -80,14 +80,14 @@ class Writer:
         """
         if since is None:
             since = asyncio.get_running_loop().time()
-        form = _form(batch) if self._typed else None
-        statement = self._caller.fill(applying.call(form))
-        values = arguments(batch, atomic=atomic, patience=self._patience, salt=self._salt, vectors=form)
+        alone = len(batch) == 1 and not self._store.feed and putting.suits(batch[0])
         tries = 0
         while True:
             try:
-                found = await self._caller.write(lambda connection: connection.fetch(statement, *values), since)
-                break
+                found = await self._put(batch[0], since) if alone else await self._call(batch, since, atomic=atomic)
+                if found[0][1] is not None:
+                    break
+                alone = False  # more has to be looked at
             except Unsure:
                 return [Result(Status.UNKNOWN) for _ in batch]
             except CALL_ERRORS as error:
@@ -109,6 +109,21 @@ class Writer:
                 except MemoryStoreError as failed:  # of these alone: the others may be stored
                     return done + [Result(Status.FAILED, error=failed) for _ in batch[middle:]]
         return await self._results(batch, found)
+
+    async def _put(self, one: Prepared, since: float) -> list[Any]:
+        """What the function for a put alone says."""
+        call = self._caller.fill(putting.TYPED_CALL if self._typed else putting.CALL)
+        values = putting.arguments(one, patience=self._patience, typed=self._typed)
+        found: list[Any] = await self._caller.write(lambda connection: connection.fetch(call, *values), since)
+        return found
+
+    async def _call(self, batch: list[Prepared], since: float, *, atomic: bool) -> list[Any]:
+        """What the function for any batch says of each write."""
+        form = _form(batch) if self._typed else None
+        call = self._caller.fill(applying.call(form))
+        values = arguments(batch, atomic=atomic, patience=self._patience, salt=self._salt, vectors=form)
+        found: list[Any] = await self._caller.write(lambda connection: connection.fetch(call, *values), since)
+        return found
 
     async def _results(self, batch: list[Prepared], found: list[Any]) -> list[Result]:
         results: list[Result] = [Result(Status.FAILED)] * len(batch)
