@@ -17,6 +17,7 @@ from memory import MemoryItem
 from memory.backends.postgres import PostgresStore
 from memory.errors import (
     BackendUnavailable,
+    BatchError,
     DeadlineExceeded,
     InvalidSetting,
     MemoryStoreError,
@@ -227,6 +228,50 @@ async def test_a_call_that_waits_for_its_turn_has_no_longer_than_one_that_goes_a
                 await first
         finally:
             own.resume()
+
+
+async def test_one_write_that_the_server_refuses_does_not_keep_the_others_from_it(
+    url: str, admin: Any, tmp_path: Path
+) -> None:
+    schema = name_of(tmp_path)
+    async with PostgresStore(url, schema=schema) as store:
+        await admin.execute(f"ALTER TABLE \"{schema}\".records ADD CHECK (kind IS DISTINCT FROM 'refused')")
+        items = [MemoryItem(id=f"{i}", content=i, kind="refused" if i in (4, 7) else "fine") for i in range(9)]
+        with pytest.raises(BatchError) as caught:
+            await store.put_many(items)
+        refused = [i for i, one in enumerate(caught.value.results) if isinstance(one, MemoryStoreError)]
+        assert refused == [4, 7]
+        assert "violates check constraint" in str(caught.value.results[4])
+        assert [item.id for item in (await store.list()).items] == ["0", "1", "2", "3", "5", "6", "8"]
+        with pytest.raises(MemoryStoreError, match="violates check constraint"):
+            await store.put(items[4])
+        with pytest.raises(MemoryStoreError, match="violates check constraint"):
+            await store.put_many(items, atomic=True)
+    await admin.execute(f'DROP SCHEMA "{schema}" CASCADE')
+
+
+async def test_a_batch_in_parts_has_one_deadline_and_tells_what_was_done(url: str, admin: Any, tmp_path: Path) -> None:
+    schema = name_of(tmp_path)
+    port = servers.server("postgres").port
+    with Proxy(port) as proxy:
+        async with PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"), schema=schema, timeout=1.5) as store:
+            await store.put_many([MemoryItem(id=f"{i:02}", content="before") for i in range(32)])
+            await admin.execute(f"ALTER TABLE \"{schema}\".records ADD CHECK (kind IS DISTINCT FROM 'refused')")
+            items = [MemoryItem(id=f"{i:02}", content=i, kind="refused" if i == 31 else "fine") for i in range(32)]
+            proxy.inject("drop", "requests", after=3)  # all, the first half, the second half: then nothing arrives
+            started = time.perf_counter()
+            with pytest.raises(BatchError) as caught:
+                await store.put_many(items)
+            assert time.perf_counter() - started < 2.5
+            proxy.heal()
+            results = caught.value.results
+            assert {type(one) for one in results[:16]} == {MemoryItem}
+            assert {type(one) for one in results[16:24]} == {UnknownOutcome}
+            assert {type(one) for one in results[24:]} == {DeadlineExceeded}
+            stored = (await store.list(limit=100)).items
+            assert [item.content for item in stored[:16]] == list(range(16))
+            assert {item.content for item in stored[24:]} == {"before"}
+    await admin.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
 
 async def test_the_statements_of_one_call_share_its_deadline(url: str, admin: Any, tmp_path: Path) -> None:
