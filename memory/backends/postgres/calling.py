@@ -112,9 +112,9 @@ class Caller:
         deadline = loop.call_at(when, connection.terminate)
         try:
             answer = await (self._in_transaction(connection, call) if self.pinned else call(connection))
-        except CALL_ERRORS as error:
+        except Exception as error:  # on a connection that was ended between two steps the driver may raise anything
             lost = is_lost(error) or connection.is_closed()
-            self.pool.release(connection, broken=lost)
+            self.pool.release(connection, broken=lost or not isinstance(error, CALL_ERRORS))
             if lost:
                 raise Unsure from (TimeoutError() if loop.time() >= when else error)
             raise
