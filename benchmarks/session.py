@@ -22,7 +22,7 @@ from memory.testing.making import maker
 from memory.testing.services import Service, ServiceMissing
 
 DURABILITIES = {"in_memory": ("none",), "sqlite": ("normal", "full")}
-SERVED = ("redis", "redis_stack", "postgres", "postgres_plain")
+SERVED = ("redis", "redis_stack", "redis_cluster", "postgres", "postgres_plain", "pgbouncer")
 """Backends on a server that the run starts: names in memory.testing.services."""
 BUILDING = ("maintenance_work_mem=512MB", "dynamic_shared_memory_type=mmap")
 """Of Postgres: the index over 100,000 vectors shall fit into memory, whatever the machine grants as shared memory."""
@@ -125,6 +125,8 @@ class Session:
     def store(self, backend: str, path: Path | None = None, durability: str = "full", **options: Any) -> MemoryStore:
         """A store, not yet open, with the workload's indexes. A missing path is a new one. Raises ServiceMissing."""
         options = {"index": workload.INDEXED, "sweep_interval": None, **options}
+        if backend == "pgbouncer":
+            options["pgbouncer"] = True
         if backend in SERVED:
             return maker(self.server(backend).url)(path or self.path("store"), **options)
         if backend in ("sqlite", "faiss"):
@@ -134,13 +136,17 @@ class Session:
         return create_store(backend, **options)
 
     def server(self, name: str) -> Service:
-        """A server, started when it is first asked for and stopped at the end of the run; Postgres with fsync.
+        """A server, started when it is first asked for and stopped at the end of the run; Postgres with fsync. PgBouncer is
+        before the Postgres without pgvector.
 
         Raises ServiceMissing, which says what to install.
         """
         if name not in self._servers:
             start = getattr(services, name)
-            made = start(durable=True, settings=BUILDING) if name.startswith("postgres") else start()
+            if name == "pgbouncer":
+                made = start(self.server("postgres_plain"))
+            else:
+                made = start(durable=True, settings=BUILDING) if name.startswith("postgres") else start()
             self._servers[name] = self._exit.enter_context(made)
         return self._servers[name]
 

@@ -206,6 +206,9 @@ def test_a_figure_is_judged_by_its_median_or_its_worst_round():
     assert Target(5, least=True).met(6)
     assert targets.target("bulk", "sqlite", 100_000, "full") == Target(18_000, least=True)
     assert targets.target("put p50, new key", "sqlite", 10, "normal") == Target(150)
+    sizes = (10_000, 100_000, 1_000_000)
+    assert [targets.target("vector top-10, p50", "faiss", size) for size in sizes] == [None, Target(1), Target(5)]
+    assert targets.target("vector top-10, p50", "sqlite", 1_000_000) is None
 
 
 async def test_the_heartbeat_notices_a_held_loop():
