@@ -3,12 +3,12 @@
 A backend is said in one of four ways, wherever one can be said (``MEMORY_BACKEND_TYPE``, ``MemoryManager``,
 ``create_store``, ``memory --backend``):
 
-- a name: ``sqlite`` (the default), ``in_memory``, ``faiss``, ``redis``, ``postgres``, or one that an installed package offers in the entry-point group
+- a name: one in BACKENDS (``sqlite`` is the default), or one that an installed package offers in the entry-point group
   ``memory.backends``;
-- a URL: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``faiss:///relative.db``, ``memory://``,
-  ``redis://host:6379``, ``rediss://`` (TLS), ``redis+cluster://``, ``postgresql://user@host/database``, ``composite:///memory.toml`` (see
-  memory.composing). Its query gives options of the
-  store: ``sqlite:///agent.db?synchronous=normal&feed=true``. Special characters are percent-encoded;
+- a URL with one of the schemes in BACKENDS, such as ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``,
+  ``memory://``, ``redis://host:6379``, ``postgresql://user@host/database`` or ``composite:///memory.toml`` (see
+  memory.composing). Its query gives options of the store: ``sqlite:///agent.db?synchronous=normal&feed=true``. Special
+  characters are percent-encoded;
 - ``package.module:Class``, a subclass of MemoryStore;
 - in Python, the class itself.
 
@@ -62,7 +62,7 @@ BACKENDS: dict[str, Backend] = {
     "firestore_v2": Backend("memory.backends.firestore.v2:FirestoreV2Store", "firestore", ("firestore",)),
     "composite": Backend("memory.backends.composite:CompositeStore", None, ("composite",)),
 }
-"""The built-in backends: one line each."""
+"""The built-in backends: one line each. Settings, help and documentation take their lists from here."""
 
 LATER: dict[str, str] = {
     "file": "this kind of store",

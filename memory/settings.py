@@ -60,7 +60,8 @@ class Settings(BaseSettings):
 
     backend_type: str = Field(
         "sqlite",
-        description="The backend: a name (sqlite, in_memory, faiss, redis, postgres), a URL (sqlite:///file.db, redis://host, postgresql://host/db) or package.module:Class",
+        description=f"The backend: a name ({', '.join(BACKENDS)}), a URL (sqlite:///file.db, redis://host, "
+        "postgresql://host/db) or package.module:Class",
     )
     path: Path = Field(Path("memory.db"), description="The file of a backend that lives in one")
     sqlite_synchronous: Literal["off", "normal", "full", "extra"] = Field(

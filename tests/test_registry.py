@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import typing
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import memory.backends
 from memory import BackendUnavailable, InvalidSetting, MemoryStore, registry
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
+from memory.cli import command
 from memory.registry import create_store
+from memory.settings import Settings
 
 
 class ServerStore(InMemoryStore):
@@ -270,6 +273,12 @@ print(json.dumps([told, registry.names(), memory.create_store("sqlite").name, er
 def test_no_backend_is_said_to_come_later_that_is_here() -> None:
     here = {*registry.BACKENDS, *(scheme for backend in registry.BACKENDS.values() for scheme in backend.schemes)}
     assert not here & set(registry.LATER)
+
+
+def test_every_backend_is_in_the_lists_that_people_read() -> None:
+    listed = ", ".join(registry.BACKENDS)
+    assert listed in str(Settings.model_fields["backend_type"].description)
+    assert listed in typing.get_args(command.Backend)[1].help
 
 
 @pytest.mark.parametrize("name", list(registry.BACKENDS))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
+from sqlite_fixtures import FIRST, SECOND, THIRD, dump, rebuild
 
 from memory import F, ManualClock
 from memory.backends.sqlite import SqliteStore
@@ -14,13 +14,16 @@ from memory.backends.sqlite.spaces import read_state
 from memory.ops import Space
 from memory.testing.embedder import WordEmbedder
 
-FIRST = Path(__file__).parent / "fixtures" / "sqlite-v1.db"
-SECOND = FIRST.with_name("sqlite-v2.db")
-THIRD = FIRST.with_name("sqlite-v3.db")
+
+@pytest.mark.parametrize("fixture", [FIRST, SECOND, THIRD], ids=["first", "second", "third"])
+def test_a_file_made_of_its_dump_is_dumped_as_the_same(tmp_path: Path, fixture: Path) -> None:
+    rebuild(fixture, tmp_path / "m.db")
+    assert [one.name for one in tmp_path.iterdir()] == ["m.db"]
+    assert "\n".join(dump(tmp_path / "m.db")) + "\n" == fixture.read_text(encoding="utf-8")
 
 
 async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_path: Path) -> None:
-    shutil.copy(FIRST, tmp_path / "m.db")
+    rebuild(FIRST, tmp_path / "m.db")
     clock = ManualClock()
     clock.advance(2)
     async with SqliteStore(tmp_path / "m.db", clock=clock, feed=True) as store:
@@ -53,7 +56,7 @@ async def test_a_file_of_the_first_layout_opens_and_says_what_was_written(tmp_pa
 
 @pytest.mark.parametrize("file", [SECOND, THIRD], ids=["second", "third"])
 async def test_a_file_of_a_later_layout_opens_and_finds_by_vector(tmp_path: Path, file: Path) -> None:
-    shutil.copy(file, tmp_path / "m.db")
+    rebuild(file, tmp_path / "m.db")
     clock, words = ManualClock(), WordEmbedder("words", 8)
     clock.advance(2)
     async with SqliteStore(tmp_path / "m.db", clock=clock, embedder=words, index=["metadata.score"]) as store:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import apsw
 import numpy as np
 import pytest
+from sqlite_fixtures import FIRST, rebuild
 
 from memory import BatchError, EmbeddingMismatch, ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, codes, upgrading
@@ -25,8 +25,6 @@ from memory.keys import encode_key
 from memory.model import vector_bytes
 from memory.ops import Attach, Nearest, Space
 from memory.testing.embedder import WordEmbedder
-
-FIRST = Path(__file__).parent / "fixtures" / "sqlite-v1.db"
 
 
 def vector(*values: float) -> Any:
@@ -267,7 +265,7 @@ async def test_an_upgrade_that_is_cut_short_has_not_happened(tmp_path: Path) -> 
 
 
 async def test_the_first_file_is_upgraded_and_its_vectors_are_found(tmp_path: Path) -> None:
-    shutil.copy(FIRST, tmp_path / "m.db")
+    rebuild(FIRST, tmp_path / "m.db")
     async with SqliteStore(tmp_path / "m.db", clock=ManualClock()) as store:
         state = await store._read_in(read_state)
         assert state.space == Space(None, 4)

@@ -104,12 +104,7 @@ async def backends(at: At) -> None:
             (
                 one["name"],
                 ", ".join(one["urls"]),
-                ", ".join(
-                    name.replace("_", " ")
-                    for name, able in one["capabilities"].items()
-                    if able and not isinstance(able, str)
-                )
-                or "nothing more"
+                ", ".join(filter(None, (_ability(*able) for able in one["capabilities"].items()))) or "nothing more"
                 if one["available"]
                 else f"not available: {one['reason']}",
             )
@@ -145,6 +140,14 @@ async def completions(
     completion: Any = importlib.import_module("typer.completion")  # which does not say that it exports what it does
     script = completion.get_completion_script(prog_name="memory", complete_var=COMPLETE, shell=shell)
     print_json({"shell": shell, "script": script}) if at.json else print(script)
+
+
+def _ability(name: str, value: bool | float | str) -> str | None:
+    """A capability in words, with its number if it has one. None: there is none, or it is what goes without saying."""
+    if not value or isinstance(value, str) or (name, value) == ("recall", 1.0):
+        return None
+    words = name.replace("_", " ")
+    return words if value is True else f"{words} {value}"
 
 
 def _shown(value: Any) -> str:

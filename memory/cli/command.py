@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from memory.registry import BACKENDS
+
 if TYPE_CHECKING:
     from memory.manager import MemoryManager
     from memory.settings import Settings
@@ -35,7 +37,7 @@ Backend = Annotated[
         "--backend",
         "-b",
         rich_help_panel=_WHERE,
-        help="sqlite, in_memory, redis, postgres, a URL or module:Class (MEMORY_BACKEND_TYPE)",
+        help=f"{', '.join(BACKENDS)}, a URL or module:Class (MEMORY_BACKEND_TYPE)",
     ),
 ]
 File = Annotated[

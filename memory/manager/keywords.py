@@ -7,8 +7,10 @@
 | ``cleanup_interval`` | ``sweep_interval``, seconds |
 | ``namespace`` | the manager stays in this namespace and what lies below it |
 | ``log_level`` | also as a number of ``logging`` |
-| ``cache_ttl`` | how old a read may be, in seconds: accepted, since every read comes from the engine |
+| ``cache_ttl`` | how old a read may be, in seconds: accepted, since no cache is put before the engine that was chosen |
 
+A ``tiered`` composite, which reads from a cache, is chosen as the backend and has a bound of its own (``staleness``), which
+``cache_ttl`` does not change.
 The rest, in REFUSED, is refused with its replacement, unless the chosen backend has an option of that name.
 """
 
@@ -32,8 +34,8 @@ _FIRESTORE = (
     "this is an option of the backends firestore_v1 and firestore_v2 alone; choose one of them, or leave it out"
 )
 _REDIS = (
-    "a read needs no cache in front of an embedded engine; Redis as the store itself is chosen by its address "
-    "(redis_url=, or the backend redis://host). Leave it out"
+    "no cache is put before the engine that was chosen; Redis as the store itself is chosen by its address "
+    "(redis_url=, or the backend redis://host), as a cache by the backend composite (tiered). Leave it out"
 )
 _VERTEX = "vector search is the store's own: search(vector=...), semantic_search(...). Leave it out"
 _TIERS = "one store holds every tier: MemoryManager(store), with ttl= for what is kept for a short term"
@@ -76,7 +78,8 @@ def translated(
 def _check_cache_ttl(seconds: Any) -> None:
     if type(seconds) not in (int, float) or not seconds >= 0:
         raise InvalidSetting(
-            "cache_ttl must be seconds, 0 or more (no read is older: it comes from the engine)", setting="cache_ttl"
+            "cache_ttl must be seconds, 0 or more (no cache is put before the engine that was chosen)",
+            setting="cache_ttl",
         )
 
 

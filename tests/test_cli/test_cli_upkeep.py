@@ -220,6 +220,12 @@ def test_backends_tells_what_each_can_do_and_how_to_install_what_is_missing(
     shown = memory("backends").out
     assert "sqlite://" in shown
     assert "not available" in shown
+    monkeypatch.setenv("COLUMNS", "400")
+    lines = {line.split()[0]: line for line in memory("backends").out.splitlines() if line.strip()}
+    able = registry.named("sqlite").capabilities
+    assert f"max dimension {able.max_dimension}, recall {able.recall}" in lines["sqlite"]
+    assert "max dimension" in lines["in_memory"]
+    assert "recall" not in lines["in_memory"], "what is always exact needs no word"
     told = {one["name"]: one for one in memory("backends", "--json").json["backends"]}
     assert told["sqlite"]["capabilities"]["persistent"] is True
     assert told["in_memory"]["capabilities"]["persistent"] is False
