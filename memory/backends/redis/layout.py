@@ -2,6 +2,7 @@
 
 Fields only come. A record is indexed by every field that was ever declared, by every process: one that does not know all of
 them is refused by the script, and asks again. A field leads searches once the records from before it are indexed too.
+A feed is kept from the first store on that was opened with one, of whatever any process writes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ async def prepare(store: RedisStore) -> None:
     """Read what the store is, making it when it is new, and index what newly declared fields need. Raises
     BackendUnavailable for a newer layout, InvalidSetting for another analyser."""
     await learn(store)
+    if store.feed:
+        await _keep_feed(store)
     wanted = [path for path in store.fields if path not in store.leads]
     if not wanted:
         return
@@ -65,6 +68,17 @@ async def learn(store: RedisStore) -> None:
     ]
     store.fields = {path: number for path, number, _ in known}
     store.leads = {path: number for path, number, ready in known if ready}
+
+
+async def _keep_feed(store: RedisStore) -> None:
+    """Let every writer keep the feed: those of tags to come learn of it from the format, those of tags there are from their state."""
+    names = store.names
+    if await store.servers.call(names.format, "HGET", names.format, "fed") == b"1":
+        return
+    await store.servers.call(names.format, "HSET", names.format, "feed", b"1")
+    for tag in await store.tags.all():
+        await store.servers.call(names.state(tag), "HSET", names.state(tag), "feed", b"1")
+    await store.servers.call(names.format, "HSET", names.format, "fed", b"1")
 
 
 async def _index(store: RedisStore, tag: bytes) -> None:

@@ -48,10 +48,10 @@ class Tags:
             # After the registry: a switch that does not know of this tag is seen here.
             known = await store.spaces.claim(vector) if vector is not None else await store.spaces.read()
             told = (b"", b"", b"") if known is None else known
-            fields = int(await store.servers.call(names.format, "HGET", names.format, "fields") or 0)
-            if fields > len(store.fields):
+            fields, feed = await store.servers.call(names.format, "HMGET", names.format, "fields", "feed")
+            if int(fields or 0) > len(store.fields):
                 await store.learn()
-            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told, len(store.fields))
+            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told, len(store.fields), feed or b"0")
             if not epoch:
                 break
             await store.spaces.wait_for_switch(tag, epoch)

@@ -293,6 +293,23 @@ class Feed(Suite):
         await store.delete("a")
         assert brief(await changes(store, token)) == [("put", "a"), ("delete", "a")]
 
+    async def test_a_feed_is_the_data_s_whoever_writes(self, make: Make) -> None:
+        first = make()
+        needs(first, "feed")
+        needs(first, "shared")
+        earlier = await make().open()
+        await earlier.put(item("before", namespace=("known",)))
+        watched = await make(feed=True).open()
+        token = await start(watched)
+        later = await make().open()
+        await earlier.put(item("a", namespace=("known",)))
+        await earlier.put(item("b", namespace=("new",)))
+        await later.put(item("c", namespace=("newer",)))
+        await later.delete("before", namespace=("known",))
+        async with asyncio.timeout(20):
+            seen = sorted(brief(await changes(watched, token)))
+        assert seen == [("delete", "before"), ("put", "a"), ("put", "b"), ("put", "c")]
+
     async def test_another_store_on_the_same_data_is_watched_too(self, make: Make) -> None:
         first = make()
         needs(first, "feed")

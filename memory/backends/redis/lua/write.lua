@@ -1,14 +1,14 @@
 -- Writes of one tag, in order, each whole: record, version, indexes, terms, vector, tombstone and feed in step.
 --
 -- KEYS: keys, index, terms, state, feed, feed counter, then the record of each operation.
--- ARGV: whether a feed is kept, how many fields are known, then ARGS arguments for each operation (see writing.py, which makes them).
+-- ARGV: whether this writer knows of a feed, how many fields are known, then ARGS arguments for each operation (see writing.py, which makes them).
 -- Answer: for each operation a letter and what belongs to it (see writing.py, which reads them). After an S, Z, N or F
 -- nothing more is tried; nor from the first on that would write over a record which a D has named, and which is yet to be read.
 --@shared
 local ARGS = 9
 local keys, index, terms, state, feed, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local keeps_feed = ARGV[1] == '1'
-local held = redis.call('HMGET', state, 'mark', 'number', 'dimension', 'embedder', 'frozen', 'next', 'fields')
+local held = redis.call('HMGET', state, 'mark', 'number', 'dimension', 'embedder', 'frozen', 'next', 'fields', 'feed')
+local keeps_feed = ARGV[1] == '1' or held[8] == '1'
 local number, dimension, embedder, frozen, aside = held[2], held[3], held[4], held[5], held[6]
 local answers, named = {}, {}
 if not held[1] then
