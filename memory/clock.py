@@ -13,6 +13,8 @@ Clock = Callable[[], int]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+EARLIEST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 _time_ns = time.time_ns
 
 
@@ -22,12 +24,18 @@ def system_clock() -> int:
 
 
 def to_micros(moment: object, field: str = "time") -> int:
-    """An aware datetime as microseconds since the epoch, exactly. Raises InvalidItem for a naive one."""
+    """An aware datetime as microseconds since the epoch, exactly.
+
+    Raises InvalidItem for a naive one, and for one that lies outside the years 1 to 9999 of UTC, though not of its own zone.
+    """
     if type(moment) is datetime and moment.tzinfo is UTC:
-        pass  # the common case, decided cheaply
-    elif not isinstance(moment, datetime) or moment.utcoffset() is None:
+        return (moment - EPOCH) // _MICROSECOND  # the common case, decided cheaply
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidItem(f"{field} must be an aware datetime, e.g. datetime.now(UTC); got {moment!r}", field=field)
-    return (moment - EPOCH) // _MICROSECOND
+    micros = (moment - EPOCH) // _MICROSECOND
+    if not EARLIEST <= micros <= LATEST:
+        raise InvalidItem(f"{field} lies outside the years 1 to 9999 in UTC: {moment!r}", field=field)
+    return micros
 
 
 def from_micros(micros: int) -> datetime:

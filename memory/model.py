@@ -273,7 +273,7 @@ def check_embedding(value: Any) -> np.ndarray:
         else:
             with np.errstate(over="ignore"):  # what is too large becomes Infinity, which is refused below
                 array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidItem("embedding must be a 1-d array of numbers", field="embedding") from None
     if array.ndim != 1 or not 0 < array.size <= MAX_DIMENSION:
         raise InvalidItem(
@@ -373,12 +373,14 @@ def check_item(item: Any) -> MemoryItem:
     if namespace is not DEFAULT_NAMESPACE and (checked := check_namespace(namespace)) != namespace:
         changes["namespace"] = checked
     importance = item.importance
-    if type(importance) is not float:
-        if type(importance) is not int:
-            raise InvalidItem("importance must be a number from 0 to 1", field="importance")
-        changes["importance"] = float(importance)
+    if type(importance) is not float and type(importance) is not int:
+        raise InvalidItem("importance must be a number from 0 to 1", field="importance")
     if not 0.0 <= importance <= 1.0:
         raise InvalidItem(f"importance is {importance!r}; it must lie from 0 to 1", field="importance")
+    if type(importance) is not float:
+        changes["importance"] = float(importance)
+    elif not importance:
+        changes["importance"] = 0.0  # -0.0 is this number too, but not these bits, and not every engine keeps its sign
     if item.text is not None and type(item.text) is not str:
         raise InvalidItem("text must be a str or None", field="text")
     check_json(item.content, "content")

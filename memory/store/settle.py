@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from memory.clock import from_micros
+from memory.clock import LATEST, from_micros
 from memory.codec import decode, stamp
 from memory.errors import (
     AlreadyExists,
@@ -87,9 +86,12 @@ def ttl_micros(store: MemoryStore, ttl: float | None) -> int | None:
     """The expiry that a time to live in seconds means now. Raises InvalidItem."""
     if ttl is None:
         return None
-    if type(ttl) not in (int, float) or not math.isfinite(ttl) or not 0 < ttl <= 1e10:
-        raise InvalidItem(f"ttl must be a positive number of seconds, not {ttl!r}", field="ttl")
-    return store._clock() + max(1, round(ttl * 1_000_000))
+    if type(ttl) not in (int, float) or not 0 < ttl <= 1e10:
+        raise InvalidItem("ttl must be a number of seconds above 0 and up to 1e10, which is 317 years", field="ttl")
+    expires = store._clock() + max(1, round(ttl * 1_000_000))
+    if expires > LATEST:
+        raise InvalidItem("with this ttl an item would expire after the year 9999", field="ttl")
+    return expires
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

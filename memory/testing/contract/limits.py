@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from memory.store import MemoryStore
 from memory.testing.contract.suite import Make, Suite, Tap, home, ids, item, possible, whole
 
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - what must be refused
+LATE = datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-5)))
+EARLY = datetime(1, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=5)))
+"""Times of the years 1 to 9999 where they are, but not in UTC."""
 
 
 def nested(depth: int) -> Any:
@@ -56,6 +59,7 @@ BAD_ITEMS: list[Any] = [
     {"embedding": []}, {"embedding": [float("nan")]}, {"embedding": [1e39]}, {"embedding": [[1.0]]}, {"embedding": "x"}, {"embedding": {}},
     {"embedding": ["a"]}, {"embedding": [None]}, {"embedding": 5.0}, {"embedding": np.zeros((2, 2))}, {"embedding": np.zeros(65_537)},
     {"content": " ".join(f"w{i}" for i in range(5_001))}, {"text": " ".join(f"w{i}" for i in range(5_001))},
+    {"importance": 10**400}, {"embedding": [10**400]}, {"expires_at": LATE}, {"created_at": EARLY}, {"updated_at": LATE}, {"accessed_at": EARLY},
 ]  # fmt: skip
 
 
@@ -95,6 +99,18 @@ class Limits(Suite):
                 continue
             stored = await store.put(said)
             assert await store.get(said.id, namespace=said.namespace) == stored, fields
+
+    async def test_zero_has_no_sign_as_an_importance(self, store: MemoryStore) -> None:
+        await store.put(item("a", importance=-0.0))
+        await store.put(item("b"))
+        await store.update("b", importance=-0.0)
+        for found in (await store.list({"importance": 0})).items:
+            assert str(found.importance) == "0.0", found.id
+            assert await store.touch(found.id)
+        assert await ids(store) == ["a", "b"]
+        assert (await store.verify()).ok
+        assert (await store.put(item("a", "again", importance=0.0))).importance == 0.0
+        assert await store.delete_many(["a", "b"]) == [True, True]
 
     async def test_what_a_backend_declares_it_cannot_hold_is_refused_before_any_io_and_absent(
         self, make: Make, place: Path
@@ -156,6 +172,8 @@ class Limits(Suite):
             lambda: store.list(order="name"), lambda: store.list(order="--key"), lambda: store.list(order=""), lambda: store.list(order=5),
             lambda: store.list(namespace=()), lambda: store.list(under=("",)), lambda: store.list(under=("a",) * 17), lambda: store.list(under="\0"),
             lambda: store.count(namespace=5), lambda: store.namespaces(under=("\0",)), lambda: store.put_many([item()], ttl=-1),
+            lambda: store.put(item(), ttl=10**400), lambda: store.touch("a", ttl=1.1e10), lambda: store.touch("a", expires_at=LATE),
+            lambda: store.search(vector=[10**400]),
             lambda: store.put_many([item()], dedup="x"), lambda: anext(store.stream(batch_size=0)), lambda: anext(store.stream(under=5)),
             lambda: store.delete_where(None), lambda: store.delete_where({}), lambda: store.delete_where({"kind": "x"}, namespace=()),
         ]  # fmt: skip
