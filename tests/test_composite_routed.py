@@ -15,7 +15,7 @@ from memory.backends.composite import Promotion, Route, RoutedStore
 from memory.backends.in_memory import InMemoryStore
 from memory.clock import ManualClock
 from memory.errors import AlreadyExists, BackendUnavailable, InvalidSetting, UnknownOutcome, VersionConflict
-from memory.ops import Read, Result, Status
+from memory.ops import Read, Remove, Result, Status
 
 WORDS = ("marmot", "eagle", "meadow", "river", "snow")
 
@@ -153,6 +153,38 @@ async def test_a_crash_in_the_middle_of_a_move_leaves_one_copy(
         assert (found and found.content) == expected
         assert await store.count() == (expected is not None)
         assert [item.content for item in await store.list()] == ([expected] if expected else [])
+        assert await store.placing.journal.left() == []
+        assert (await store.verify()).ok
+
+
+async def test_a_note_that_outlived_its_move_does_not_undo_the_next_one(tmp_path: Path) -> None:
+    """Its removal failed; then the item moved back, was acknowledged, and the process died before the old copy was gone."""
+    ids = [f"{i}" for i in range(16)]  # the notes of each are found in either order
+    async with by_content(tmp_path, Faults(), failures=1_000) as store:
+        await store.put_many([MemoryItem(id=id, content="first") for id in ids])
+        journal, tagged = store.journal.member.store, store.routes[1].store
+
+        def without_removals(member: Any) -> Any:
+            plain = member._do_write
+
+            async def write(ops: Any, atomic: bool) -> Any:
+                if type(ops[0]) is Remove:
+                    raise BackendUnavailable("gone")
+                return await plain(ops, atomic)
+
+            member._do_write = write
+            return plain
+
+        plain = without_removals(journal)
+        for id in ids:
+            await store.update(id, content="second", tags=("x",))
+        journal._do_write = plain
+        without_removals(tagged)
+        for id in ids:
+            await store.update(id, content="third", tags=())
+    async with by_content(tmp_path, Faults()) as store:
+        assert [item and item.content for item in await store.get_many(ids)] == ["third"] * len(ids)
+        assert await store.count() == len(ids)
         assert await store.placing.journal.left() == []
         assert (await store.verify()).ok
 

@@ -91,7 +91,7 @@ class Mover:
         async with self._gate:
             try:
                 base = await placing.base_for(op.key, target)
-                move = await placing.journal.begin(op.key, source.name, target.name, row.version)
+                move = await placing.journal.begin(op.key, source.name, target.name, row.version, placing.store._seen)
             except MemoryStoreError as error:
                 return Result(Status.FAILED, error=error)
             body = marked(op.body, base) if base else op.body
@@ -182,7 +182,13 @@ class Mover:
 
     async def resume(self) -> None:
         """Finish the moves that an earlier process has begun."""
+        journal = self._placing.journal
         async with self._gate:
-            for move in await self._placing.journal.left():
+            left = await journal.left()
+            last = {move.key: move for move in left}
+            for move in left:
+                if last[move.key] is not move:  # what it says is long over, and the opposite of it may be true
+                    await journal.end(move)
+                    continue
                 self._moving[move.key] = move
                 await self._finish(move)
