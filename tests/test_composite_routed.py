@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np  # noqa: F401 - loaded before a loop runs
 import pytest
 from composites import Faults, by_content, by_namespace, file, memory
+from flavours import flavour
 
 from memory import MemoryItem
 from memory.backends.composite import Promotion, Route, RoutedStore
@@ -40,6 +41,12 @@ QUESTIONS: list[dict[str, Any]] = [
     {"query": "snow marmot", "vector": [1.0, 5.0], "mode": "hybrid", "order": "composite"},
     {"query": "river", "vector": [1.0, 5.0], "mode": "hybrid", "mmr": 0.5},
 ]
+
+
+@pytest.fixture
+def redis() -> Any:
+    """Stores on a Redis server, which is started before the loop runs."""
+    return flavour("redis")
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(6_000, marks=pytest.mark.full)])
@@ -99,6 +106,16 @@ async def test_an_item_moves_when_it_is_written_so_that_it_belongs_elsewhere(tmp
             seen.append(again.version)
             await store.delete("a")
         assert (await store.verify()).ok
+
+
+async def test_versions_rise_when_an_item_moves_away_from_redis(tmp_path: Path, redis: Any) -> None:
+    """Its versions are instants, and it knows those of a namespace only once it has written there: not after it was opened anew."""
+    seen: list[int] = []
+    for tags in (("x",), (), ("x",), ()):
+        routes = {"tagged": Route(redis(tmp_path), tag="x"), "rest": Route(file(tmp_path, "rest", Faults()))}
+        async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults())) as store:
+            seen.append((await store.put(MemoryItem(id="a", content="x", tags=tags))).version)
+    assert seen == sorted(set(seen))
 
 
 async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> None:

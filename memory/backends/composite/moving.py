@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from memory.backends.composite.copies import copy_of, marked
+from memory.backends.composite.copies import copy_of, marked, unmarked
 from memory.backends.composite.journal import Move
 from memory.backends.composite.recent import Sent
 from memory.errors import BackendUnavailable, InvalidSetting, MemoryStoreError
@@ -89,6 +89,8 @@ class Mover:
     async def _move(self, op: Put, row: Row, source: Route, target: Route) -> Result:
         placing = self._placing
         async with self._gate:
+            # What a member has issued to an earlier process it may not know at open: Redis does not.
+            placing.store._seen = max(placing.store._seen, row.version + unmarked(row.body)[1])
             try:
                 base = await placing.base_for(op.key, target)
                 move = await placing.journal.begin(op.key, source.name, target.name, row.version, placing.store._seen)
