@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,33 @@ async def test_a_note_that_outlived_its_move_does_not_undo_the_next_one(tmp_path
         assert await store.count() == len(ids)
         assert await store.placing.journal.left() == []
         assert (await store.verify()).ok
+
+
+def killed(kills: int, place: Path, *how: str) -> dict[str, Any]:
+    """What a run of kill_moves.py has told."""
+    line = [sys.executable, str(Path(__file__).with_name("kill_moves.py")), str(kills), "1", str(place), *how]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=280)
+    print(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("kills", [12, pytest.param(150, marks=pytest.mark.full)])
+def test_a_process_that_is_killed_while_items_move_leaves_each_of_them_once(kills: int, tmp_path: Path) -> None:
+    """With what was acknowledged last, or sent since; nothing is left of a move once the store is open again."""
+    told = killed(kills, tmp_path)
+    assert told["wrong"] == []
+    assert told["kills"] == kills
+    assert told["within"] >= kills // 6, "enough of the kills came within a move"
+    assert told["compared"] > 5 * kills
+    if kills > 100:
+        assert min(told[step] for step in ("noted", "copied", "removed")) > 0, "at every step of one"
+
+
+@pytest.mark.crash
+def test_a_store_that_does_not_look_into_its_journal_is_caught(tmp_path: Path) -> None:
+    assert killed(9, tmp_path, "forgetful")["wrong"]
 
 
 async def test_a_route_that_is_gone_while_its_moves_are_open_is_asked_for(tmp_path: Path) -> None:
