@@ -104,6 +104,11 @@ def mirrored(place: Path, faults: Faults, **options: Any) -> MirroredStore:
     return MirroredStore(file(place, "primary", faults), mirrors, vectors="index", text="index", **options)
 
 
+def mirrored_in_memory(place: Path, faults: Faults, **options: Any) -> MirroredStore:
+    mirrors = {"copy": memory("copy", faults), "index": memory("index", faults)}
+    return MirroredStore(file(place, "primary", faults), mirrors, vectors="index", text="index", **options)
+
+
 def by_namespace(place: Path, faults: Faults, **options: Any) -> RoutedStore:
     routes = {
         "a": Route(file(place, "a", faults), under="a"),
@@ -135,6 +140,7 @@ COMPOSITIONS: dict[str, Callable[..., Any]] = {
     "tiered": tiered,
     "tiered_files": tiered_files,
     "mirrored": mirrored,
+    "mirrored_in_memory": mirrored_in_memory,
     "by_namespace": by_namespace,
     "by_content": by_content,
     "nested": nested,

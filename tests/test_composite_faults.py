@@ -29,10 +29,12 @@ LISTED = (*KEYED, "scan")
 ASKED = (*LISTED, "count", "namespaces", "match", "nearest", "around")
 ALL = (*ASKED, "feed")
 ROUTED = {"a": ASKED, "rest": ASKED}
+MIRRORED = {"primary": ALL, "copy": LISTED, "index": (*LISTED, "match", "nearest")}
 MEMBERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "tiered": {"fast": LISTED, "truth": ALL},
     "tiered_files": {"fast": LISTED, "truth": ALL},
-    "mirrored": {"primary": ALL, "copy": LISTED, "index": (*LISTED, "match", "nearest")},
+    "mirrored": MIRRORED,
+    "mirrored_in_memory": MIRRORED,
     "by_namespace": {"n": ASKED, **ROUTED},
     "by_content": {**dict.fromkeys(("working", "tagged", "odd", "rest"), ASKED), "journal": LISTED},
     "nested": {"fast": LISTED, "truth": ALL, "primary": ALL, "routed": LISTED, "a": LISTED, "rest": LISTED},
