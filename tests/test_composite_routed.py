@@ -111,14 +111,32 @@ async def test_an_item_moves_when_it_is_written_so_that_it_belongs_elsewhere(tmp
         assert (await store.verify()).ok
 
 
-async def test_versions_rise_when_an_item_moves_away_from_redis(tmp_path: Path, redis: Any) -> None:
+async def test_versions_rise_when_an_item_leaves_redis(tmp_path: Path, redis: Any) -> None:
     """Its versions are instants, and it knows those of a namespace only once it has written there: not after it was opened anew."""
     seen: list[int] = []
-    for tags in (("x",), (), ("x",), ()):
+    for tags, delete in ((("x",), False), ((), False), (("x",), True), ((), True), (("x",), False)):
         routes = {"tagged": Route(redis(tmp_path), tag="x"), "rest": Route(file(tmp_path, "rest", Faults()))}
         async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults())) as store:
             seen.append((await store.put(MemoryItem(id="a", content="x", tags=tags))).version)
+            if delete:
+                await store.delete("a")
     assert seen == sorted(set(seen))
+
+
+async def test_versions_do_not_run_away_where_a_member_issues_instants(tmp_path: Path) -> None:
+    """As Firestore does, which is far ahead of a member that counts: no number of openings adds that up."""
+
+    class Instants(InMemoryStore):
+        async def _open(self) -> None:
+            await super()._open()
+            self._version = self._seen = self._clock()
+
+    for turn in range(6):
+        routes = {"tagged": Route(Instants(), tag="x"), "rest": Route(InMemoryStore())}
+        async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults())) as store:
+            for tags in (("x",), ()):
+                stored = await store.put(MemoryItem(id=f"{turn} {tags}", content="x", tags=tags))
+                assert stored.version < 1.1 * store._clock()
 
 
 async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A note outlives its move where its removal fails, so of several for one key only
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from memory.backends.composite.members import Member
 
 MOVES = ("moves",)
-MARK: Key = (("marks",), "base")
+MARK: Key = (("marks",), "version")
 RESERVED = 2**36
 """Versions that are reserved at once: what a crash leaves unused of them is skipped."""
 
@@ -49,6 +50,7 @@ class Journal:
     def __init__(self, member: Member) -> None:
         self.member = member
         self._reserved = 0
+        self._turn = asyncio.Lock()
 
     async def begin(self, key: Key, source: str, target: str, version: int, turn: int = 0) -> Move:
         """Note that a record is about to move. Raises what the journal raises: then nothing has moved."""
@@ -86,17 +88,20 @@ class Journal:
                 return sorted(found, key=lambda move: move.turn)
 
     async def reserved(self) -> int:
-        """A number that no base of a version, in any process before, was above."""
+        """A version that none which any process before has told was above."""
+        self._turn = asyncio.Lock()  # this loop's
         (row,) = await self.member.read(Read(keys=(MARK,), now=self.member.store._clock()))
         self._reserved = 0 if row is None else int(decode(row).content)
         return self._reserved
 
-    async def reserve(self, base: int) -> None:
+    async def reserve(self, version: int) -> None:
         """Make sure that ``reserved`` will tell at least this. Raises what the journal raises."""
-        if base > self._reserved:
-            wanted = base + RESERVED
-            await self._write(MARK, wanted)
-            self._reserved = max(self._reserved, wanted)
+        if version <= self._reserved:
+            return
+        async with self._turn:  # so that a higher mark is not replaced by a lower one
+            if version > self._reserved:
+                await self._write(MARK, version + RESERVED)
+                self._reserved = version + RESERVED
 
     async def _write(self, key: Key, content: object) -> None:
         item = MemoryItem(namespace=key[0], id=key[1], content=content, text="")
