@@ -169,6 +169,38 @@ async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> 
         assert (await store.verify()).ok
 
 
+async def test_a_move_that_begins_while_another_is_finished_is_not_seen_twice(tmp_path: Path) -> None:
+    """The old copy of each cannot be removed at first; the list finishes the one that it knows of, and then the other."""
+    async with by_content(tmp_path, Faults(), failures=1_000) as store:
+        await store.put_many([MemoryItem(id=id, content="x") for id in "ab"])
+        rest, journal, begins = store.routes[-1].store, store.journal.member.store, asyncio.Event()
+        remove, note, kept = rest._do_write, journal._do_write, {"a", "b"}
+
+        async def once_in_vain(ops: Any, atomic: bool) -> Any:
+            if type(ops[0]) is Remove and ops[0].key[1] in kept:
+                kept.remove(ops[0].key[1])
+                raise BackendUnavailable("gone")
+            return await remove(ops, atomic)
+
+        async def slowly(ops: Any, atomic: bool) -> Any:
+            await begins.wait()
+            return await note(ops, atomic)
+
+        rest._do_write = once_in_vain
+        await store.update("a", tags=("x",))
+        journal._do_write = slowly
+        moving = asyncio.ensure_future(store.update("b", tags=("x",)))
+        while not store.placing.mover._gate.locked():
+            await asyncio.sleep(0)
+        listed = asyncio.ensure_future(store.list())
+        await asyncio.sleep(0.01)
+        begins.set()
+        assert [item.id for item in await listed] == ["a", "b"]
+        await moving
+        assert not kept
+        assert (await store.verify()).ok
+
+
 @pytest.mark.parametrize("target_has_it", [True, False])
 @pytest.mark.parametrize("source_has_it", [True, False])
 async def test_a_crash_in_the_middle_of_a_move_leaves_one_copy(

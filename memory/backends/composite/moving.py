@@ -53,6 +53,8 @@ class Mover:
         for _ in range(ATTEMPTS):
             await self.finish_all()
             moves = self.moves
+            if self._moving:
+                continue  # one began while others were finished: it may have two copies, and stay so
             answer = await ask()
             if self.moves == moves:
                 return answer
