@@ -129,10 +129,11 @@ def by_content(place: Path, faults: Faults, **options: Any) -> RoutedStore:
 
 
 def nested(place: Path, faults: Faults, **options: Any) -> TieredStore:
-    """A fast tier before a mirrored pair, of which one part is routed."""
+    """A fast tier before a mirrored pair, of which one part is routed. Breakers are as patient inside as outside."""
+    patience = {name: options[name] for name in ("failures", "recovery") if name in options}
     routes = {"a": Route(file(place, "a", faults), under="a"), "rest": Route(file(place, "rest", faults))}
-    copy = RoutedStore(routes, layers=faults.of("routed"))
-    truth = MirroredStore(file(place, "primary", faults), {"copy": copy}, layers=faults.of("truth"))
+    copy = RoutedStore(routes, layers=faults.of("routed"), **patience)
+    truth = MirroredStore(file(place, "primary", faults), {"copy": copy}, layers=faults.of("truth"), **patience)
     return TieredStore(memory("fast", faults), truth, **options)
 
 
