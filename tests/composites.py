@@ -27,8 +27,8 @@ Cell = tuple[str, str, str]
 class Faults:
     """Layers of members that fail: before a call, without its request having arrived, half way, or with its reply lost.
 
-    ``rate``: the share of calls that fail. Of the steps that a call has, the one is taken that was seen least of this member and
-    hook, and a call with a step that was never seen fails every other time, so that rare ones are reached, too.
+    ``rate``: the share of calls that fail. Of the steps that a call has, the one is taken that was seen least of this
+    member and hook, and a call with a step that was never seen fails every other time, so that rare ones are reached.
     ``injected``: how many have failed.
     """
 

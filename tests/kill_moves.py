@@ -1,9 +1,10 @@
 """Children that move items between the routes of a store, are killed while they do, and what they leave.
 
-``python kill_moves.py KILLS SEED PLACE [forgetful]``: each child tells what it is about to write and what was acknowledged; it is ended by
-SIGKILL at a random moment, and the next one, which nobody kills, opens the same files and compares. Prints JSON: how many were
-killed, how many of them within a move and how far it was, how many writes were acknowledged, and what was wrong. ``forgetful``:
-nobody looks into the journal when the store is opened, which has to be noticed.
+``python kill_moves.py KILLS SEED PLACE [forgetful]``: each child tells what it is about to write and what was
+acknowledged; it is ended by SIGKILL at a random moment, and the next one, which nobody kills, opens the same files and
+compares. Prints JSON: how many were killed, how many of them within a move and how far it was, how many writes were
+acknowledged, and what was wrong. ``forgetful``: nobody looks into the journal when the store is opened, which has to be
+noticed.
 """
 
 from __future__ import annotations
@@ -55,10 +56,8 @@ def slow(name: str, hook: Hook) -> Hook:
 
 
 def moving(place: Path, turns: dict[str, int], seed: int, say: Say) -> None:
-    """Write items again and again so that they move, until killed. Says "intent" and "done" with the id, the content, the version.
-
-    ``turns``: what was written last of each.
-    """
+    """Write items again and again so that they move, until killed. Says "intent" with the id and the content before each
+    write, and "done" with the version after it. ``turns``: what was written last of each."""
 
     async def task(store: RoutedStore, number: int) -> None:
         rng = random.Random(f"{seed} {number}")

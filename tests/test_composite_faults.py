@@ -59,8 +59,8 @@ def cells(name: str) -> set[Cell]:
 
 
 class Writer:
-    """Writes a few items that nobody else writes, so that it knows what may be stored of each: what was acknowledged last, or
-    what was sent since and is not known of. Whatever it is told it compares with that."""
+    """Writes a few items that nobody else writes, so that it knows what may be stored of each: what was acknowledged
+    last, or what was sent since and is not known of. Whatever it is told it compares with that."""
 
     def __init__(self, store: MemoryStore, number: int, seed: int, told: Counter[str]) -> None:
         self.store, self.namespace, self.told = store, NAMESPACES[number], told
@@ -226,8 +226,8 @@ class Writer:
 
 
 async def storm(name: str, place: Path, *, wanted: int, seed: int) -> tuple[Faults, Counter[str]]:
-    """Writers among faults until so many were injected, at every step of every member; then all is healed, drained and compared,
-    every other time by a store that is made anew."""
+    """Writers among faults until so many were injected, at every step of every member. Now and then all is healed,
+    drained and compared, every other time by a store that is made anew."""
     faults, told = Faults(seed), Counter[str]()
 
     def composed() -> Any:

@@ -112,7 +112,7 @@ async def test_an_item_moves_when_it_is_written_so_that_it_belongs_elsewhere(tmp
 
 
 async def test_versions_rise_when_an_item_leaves_redis(tmp_path: Path, redis: Any) -> None:
-    """Its versions are instants, and it knows those of a namespace only once it has written there: not after it was opened anew."""
+    """Its versions are instants, and it knows those of a namespace only once it has written there, not when it opens."""
     seen: list[int] = []
     for tags, delete in ((("x",), False), ((), False), (("x",), True), ((), True), (("x",), False)):
         routes = {"tagged": Route(redis(tmp_path), tag="x"), "rest": Route(file(tmp_path, "rest", Faults()))}
@@ -170,7 +170,7 @@ async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> 
 
 
 async def test_a_move_that_begins_while_another_is_finished_is_not_seen_twice(tmp_path: Path) -> None:
-    """The old copy of each cannot be removed at first; the list finishes the one that it knows of, and then the other."""
+    """No old copy can be removed at first; the list finishes the move that it knows of, and then the other."""
     async with by_content(tmp_path, Faults(), failures=1_000) as store:
         await store.put_many([MemoryItem(id=id, content="x") for id in "ab"])
         rest, journal, begins = store.routes[-1].store, store.journal.member.store, asyncio.Event()
@@ -228,7 +228,7 @@ async def test_a_crash_in_the_middle_of_a_move_leaves_one_copy(
 
 
 async def test_a_note_that_outlived_its_move_does_not_undo_the_next_one(tmp_path: Path) -> None:
-    """Its removal failed; then the item moved back, was acknowledged, and the process died before the old copy was gone."""
+    """Its removal failed; then the item moved back, acknowledged, and the process died before the old copy was gone."""
     ids = [f"{i}" for i in range(16)]  # the notes of each are found in either order
     async with by_content(tmp_path, Faults(), failures=1_000) as store:
         await store.put_many([MemoryItem(id=id, content="first") for id in ids])

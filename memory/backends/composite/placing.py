@@ -155,7 +155,7 @@ class Placing:
         return results
 
     async def _reserve(self) -> None:
-        """Reserve what was issued, before it is told: a member that issues instants may be far ahead of what was known of it."""
+        """Reserve what was issued, before it is told: a member that issues instants may be far ahead of what was known."""
         try:
             await self.journal.reserve(self.store._seen)
         except MemoryStoreError as error:
