@@ -43,7 +43,7 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # sentences, but on the embedded stores; what else was seen to add nothing.
 UNTRACED := hold_the_loop or holds_the_loop or stalls or test_imports or disturbance
 CONTRACTS := (Through and not InMemoryThroughTwins) or TestRedisStack or TestRedisCluster or (TestPostgres and not WithoutPgvector) \
-    or TestFirestoreV1 or TestIndexing or TestFaiss or TestTiered or TestRouted
+    or TestFirestoreV1 or TestIndexing or TestFaiss or TestTiered or TestMirrored or TestRouted
 KEPT := across or aside or asked or beyond or cannot or chosen or cosine or declared or dedup or descends or df_counts or embed \
     or equally or follows or given or index or instants or numbers or process or reach or retry or shares or space or survive or switch \
     or token or trace or undo or unset or waits or works or zero

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,45 @@ from memory.errors import BackendUnavailable
 from memory.layers import Hook, Layer
 from memory.ops import Result, Status
 
+STEPS = ("before", "after")
+WHOLE_STEPS = ("before", "request lost", "reply lost")
+WRITE_STEPS = ("before", "request lost", "half", "reply lost")
+
+Cell = tuple[str, str, str]
+"""A member, the hook that was called of it, and the step at which the call failed."""
+
 
 class Faults:
     """Layers of members that fail: before a call, without its request having arrived, half way, or with its reply lost.
 
-    ``rate``: the share of calls that fail. ``injected``: how many have, by member and step.
+    ``rate``: the share of calls that fail. Of the steps that a call has, the one is taken that was seen least of this
+    member and hook, and a call with a step that was never seen fails every other time, so that rare ones are reached.
+    ``injected``: how many have failed.
     """
 
     def __init__(self, seed: int = 0, rate: float = 0.0) -> None:
         self._random = random.Random(seed)
         self.rate = rate
-        self.injected: dict[tuple[str, str, str], int] = {}
+        self.injected: Counter[Cell] = Counter()
         self.down: set[str] = set()
         """Members that are down: every call of them fails before it is sent."""
 
     @property
     def total(self) -> int:
         return sum(self.injected.values())
+
+    def _strikes(self, member: str, hook: str, args: Sequence[Any]) -> str | None:
+        """The step at which a call fails; None for one that does not."""
+        steps = STEPS
+        if hook == "write":
+            ops, atomic = args
+            # One write is there or not, and so is a batch that is all or nothing: neither can stop half way.
+            steps = WRITE_STEPS if len(ops) > 1 and not atomic else WHOLE_STEPS
+        seen = {step: self.injected[member, hook, step] for step in steps}
+        least = min(seen.values())
+        if self._random.random() >= (self.rate if least else self.rate and 0.5):
+            return None
+        return self._random.choice([step for step, count in seen.items() if count == least])
 
     def of(self, member: str) -> tuple[Layer, ...]:
         """The layers of one member."""
@@ -40,18 +63,17 @@ class Faults:
             async def faulty(*args: Any) -> Any:
                 if member in self.down:
                     raise BackendUnavailable(f"{member} is down")
-                if self._random.random() >= self.rate:
+                step = self._strikes(member, name, args)
+                if step is None:
                     return await hook(*args)
-                steps = ("before", "request lost", "half", "reply lost") if name == "write" else ("before", "after")
-                step = self._random.choice(steps)
-                self.injected[member, name, step] = self.injected.get((member, name, step), 0) + 1
+                self.injected[member, name, step] += 1
                 if step == "before":
                     raise BackendUnavailable(f"{member} failed")
                 if name != "write":
                     await hook(*args)
                     raise BackendUnavailable(f"{member} failed after it had answered")
                 ops, atomic = args
-                done = 0 if step == "request lost" else len(ops) if step == "reply lost" or atomic else len(ops) // 2
+                done = {"request lost": 0, "half": len(ops) // 2, "reply lost": len(ops)}[step]
                 if done:
                     await hook(ops[:done], atomic)
                 return [Result(Status.UNKNOWN) for _ in ops]
@@ -82,6 +104,11 @@ def mirrored(place: Path, faults: Faults, **options: Any) -> MirroredStore:
     return MirroredStore(file(place, "primary", faults), mirrors, vectors="index", text="index", **options)
 
 
+def mirrored_in_memory(place: Path, faults: Faults, **options: Any) -> MirroredStore:
+    mirrors = {"copy": memory("copy", faults), "index": memory("index", faults)}
+    return MirroredStore(file(place, "primary", faults), mirrors, vectors="index", text="index", **options)
+
+
 def by_namespace(place: Path, faults: Faults, **options: Any) -> RoutedStore:
     routes = {
         "a": Route(file(place, "a", faults), under="a"),
@@ -98,14 +125,15 @@ def by_content(place: Path, faults: Faults, **options: Any) -> RoutedStore:
         "odd": Route(file(place, "odd", faults), where={"metadata.n": {"$in": [1, 3, 5, 7, 9]}}, order=3),
         "rest": Route(file(place, "rest", faults)),
     }
-    return RoutedStore(routes, journal=file(place, "journal", Faults()), **options)
+    return RoutedStore(routes, journal=file(place, "journal", faults), **options)
 
 
 def nested(place: Path, faults: Faults, **options: Any) -> TieredStore:
-    """A fast tier before a mirrored pair, of which one part is routed."""
+    """A fast tier before a mirrored pair, of which one part is routed. Breakers are as patient inside as outside."""
+    patience = {name: options[name] for name in ("failures", "recovery") if name in options}
     routes = {"a": Route(file(place, "a", faults), under="a"), "rest": Route(file(place, "rest", faults))}
-    copy = RoutedStore(routes, layers=faults.of("routed"))
-    truth = MirroredStore(file(place, "primary", faults), {"copy": copy}, layers=faults.of("truth"))
+    copy = RoutedStore(routes, layers=faults.of("routed"), **patience)
+    truth = MirroredStore(file(place, "primary", faults), {"copy": copy}, layers=faults.of("truth"), **patience)
     return TieredStore(memory("fast", faults), truth, **options)
 
 
@@ -113,6 +141,7 @@ COMPOSITIONS: dict[str, Callable[..., Any]] = {
     "tiered": tiered,
     "tiered_files": tiered_files,
     "mirrored": mirrored,
+    "mirrored_in_memory": mirrored_in_memory,
     "by_namespace": by_namespace,
     "by_content": by_content,
     "nested": nested,

@@ -10,7 +10,7 @@ from composites import COMPOSITIONS, Faults
 
 from memory.testing.machine import check
 
-EVERY_RUN = ("tiered", "by_content")
+EVERY_RUN = ("tiered", "mirrored_in_memory", "by_content")
 
 
 def _check(name: str, place: Path, examples: int) -> None:

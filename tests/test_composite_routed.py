@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np  # noqa: F401 - loaded before a loop runs
 import pytest
 from composites import Faults, by_content, by_namespace, file, memory
+from flavours import flavour
 
 from memory import MemoryItem
 from memory.backends.composite import Promotion, Route, RoutedStore
 from memory.backends.in_memory import InMemoryStore
 from memory.clock import ManualClock
 from memory.errors import AlreadyExists, BackendUnavailable, InvalidSetting, UnknownOutcome, VersionConflict
-from memory.ops import Read, Result, Status
+from memory.ops import Read, Remove, Result, Status
 
 WORDS = ("marmot", "eagle", "meadow", "river", "snow")
 
@@ -40,6 +44,12 @@ QUESTIONS: list[dict[str, Any]] = [
     {"query": "snow marmot", "vector": [1.0, 5.0], "mode": "hybrid", "order": "composite"},
     {"query": "river", "vector": [1.0, 5.0], "mode": "hybrid", "mmr": 0.5},
 ]
+
+
+@pytest.fixture
+def redis() -> Any:
+    """Stores on a Redis server, which is started before the loop runs."""
+    return flavour("redis")
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(6_000, marks=pytest.mark.full)])
@@ -101,6 +111,34 @@ async def test_an_item_moves_when_it_is_written_so_that_it_belongs_elsewhere(tmp
         assert (await store.verify()).ok
 
 
+async def test_versions_rise_when_an_item_leaves_redis(tmp_path: Path, redis: Any) -> None:
+    """Its versions are instants, and it knows those of a namespace only once it has written there, not when it opens."""
+    seen: list[int] = []
+    for tags, delete in ((("x",), False), ((), False), (("x",), True), ((), True), (("x",), False)):
+        routes = {"tagged": Route(redis(tmp_path), tag="x"), "rest": Route(file(tmp_path, "rest", Faults()))}
+        async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults())) as store:
+            seen.append((await store.put(MemoryItem(id="a", content="x", tags=tags))).version)
+            if delete:
+                await store.delete("a")
+    assert seen == sorted(set(seen))
+
+
+async def test_versions_do_not_run_away_where_a_member_issues_instants(tmp_path: Path) -> None:
+    """As Firestore does, which is far ahead of a member that counts: no number of openings adds that up."""
+
+    class Instants(InMemoryStore):
+        async def _open(self) -> None:
+            await super()._open()
+            self._version = self._seen = self._clock()
+
+    for turn in range(6):
+        routes = {"tagged": Route(Instants(), tag="x"), "rest": Route(InMemoryStore())}
+        async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults())) as store:
+            for tags in (("x",), ()):
+                stored = await store.put(MemoryItem(id=f"{turn} {tags}", content="x", tags=tags))
+                assert stored.version < 1.1 * store._clock()
+
+
 async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> None:
     async with by_content(tmp_path, Faults()) as store:
         await store.put_many([MemoryItem(id=f"{i}", content="a marmot", embedding=[1.0, 2.0]) for i in range(8)])
@@ -131,6 +169,38 @@ async def test_readers_see_exactly_one_copy_while_items_move(tmp_path: Path) -> 
         assert (await store.verify()).ok
 
 
+async def test_a_move_that_begins_while_another_is_finished_is_not_seen_twice(tmp_path: Path) -> None:
+    """No old copy can be removed at first; the list finishes the move that it knows of, and then the other."""
+    async with by_content(tmp_path, Faults(), failures=1_000) as store:
+        await store.put_many([MemoryItem(id=id, content="x") for id in "ab"])
+        rest, journal, begins = store.routes[-1].store, store.journal.member.store, asyncio.Event()
+        remove, note, kept = rest._do_write, journal._do_write, {"a", "b"}
+
+        async def once_in_vain(ops: Any, atomic: bool) -> Any:
+            if type(ops[0]) is Remove and ops[0].key[1] in kept:
+                kept.remove(ops[0].key[1])
+                raise BackendUnavailable("gone")
+            return await remove(ops, atomic)
+
+        async def slowly(ops: Any, atomic: bool) -> Any:
+            await begins.wait()
+            return await note(ops, atomic)
+
+        rest._do_write = once_in_vain
+        await store.update("a", tags=("x",))
+        journal._do_write = slowly
+        moving = asyncio.ensure_future(store.update("b", tags=("x",)))
+        while not store.placing.mover._gate.locked():
+            await asyncio.sleep(0)
+        listed = asyncio.ensure_future(store.list())
+        await asyncio.sleep(0.01)
+        begins.set()
+        assert [item.id for item in await listed] == ["a", "b"]
+        await moving
+        assert not kept
+        assert (await store.verify()).ok
+
+
 @pytest.mark.parametrize("target_has_it", [True, False])
 @pytest.mark.parametrize("source_has_it", [True, False])
 async def test_a_crash_in_the_middle_of_a_move_leaves_one_copy(
@@ -155,6 +225,65 @@ async def test_a_crash_in_the_middle_of_a_move_leaves_one_copy(
         assert [item.content for item in await store.list()] == ([expected] if expected else [])
         assert await store.placing.journal.left() == []
         assert (await store.verify()).ok
+
+
+async def test_a_note_that_outlived_its_move_does_not_undo_the_next_one(tmp_path: Path) -> None:
+    """Its removal failed; then the item moved back, acknowledged, and the process died before the old copy was gone."""
+    ids = [f"{i}" for i in range(16)]  # the notes of each are found in either order
+    async with by_content(tmp_path, Faults(), failures=1_000) as store:
+        await store.put_many([MemoryItem(id=id, content="first") for id in ids])
+        journal, tagged = store.journal.member.store, store.routes[1].store
+
+        def without_removals(member: Any) -> Any:
+            plain = member._do_write
+
+            async def write(ops: Any, atomic: bool) -> Any:
+                if type(ops[0]) is Remove:
+                    raise BackendUnavailable("gone")
+                return await plain(ops, atomic)
+
+            member._do_write = write
+            return plain
+
+        plain = without_removals(journal)
+        for id in ids:
+            await store.update(id, content="second", tags=("x",))
+        journal._do_write = plain
+        without_removals(tagged)
+        for id in ids:
+            await store.update(id, content="third", tags=())
+    async with by_content(tmp_path, Faults()) as store:
+        assert [item and item.content for item in await store.get_many(ids)] == ["third"] * len(ids)
+        assert await store.count() == len(ids)
+        assert await store.placing.journal.left() == []
+        assert (await store.verify()).ok
+
+
+def killed(kills: int, place: Path, *how: str) -> dict[str, Any]:
+    """What a run of kill_moves.py has told."""
+    line = [sys.executable, str(Path(__file__).with_name("kill_moves.py")), str(kills), "1", str(place), *how]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=280)
+    print(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("kills", [12, pytest.param(150, marks=pytest.mark.full)])
+def test_a_process_that_is_killed_while_items_move_leaves_each_of_them_once(kills: int, tmp_path: Path) -> None:
+    """With what was acknowledged last, or sent since; nothing is left of a move once the store is open again."""
+    told = killed(kills, tmp_path)
+    assert told["wrong"] == []
+    assert told["kills"] == kills
+    assert told["within"] >= kills // 6, "enough of the kills came within a move"
+    assert told["compared"] > 5 * kills
+    if kills > 100:
+        assert min(told[step] for step in ("noted", "copied", "removed")) > 0, "at every step of one"
+
+
+@pytest.mark.crash
+def test_a_store_that_does_not_look_into_its_journal_is_caught(tmp_path: Path) -> None:
+    assert killed(9, tmp_path, "forgetful")["wrong"]
 
 
 async def test_a_route_that_is_gone_while_its_moves_are_open_is_asked_for(tmp_path: Path) -> None:

@@ -49,9 +49,8 @@ class TestTiered(Local, StoreContract):
     composition = "tiered"
 
 
-@pytest.mark.full
 class TestMirrored(Local, StoreContract):
-    composition = "mirrored"
+    composition = "mirrored_in_memory"
 
 
 class TestRoutedByContent(Local, StoreContract):
@@ -66,6 +65,11 @@ class TestRoutedByNamespace(Local, StoreContract):
 @pytest.mark.full
 class TestTieredOnFiles(Local, StoreContract):
     composition = "tiered_files"
+
+
+@pytest.mark.full
+class TestMirroredOnFiles(Local, StoreContract):
+    composition = "mirrored"
 
 
 @pytest.mark.full

@@ -2,10 +2,12 @@
 
 A move is noted, the record is written at its new place, removed at its old one, and the note is removed. Whoever opens the
 store finds the notes that are left: where the new place holds the record the old one gives it up, else nothing has happened.
+A note outlives its move where its removal fails, so of several for one key only the last may speak of a move under way.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,19 +23,21 @@ if TYPE_CHECKING:
     from memory.backends.composite.members import Member
 
 MOVES = ("moves",)
-MARK: Key = (("marks",), "base")
+MARK: Key = (("marks",), "version")
 RESERVED = 2**36
 """Versions that are reserved at once: what a crash leaves unused of them is skipped."""
 
 
 class Move(msgspec.Struct):
-    """One record on its way: its key, the routes by name, its version (the member's) at the old place, and the note's id."""
+    """One record on its way: its key, the routes by name, its version (the member's) at the old place, the note's id, and a
+    number that rises from move to move."""
 
     key: Key
     source: str
     target: str
     version: int
     note: str
+    turn: int = 0
     sent: Sent | None = None
     """The write at the new place; None in a move that an earlier process has begun."""
     copied: bool = False
@@ -46,11 +50,12 @@ class Journal:
     def __init__(self, member: Member) -> None:
         self.member = member
         self._reserved = 0
+        self._turn = asyncio.Lock()
 
-    async def begin(self, key: Key, source: str, target: str, version: int) -> Move:
+    async def begin(self, key: Key, source: str, target: str, version: int, turn: int = 0) -> Move:
         """Note that a record is about to move. Raises what the journal raises: then nothing has moved."""
-        move = Move(key, source, target, version, new_token().hex())
-        content = {"key": [list(key[0]), key[1]], "from": source, "to": target, "version": version}
+        move = Move(key, source, target, version, new_token().hex(), turn)
+        content = {"key": [list(key[0]), key[1]], "from": source, "to": target, "version": version, "turn": turn}
         await self._write((MOVES, move.note), content)
         return move
 
@@ -63,7 +68,7 @@ class Journal:
             pass
 
     async def left(self) -> list[Move]:
-        """The moves that an earlier process has left, in no particular order."""
+        """The moves that an earlier process has left, in the order in which they were begun."""
         found: list[Move] = []
         after: Position | None = None
         while True:
@@ -75,25 +80,28 @@ class Journal:
                     told = item.content
                     namespace, id = told["key"]
                     key = (tuple(namespace), id)
-                    found.append(Move(key, told["from"], told["to"], told["version"], item.id))
+                    found.append(Move(key, told["from"], told["to"], told["version"], item.id, told.get("turn", 0)))
                 except (KeyError, TypeError, ValueError):
                     raise CorruptData(f"the note {item.id!r} in the journal of moves is no note of a move") from None
                 after = Position(*item.key)
             if not page.more:
-                return found
+                return sorted(found, key=lambda move: move.turn)
 
     async def reserved(self) -> int:
-        """A number that no base of a version, in any process before, was above."""
+        """A version that none which any process before has told was above."""
+        self._turn = asyncio.Lock()  # this loop's
         (row,) = await self.member.read(Read(keys=(MARK,), now=self.member.store._clock()))
         self._reserved = 0 if row is None else int(decode(row).content)
         return self._reserved
 
-    async def reserve(self, base: int) -> None:
+    async def reserve(self, version: int) -> None:
         """Make sure that ``reserved`` will tell at least this. Raises what the journal raises."""
-        if base > self._reserved:
-            wanted = base + RESERVED
-            await self._write(MARK, wanted)
-            self._reserved = max(self._reserved, wanted)
+        if version <= self._reserved:
+            return
+        async with self._turn:  # so that a higher mark is not replaced by a lower one
+            if version > self._reserved:
+                await self._write(MARK, version + RESERVED)
+                self._reserved = version + RESERVED
 
     async def _write(self, key: Key, content: object) -> None:
         item = MemoryItem(namespace=key[0], id=key[1], content=content, text="")

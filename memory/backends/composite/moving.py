@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from memory.backends.composite.copies import copy_of, marked
+from memory.backends.composite.copies import copy_of, marked, unmarked
 from memory.backends.composite.journal import Move
 from memory.backends.composite.recent import Sent
 from memory.errors import BackendUnavailable, InvalidSetting, MemoryStoreError
@@ -53,6 +53,8 @@ class Mover:
         for _ in range(ATTEMPTS):
             await self.finish_all()
             moves = self.moves
+            if self._moving:
+                continue  # one began while others were finished: it may have two copies, and stay so
             answer = await ask()
             if self.moves == moves:
                 return answer
@@ -89,9 +91,11 @@ class Mover:
     async def _move(self, op: Put, row: Row, source: Route, target: Route) -> Result:
         placing = self._placing
         async with self._gate:
+            # What a member has issued to an earlier process it may not know at open: Redis does not.
+            placing.store._seen = max(placing.store._seen, row.version + unmarked(row.body)[1])
             try:
                 base = await placing.base_for(op.key, target)
-                move = await placing.journal.begin(op.key, source.name, target.name, row.version)
+                move = await placing.journal.begin(op.key, source.name, target.name, row.version, placing.store._seen)
             except MemoryStoreError as error:
                 return Result(Status.FAILED, error=error)
             body = marked(op.body, base) if base else op.body
@@ -182,7 +186,13 @@ class Mover:
 
     async def resume(self) -> None:
         """Finish the moves that an earlier process has begun."""
+        journal = self._placing.journal
         async with self._gate:
-            for move in await self._placing.journal.left():
+            left = await journal.left()
+            last = {move.key: move for move in left}
+            for move in left:
+                if last[move.key] is not move:  # what it says is long over, and the opposite of it may be true
+                    await journal.end(move)
+                    continue
                 self._moving[move.key] = move
                 await self._finish(move)

@@ -40,6 +40,7 @@ from memory.ops import (
     refusal,
 )
 from memory.store.settle import BATCH
+from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
     from memory.backends.composite.journal import Journal
@@ -50,6 +51,7 @@ ATTEMPTS = 8
 MOST_HOMES = 100_000
 UNEXPECTED = (Status.EXISTS, Status.CONFLICT, Status.MISSING)
 _replace = msgspec.structs.replace
+_log = get_logger("composite")
 Found = tuple[Route, Row]
 """Where a record lies, and the record as the member has it."""
 
@@ -78,7 +80,7 @@ class Placing:
         """Learn the versions that were issued, and finish the moves that were begun. Raises what the members raise."""
         self._reset()
         highest = max(route.store._seen for route in self.routes)
-        self.store._seen = max(self.store._seen, await self.journal.reserved() + highest)
+        self.store._seen = max(self.store._seen, highest, await self.journal.reserved())
         await self.mover.resume()
 
     # --- finding -------------------------------------------------------------------------------
@@ -149,7 +151,15 @@ class Placing:
                 wave.append(op)
                 taken |= wanted
             results += await self._waves(wave)
+        await self._reserve()
         return results
+
+    async def _reserve(self) -> None:
+        """Reserve what was issued, before it is told: a member that issues instants may be far ahead of what was known."""
+        try:
+            await self.journal.reserve(self.store._seen)
+        except MemoryStoreError as error:
+            _log.warning("versions not reserved", error=error)  # what is written is written; the next write tries again
 
     async def _waves(self, ops: Sequence[Write]) -> list[Result]:
         results: list[Result] = []
@@ -309,9 +319,8 @@ class Placing:
     async def base_for(self, key: Key, route: Route) -> int:
         """What is added to a member's versions, so that the next one is above all that were issued."""
         self.store._seen += 1  # so that what is created together in several members differs in its versions, too
-        base = max(0, self.store._seen - route.store._floor(key))
-        await self.journal.reserve(base)
-        return base
+        await self.journal.reserve(self.store._seen)
+        return max(0, self.store._seen - route.store._floor(key))
 
     async def _twin(self, op: Put, routes: Iterable[Route]) -> Row | None:
         """A live item with the same content elsewhere, for dedup."""
@@ -336,6 +345,7 @@ class Placing:
                 if route.promote.holds(item, now):
                     async with self.lanes.hold([encode_key(item.key)]):
                         moved += await self.mover.move_on(item.key, route)
+        await self._reserve()
         return moved
 
 
