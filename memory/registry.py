@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from memory.store import MemoryStore
 
 ENTRY_POINTS = "memory.backends"
-DISTRIBUTION = "agent-memory-backends"
 DEFAULT_PATH = "memory.db"
 COMPOSITE_FILE = "memory.toml"
 """What says of which stores a composite is made, where nothing else is named."""
@@ -158,11 +157,14 @@ def _load(target: str, name: str, extra: str | None) -> type[MemoryStore]:
                 f"there is no module {missing!r} to load the backend {name!r} from; is it installed?",
                 setting="backend_type",
             ) from None
-        package = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
-        how = f"pip install '{package}'" if target.startswith("memory.") else f"pip install {missing.partition('.')[0]}"
-        raise BackendUnavailable(
-            f"the backend {name!r} needs {missing!r}, which is not installed: {how}", backend=name, command=how
-        ) from None
+        if target.startswith("memory."):
+            from memory.store.drivers import not_installed
+
+            message, how = not_installed(name, missing, extra)
+        else:
+            how = f"pip install {missing.partition('.')[0]}"
+            message = f"the backend {name!r} needs {missing!r}, which is not installed: {how}"
+        raise BackendUnavailable(message, backend=name, command=how) from None
     except ImportError as error:
         raise BackendUnavailable(f"the backend {name!r} cannot be loaded: {error}", backend=name) from error
     except AttributeError:

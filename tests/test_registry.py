@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -186,6 +187,43 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it(
             create_store(spec)
         assert str(caught.value).endswith(": pip install 'agent-memory-backends[redis]'")
         assert caught.value.command == "pip install 'agent-memory-backends[redis]'"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "blocked", "missing", "extra"),
+    [
+        ("faiss", "from memory.backends.faiss import FaissStore", "faiss", "faiss-cpu", "faiss"),
+        ("redis", "from memory.backends.redis import RedisStore", "redis", "redis", "redis"),
+        ("postgres", "from memory.backends.postgres import PostgresStore", "asyncpg", "asyncpg", "postgres"),
+        ("firestore_v1", "from memory.backends.firestore.v1 import *", "grpc", "google-cloud-firestore", "firestore"),
+        ("firestore_v2", "from memory.backends.firestore.v2 import *", "google", "google-cloud-firestore", "firestore"),
+    ],
+)
+def test_an_import_without_the_driver_is_told_the_command_in_the_words_of_the_registry(
+    name: str, statement: str, blocked: str, missing: str, extra: str
+) -> None:
+    code = f"""
+        import sys
+        class Nowhere:
+            def find_spec(self, module, path=None, target=None):
+                if module.partition(".")[0] == {blocked!r}:
+                    raise ModuleNotFoundError(f"No module named {{module!r}}", name=module)
+        sys.meta_path.insert(0, Nowhere())
+        from memory import create_store
+        try:
+            {statement}
+        except ImportError as error:
+            print(error)
+        try:
+            create_store({name!r})
+        except Exception as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True, timeout=60)
+    told = (
+        f"the backend {name!r} needs {missing!r}, which is not installed: pip install 'agent-memory-backends[{extra}]'"
+    )
+    assert done.stdout.splitlines() == [told, told]
 
 
 def test_a_driver_that_cannot_be_loaded_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
