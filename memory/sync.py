@@ -23,6 +23,10 @@ WATCH_SECONDS = 0.5
 """How often a waiting twin looks whether its loop still exists."""
 
 
+TO_OPEN = "'async with' or 'await {0}.open()', or without an event loop 'with' or '{0}.open_sync()'"
+"""How what has twins is opened."""
+
+
 class LoopOwner(Protocol):
     """What a twin needs: an object that knows which loop it lives on."""
 
