@@ -71,6 +71,9 @@ LATER: dict[str, str] = {
 ALIASES = {"vector": "faiss"}
 """Names that earlier managers know."""
 
+WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+"""What a value of each kind has to be."""
+
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _BOOLS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
@@ -357,8 +360,7 @@ def _wrong_type(cls: type[MemoryStore], name: str, value: Any, kind: str) -> Inv
     from memory.telemetry.redaction import hide_secrets, is_secret
 
     said = "this" if is_secret(name) else hide_secrets(repr(value))
-    words = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
-    return InvalidSetting(f"the option {name!r} of {_label(cls)} must be {words[kind]}, not {said}", setting=name)
+    return InvalidSetting(f"the option {name!r} of {_label(cls)} must be {WORDS[kind]}, not {said}", setting=name)
 
 
 def _later(known: str) -> str:
