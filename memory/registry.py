@@ -29,7 +29,7 @@ from urllib.parse import parse_qsl, unquote
 from memory.errors import BackendUnavailable, InvalidSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from memory.store import MemoryStore
 
@@ -212,6 +212,10 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
     if "url" in known:
         # A server's address: what the store does not know is for the driver and stays in the address.
         own = {name for name, _ in pairs if name in known}
+        passed_on = _passed_on(cls)
+        for name, _ in pairs:
+            if passed_on is not None and name not in known and all(name not in one for one in passed_on.values()):
+                raise _unknown_option(cls, name, {*known, *passed_on.get(scheme.lower(), ())})
         kept = "&".join(part for part in query.split("&") if part.partition("=")[0] not in own)
         pairs = [(name, value) for name, value in pairs if name in own]
         options: dict[str, Any] = {"url": f"{scheme}://{place}" + (f"?{kept}" if kept else "")}
@@ -230,6 +234,12 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
             raise _unknown_option(cls, name, known)
         options[name] = _parsed(cls, name, value, _kind(known[name]))
     return cls, options
+
+
+def _passed_on(cls: type[MemoryStore]) -> Mapping[str, Sequence[str]] | None:
+    """Scheme -> what the query of a server's address may say beside the store's own options; None: that is not known."""
+    found: Mapping[str, Sequence[str]] | None = getattr(cls, "address_options", None)
+    return found
 
 
 def _path_of(url: str, scheme: str, place: str) -> str:
