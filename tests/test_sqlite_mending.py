@@ -15,6 +15,8 @@ import pytest
 from memory import MemoryItem
 from memory.backends.sqlite import SqliteStore, mending
 from memory.errors import BackendUnavailable, CorruptData, MemoryStoreError
+from memory.model import vector_bytes
+from memory.search.embedders import HashingEmbedder
 
 PAGE = 4096
 OPTIONS: dict[str, Any] = {"index": ("metadata.n",), "feed": True, "embedder": None, "dimension": 4}
@@ -243,6 +245,26 @@ async def test_events_that_are_lost_are_told_to_who_reads_the_feed(tmp_path: Pat
         assert store._direct is not None
         version, floor = store._direct.execute("SELECT version, floor FROM counter").fetchone()
         assert floor == version + 1
+
+
+async def test_vectors_that_are_lost_are_made_anew(tmp_path: Path) -> None:
+    source, path = tmp_path / "source.db", tmp_path / "m.db"
+    async with SqliteStore(source, embedder=HashingEmbedder()) as store:
+        await store.put_many([MemoryItem(content=f"marmot {i}", id=f"{i}") for i in range(30)])
+        wanted = await store.list(limit=100)
+    spoil(source, path, next(page for page, name in pages(source).items() if name == "vectors"))
+    async with SqliteStore(path, embedder=HashingEmbedder()) as store:
+        report = await store.repair()
+        assert "which 'memory reembed' makes anew: default/0, " in report.actions[-1]
+        assert report.quarantined == []
+        assert (await store.verify()).ok
+        await store.reembed()
+        assert (await store.verify()).ok
+        found = await store.list(limit=100)
+        assert [item.id for item in found] == [item.id for item in wanted]
+        assert all(
+            vector_bytes(one.embedding) == vector_bytes(two.embedding) for one, two in zip(found, wanted, strict=True)
+        )
 
 
 async def test_a_damaged_file_is_not_backed_up_and_the_refusal_names_a_way_that_works(tmp_path: Path) -> None:

@@ -353,8 +353,10 @@ class SqliteStore(MemoryStore):
         return await self._run(self._upkeeper(), verifying.verify, self.language)
 
     async def _repair(self) -> RepairReport:
-        worker = self._writing().worker
-        return await self._run(worker, mending.repair, self.language, self._clock(), self.busy_timeout)
+        writer = self._writing()
+        report = await self._run(writer.worker, mending.repair, self.language, self._clock(), self.busy_timeout)
+        writer.forget_room()
+        return report
 
     async def _backup(self, path: Path) -> int | None:
         stop = [False]

@@ -51,7 +51,9 @@ def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
     except ENGINE_ERRORS as error:
         if isinstance(error, apsw.InterruptError):
             raise
-        problems.append(Problem("damaged file", detail=f"{type(error).__name__}: {error}"))
+        # The walk ends here, so what it has seen of the records is not all: nothing counts as checked.
+        what = f"{type(error).__name__}: {error}; repair takes out what can be read, and keeps the damaged file"
+        problems.append(Problem("damaged file", detail=what))
         checked = 0
     finally:
         if db.in_transaction:
