@@ -6,11 +6,13 @@ FIRESTORE_EMULATOR_HOST=localhost:8080 GOOGLE_CLOUD_PROJECT=demo python examples
 from __future__ import annotations
 
 import asyncio
+import sys
 
-from memory import BackendUnavailable, DeadlineExceeded, MemoryItem, MemoryManager, UnknownOutcome
+from memory import BackendUnavailable, DeadlineExceeded, MemoryItem, MemoryManager, MemoryStoreError, UnknownOutcome
 
 
-async def main() -> None:
+async def main() -> int:
+    """1 when the database cannot be used."""
     try:
         async with MemoryManager("firestore_v2", max_reads=5_000) as memory:
             store = memory.store
@@ -22,9 +24,13 @@ async def main() -> None:
             for hit in await ann.search("marmots", limit=3):
                 print(f"{hit.score:.2f}  {hit.item.content}")
             print(f"{await ann.count()} memories, kept {store.durability}")
+            return 0
     except (BackendUnavailable, DeadlineExceeded) as error:
-        print(f"no memory now: {error}")
+        print(f"no memory now: {error}", file=sys.stderr)
+    except MemoryStoreError as error:  # no project is named, and whatever else: the message says what to do
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

@@ -14,6 +14,7 @@ from memory.backends.postgres import PostgresStore
 from memory.errors import (
     BackendUnavailable,
     DeadlineExceeded,
+    MemoryStoreError,
     Overloaded,
     StorageFull,
     UnknownOutcome,
@@ -68,6 +69,9 @@ async def main() -> int:
         return 1
     except StorageFull as error:
         print(f"free some space: {error}", file=sys.stderr)
+        return 1
+    except MemoryStoreError as error:  # an address that cannot be understood, and whatever else: it says what to do
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -116,6 +116,13 @@ class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
         return json_schema()
 
+    def __repr__(self) -> str:
+        # A vector is told by its length: its numbers tell a reader nothing, and there are hundreds.
+        told = {name: repr(getattr(self, name)) for name in self.__struct_fields__}
+        if getattr(self.embedding, "ndim", 0) == 1 or type(self.embedding) in (list, tuple):
+            told["embedding"] = f"<{len(self.embedding)} numbers>"
+        return f"MemoryItem({', '.join(f'{name}={value}' for name, value in told.items())})"
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not MemoryItem:
             return NotImplemented

@@ -29,12 +29,11 @@ from urllib.parse import parse_qsl, unquote
 from memory.errors import BackendUnavailable, InvalidSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from memory.store import MemoryStore
 
 ENTRY_POINTS = "memory.backends"
-DISTRIBUTION = "agent-memory-backends"
 DEFAULT_PATH = "memory.db"
 COMPOSITE_FILE = "memory.toml"
 """What says of which stores a composite is made, where nothing else is named."""
@@ -71,6 +70,9 @@ LATER: dict[str, str] = {
 
 ALIASES = {"vector": "faiss"}
 """Names that earlier managers know."""
+
+WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+"""What a value of each kind has to be."""
 
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _BOOLS = {
@@ -158,11 +160,14 @@ def _load(target: str, name: str, extra: str | None) -> type[MemoryStore]:
                 f"there is no module {missing!r} to load the backend {name!r} from; is it installed?",
                 setting="backend_type",
             ) from None
-        package = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
-        how = f"pip install '{package}'" if target.startswith("memory.") else f"pip install {missing.partition('.')[0]}"
-        raise BackendUnavailable(
-            f"the backend {name!r} needs {missing!r}, which is not installed: {how}", backend=name, command=how
-        ) from None
+        if target.startswith("memory."):
+            from memory.store.drivers import not_installed
+
+            message, how = not_installed(name, missing, extra)
+        else:
+            how = f"pip install {missing.partition('.')[0]}"
+            message = f"the backend {name!r} needs {missing!r}, which is not installed: {how}"
+        raise BackendUnavailable(message, backend=name, command=how) from None
     except ImportError as error:
         raise BackendUnavailable(f"the backend {name!r} cannot be loaded: {error}", backend=name) from error
     except AttributeError:
@@ -207,6 +212,10 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
     if "url" in known:
         # A server's address: what the store does not know is for the driver and stays in the address.
         own = {name for name, _ in pairs if name in known}
+        passed_on = _passed_on(cls)
+        for name, _ in pairs:
+            if passed_on is not None and name not in known and all(name not in one for one in passed_on.values()):
+                raise _unknown_option(cls, name, {*known, *passed_on.get(scheme.lower(), ())})
         kept = "&".join(part for part in query.split("&") if part.partition("=")[0] not in own)
         pairs = [(name, value) for name, value in pairs if name in own]
         options: dict[str, Any] = {"url": f"{scheme}://{place}" + (f"?{kept}" if kept else "")}
@@ -225,6 +234,12 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
             raise _unknown_option(cls, name, known)
         options[name] = _parsed(cls, name, value, _kind(known[name]))
     return cls, options
+
+
+def _passed_on(cls: type[MemoryStore]) -> Mapping[str, Sequence[str]] | None:
+    """Scheme -> what the query of a server's address may say beside the store's own options; None: that is not known."""
+    found: Mapping[str, Sequence[str]] | None = getattr(cls, "address_options", None)
+    return found
 
 
 def _path_of(url: str, scheme: str, place: str) -> str:
@@ -355,8 +370,7 @@ def _wrong_type(cls: type[MemoryStore], name: str, value: Any, kind: str) -> Inv
     from memory.telemetry.redaction import hide_secrets, is_secret
 
     said = "this" if is_secret(name) else hide_secrets(repr(value))
-    words = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
-    return InvalidSetting(f"the option {name!r} of {_label(cls)} must be {words[kind]}, not {said}", setting=name)
+    return InvalidSetting(f"the option {name!r} of {_label(cls)} must be {WORDS[kind]}, not {said}", setting=name)
 
 
 def _later(known: str) -> str:

@@ -18,7 +18,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from memory.errors import InvalidSetting
 from memory.layers import Layer, deadline, observe
-from memory.registry import BACKENDS, COMPOSITE_FILE, accepted, check_options, create_store, resolve
+from memory.registry import BACKENDS, COMPOSITE_FILE, WORDS, accepted, check_options, create_store, resolve
 from memory.search.embedders import embedder_of, options_taken
 from memory.search.fusion import Weights
 from memory.telemetry.redaction import hide_secrets, is_secret
@@ -158,9 +158,9 @@ class Settings(BaseSettings):
             for found, origin in ((dotenv(), ".env file"), (environment(), "environment"), (given, "argument")):
                 origins.update(dict.fromkeys((name for name in found if name in fields), origin))  # type: ignore[arg-type]
         except ValidationError as error:
-            raise _invalid(error, given) from None
+            raise _invalid(error, given, env_file) from None
         except SettingsError as error:
-            raise _not_json(error) from None
+            raise _not_json(error, env_file) from None
         except UnicodeDecodeError:
             raise InvalidSetting(f"{env_file} is not a text file in UTF-8", setting="env_file") from None
         self._origins = origins
@@ -375,22 +375,34 @@ def _refuse_mistyped(variables: Iterable[str], fields: Iterable[str], where: str
             )
 
 
-def _invalid(error: ValidationError, given: Mapping[str, Any]) -> InvalidSetting:
+def _variable(name: str, env_file: str | Path | None) -> str:
+    """The variable that said a setting, and in which file where that is not the environment. An empty one says nothing."""
+    variable = f"{PREFIX}{name.upper()}"
+    if env_file is None or any(value and one.upper() == variable for one, value in os.environ.items()):
+        return variable
+    return f"{variable} in {env_file}"
+
+
+def _invalid(error: ValidationError, given: Mapping[str, Any], env_file: str | Path | None) -> InvalidSetting:
     """The first complaint in our words; the value itself is shown only where it cannot be a secret."""
     first = error.errors(include_url=False, include_context=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     value = first.get("input")
     said = "" if is_secret(name) or isinstance(value, dict | list) else f", not {hide_secrets(repr(value))}"
-    label = name if name in given else f"{PREFIX}{name.upper()}"
+    label = name if name in given else _variable(name, env_file)
+    kind = first["type"].partition("_")[0]
     reason = first["msg"][:1].lower() + first["msg"][1:]
+    if kind in WORDS and first["type"].endswith(("_parsing", "_type")):
+        reason = f"must be {WORDS[kind]}"  # as an address is told
     return InvalidSetting(f"{label}: {reason.removeprefix('value error, ')}{said}", setting=name)
 
 
-def _not_json(error: SettingsError) -> InvalidSetting:
+def _not_json(error: SettingsError, env_file: str | Path | None) -> InvalidSetting:
     """A value that should be JSON and is not; the value itself is not shown."""
     field = re.search(r'field "(\w+)"', str(error))
     name = field[1] if field else "settings"
-    return InvalidSetting(f'{PREFIX}{name.upper()}: it must be JSON, such as {{"name": "value"}}', setting=name)
+    variable = _variable(name, env_file)
+    return InvalidSetting(f'{variable}: it must be JSON, such as {{"name": "value"}}', setting=name)
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

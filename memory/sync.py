@@ -7,9 +7,11 @@ the owner's home loop; an owner opened by a twin gets a private daemon thread th
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
+from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from memory.errors import Closed, WrongLoop
@@ -21,6 +23,10 @@ S = TypeVar("S", bound="LoopOwner")
 
 WATCH_SECONDS = 0.5
 """How often a waiting twin looks whether its loop still exists."""
+
+
+TO_OPEN = "'async with' or 'await {0}.open()', or without an event loop 'with' or '{0}.open_sync()'"
+"""How what has twins is opened."""
 
 
 class LoopOwner(Protocol):
@@ -132,59 +138,74 @@ def _gone(name: str) -> Closed:
     return Closed(f"the event loop that owns this store is not running any more, so {name} cannot run there")
 
 
-class blocking(Generic[S, P, R]):  # noqa: N801 - used like a decorator
+class _Twin(Generic[S, P]):
+    """What both kinds of twins are: a descriptor that reads like the method it is the twin of, and binds like a function.
+
+    Its name, text and signature are its own attributes, which a bound method shows too: so binding makes nothing but that.
+    """
+
+    def __init__(self, method: Callable[Concatenate[S, P], Any]) -> None:
+        self._method = method
+        # Looked up by name so that a subclass's override of the coroutine is what its twin runs.
+        self._runs = method.__name__
+        self.__doc__ = f"Synchronous twin of ``{self._runs}``." + (
+            f"\n\n{inspect.cleandoc(method.__doc__)}" if method.__doc__ else ""
+        )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.__name__ = name
+        self.__qualname__ = f"{owner.__qualname__}.{name}"
+        self.__module__ = owner.__module__
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """Made when somebody asks. No ``__wrapped__``: who follows it would take the twin for a coroutine."""
+        found = inspect.signature(self._method)
+        said = str(found.return_annotation)
+        return found.replace(return_annotation=said.replace("Async", "", 1)) if "AsyncIterator" in said else found
+
+
+class blocking(_Twin[S, P], Generic[S, P, R]):  # noqa: N801 - used like a decorator
     """The synchronous twin of a coroutine method, typed by its parameters and result.
 
     Raises WrongLoop at once on a running loop, Closed when the home loop has ended.
     """
 
     def __init__(self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]]) -> None:
-        self._method = method
-        self.__doc__ = f"Synchronous twin of ``{method.__name__}``."
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        super().__init__(method)
 
     @overload
     def __get__(self, obj: None, owner: type) -> blocking[S, P, R]: ...
     @overload
     def __get__(self, obj: S, owner: type) -> Callable[P, R]: ...
     def __get__(self, obj: Any, owner: type) -> Any:
-        if obj is None:
-            return self
-        # Looked up by name so that a subclass's override of the coroutine is what its twin runs.
-        method = getattr(obj, self._method.__name__)
+        return self if obj is None else MethodType(self, obj)
 
-        def twin(*args: P.args, **kwargs: P.kwargs) -> R:
-            result: R = obj._home.run(lambda: method(*args, **kwargs), self._name)
-            return result
-
-        return twin
+    def __call__(self, obj: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The twin of an object, as a function of its class."""
+        owner: Any = obj
+        method = getattr(owner, self._runs)
+        result: R = owner._home.run(lambda: method(*args, **kwargs), self.__name__)
+        return result
 
 
-class blocking_iterator(Generic[S, P, R]):  # noqa: N801 - used like a decorator
+class blocking_iterator(_Twin[S, P], Generic[S, P, R]):  # noqa: N801 - used like a decorator
     """The synchronous twin of a method that returns an async iterator: an iterator that fetches step by step."""
 
     def __init__(self, method: Callable[Concatenate[S, P], AsyncIterator[R]]) -> None:
-        self._method = method
-        self.__doc__ = f"Synchronous twin of ``{method.__name__}``."
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        super().__init__(method)
 
     @overload
     def __get__(self, obj: None, owner: type) -> blocking_iterator[S, P, R]: ...
     @overload
     def __get__(self, obj: S, owner: type) -> Callable[P, Iterator[R]]: ...
     def __get__(self, obj: Any, owner: type) -> Any:
-        if obj is None:
-            return self
-        method = getattr(obj, self._method.__name__)
+        return self if obj is None else MethodType(self, obj)
 
-        def twin(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-            return _iterate(obj._home, method(*args, **kwargs), self._name)
-
-        return twin
+    def __call__(self, obj: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        """The twin of an object, as a function of its class."""
+        owner: Any = obj
+        return _iterate(owner._home, getattr(owner, self._runs)(*args, **kwargs), self.__name__)
 
 
 _END: Any = object()

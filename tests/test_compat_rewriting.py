@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +166,24 @@ def test_the_command_shows_first_and_writes_on_request(tmp_path: Path, capsys: p
     assert main(["rewrite", str(folder / "a.py")]) == 0
     assert "0 files to rewrite (--write does it); nothing left to decide" in capsys.readouterr().err
     assert not list(folder.glob(".*.py.*"))
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "program" / "closed"
+    closed.mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(path: str | os.PathLike[str]) -> Any:
+        if Path(path) == closed:  # these tests may run as root, whom no mode keeps out
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for named in (closed, closed.parent):
+        assert main(["rewrite", str(named)]) == 2
+        assert f"{closed} cannot be read: Permission denied\n" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_before_and_after_print_the_same(number: int, tmp_path: Path) -> None:
 
 
 def test_the_first_blocks_run(tmp_path: Path) -> None:
-    assert printed(INSTALLED + OLD[0], tmp_path / "old") == "working InMemoryStorage\n"
+    assert printed(OLD[0], tmp_path / "old") == "working InMemoryStorage\n"
     (line,) = [code for language, code in BLOCKS if language == "python" and code.startswith("# in place\n")]
     package = tmp_path / "new" / "capabilities" / "memory"
     package.mkdir(parents=True)

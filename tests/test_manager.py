@@ -24,6 +24,7 @@ from memory import (
     Settings,
     VersionConflict,
     WrongLoop,
+    create_store,
 )
 from memory.backends.in_memory import InMemoryStore
 from memory.sync import blocking
@@ -265,9 +266,17 @@ async def test_a_twin_from_another_thread_runs_on_the_home_loop(memory: MemoryMa
     assert await memory.get(item.id) is not None
 
 
+def test_use_before_opening_is_told_both_ways_to_open() -> None:
+    ways = r"'async with' or 'await memory.open\(\)', or without an event loop 'with' or 'memory.open_sync\(\)'"
+    with pytest.raises(Closed, match=ways.replace("memory", "store")):
+        MemoryManager("in_memory").add_sync("hi")
+    with pytest.raises(Closed, match=ways.replace("memory", "store")):
+        create_store("sqlite").get_sync("a")
+
+
 async def test_a_closed_manager_says_so_and_opens_again() -> None:
     memory = MemoryManager("sqlite")
-    with pytest.raises(Closed, match="not open yet"):
+    with pytest.raises(Closed, match=r"this memory is not open yet: .*'with' or 'memory.open_sync\(\)'"):
         await memory.get("a")
     async with memory:
         await memory.add("x", id="a")

@@ -10,6 +10,7 @@ import sys
 import typing
 import zipfile
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -112,6 +113,13 @@ def test_a_server_keeps_what_is_its_drivers_in_its_address() -> None:
         ("firestore+v1://", "name the Google Cloud project"),
         ("firestore://", "name the Google Cloud project"),
         ("redis://me:hunter2@host/0?db=1", "no option 'db'"),
+        ("redis://me:hunter2@host?prefx=a", "did you mean 'prefix'?; it has: client, clock, "),
+        ("redis://host?tiemout=1", "timeout, track_access, url, vector_cache, waiting, weights"),
+        ("rediss://host?ssl_ca=1", "ssl_ca_certs, ssl_cert_reqs"),
+        ("redis://host?ssl_ca_certs=x", "rediss:// has ssl_ca_certs"),
+        ("postgresql://host/db?shema=a", "did you mean 'schema'?; it has: "),
+        ("postgresql://host/db?sslmod=a", "sslmode"),
+        ("firestore://project?max_read=1", "did you mean 'max_reads'?; it has: "),
         ("postgresq://host/db", "did you mean 'postgresql'?"),
         ("sqlit:///agent.db", "did you mean 'sqlite'?"),
         ("sqlite://agent.db", "sqlite:///agent.db"),
@@ -189,6 +197,43 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it(
             create_store(spec)
         assert str(caught.value).endswith(": pip install 'agent-memory-backends[redis]'")
         assert caught.value.command == "pip install 'agent-memory-backends[redis]'"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "blocked", "missing", "extra"),
+    [
+        ("faiss", "from memory.backends.faiss import FaissStore", "faiss", "faiss-cpu", "faiss"),
+        ("redis", "from memory.backends.redis import RedisStore", "redis", "redis", "redis"),
+        ("postgres", "from memory.backends.postgres import PostgresStore", "asyncpg", "asyncpg", "postgres"),
+        ("firestore_v1", "from memory.backends.firestore.v1 import *", "grpc", "google-cloud-firestore", "firestore"),
+        ("firestore_v2", "from memory.backends.firestore.v2 import *", "google", "google-cloud-firestore", "firestore"),
+    ],
+)
+def test_an_import_without_the_driver_is_told_the_command_in_the_words_of_the_registry(
+    name: str, statement: str, blocked: str, missing: str, extra: str
+) -> None:
+    code = f"""
+        import sys
+        class Nowhere:
+            def find_spec(self, module, path=None, target=None):
+                if module.partition(".")[0] == {blocked!r}:
+                    raise ModuleNotFoundError(f"No module named {{module!r}}", name=module)
+        sys.meta_path.insert(0, Nowhere())
+        from memory import create_store
+        try:
+            {statement}
+        except ImportError as error:
+            print(error)
+        try:
+            create_store({name!r})
+        except Exception as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True, timeout=60)
+    told = (
+        f"the backend {name!r} needs {missing!r}, which is not installed: pip install 'agent-memory-backends[{extra}]'"
+    )
+    assert done.stdout.splitlines() == [told, told]
 
 
 def test_a_driver_that_cannot_be_loaded_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,9 @@ def test_lists_json_and_none_can_be_said_in_the_environment(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("MEMORY_FEED", "maybe", "MEMORY_FEED"),
-        ("MEMORY_DIMENSION", "many", "MEMORY_DIMENSION"),
+        ("MEMORY_FEED", "maybe", "MEMORY_FEED: must be true or false, not 'maybe'"),
+        ("MEMORY_DIMENSION", "many", "MEMORY_DIMENSION: must be a whole number, not 'many'"),
+        ("MEMORY_DEADLINE", "soon", "MEMORY_DEADLINE: must be a number, not 'soon'"),
         ("MEMORY_SQLITE_SYNCHRONOUS", "ful", "'off', 'normal', 'full'"),
         ("MEMORY_DEADLINE", "-1", "greater than 0"),
         ("MEMORY_LOG_FORMAT", "xml", "'console' or 'json'"),
@@ -114,6 +115,22 @@ def test_a_mistake_in_the_env_file_names_the_file(empty: Path) -> None:
     (empty / "agent.env").write_text("MEMORY_PTH=x.db\n")
     with pytest.raises(InvalidSetting, match=r"MEMORY_PTH in agent\.env; did you mean MEMORY_PATH"):
         Settings(env_file="agent.env")
+
+
+@pytest.mark.parametrize("line", ["MEMORY_FEED=maybe", "MEMORY_SOURCE={not json", "MEMORY_DEADLINE=-1"])
+def test_a_value_in_the_env_file_that_does_not_fit_names_the_file(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    variable, _, value = line.partition("=")
+    (empty / ".env").write_text(f"{line}\n")
+    with pytest.raises(InvalidSetting, match=rf"^{variable} in \.env: "):
+        Settings()
+    monkeypatch.setenv(variable, "")
+    with pytest.raises(InvalidSetting, match=rf"^{variable} in \.env: "):
+        Settings()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSetting, match=rf"^{variable}: "):
+        Settings()
 
 
 def test_an_env_file_that_is_no_text_is_refused(empty: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import pydoc
 import socket
 import threading
 import time
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from memory import Closed, MemoryItem, WrongLoop
+from memory import Closed, MemoryItem, MemoryManager, MemoryStore, WrongLoop
 from memory.backends.in_memory import InMemoryStore
 from memory.store.transports import abandon
 
@@ -42,6 +44,28 @@ def test_a_twin_that_waits_while_its_loop_ends_raises_closed() -> None:
         store.get_sync("x")
     assert time.monotonic() - began < 5
     thread.join()
+
+
+@pytest.mark.parametrize("cls", [MemoryStore, MemoryManager])
+def test_a_twin_reads_like_the_method_that_it_is_the_twin_of(cls: type[Any]) -> None:
+    bound = MemoryManager("in_memory") if cls is MemoryManager else InMemoryStore()
+    twins = [name for name in dir(cls) if name.endswith("_sync")]
+    assert len(twins) > 20
+    for name in twins:
+        method, twin = getattr(cls, name.removesuffix("_sync")), getattr(cls, name)
+        wanted, found = inspect.signature(method), inspect.signature(twin)
+        assert list(found.parameters) == list(wanted.parameters), name
+        assert str(found.return_annotation) == str(wanted.return_annotation).replace("AsyncIterator", "Iterator"), name
+        assert list(inspect.signature(getattr(bound, name)).parameters) == list(wanted.parameters)[1:], name
+        assert not inspect.iscoroutinefunction(getattr(bound, name)), name
+        for one in (twin, getattr(bound, name)):
+            told = pydoc.plain(pydoc.render_doc(one))
+            assert f"{name}(" in told, name
+            assert "Synchronous twin of" in told, name
+            assert "args: 'P.args'" not in told, name
+    assert "Write the item, new or in place of the one under its key" in (MemoryStore.put_sync.__doc__ or "")
+    with InMemoryStore() as store:
+        assert MemoryStore.put_sync(store, MemoryItem(content="x", id="a")).id == "a", "as a function of its class"
 
 
 def test_a_store_open_on_one_loop_refuses_another() -> None:

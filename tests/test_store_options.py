@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from memory import MemoryStore
+from memory import InvalidItem, MemoryItem, MemoryStore
 from memory.backends.firestore.v2 import FirestoreV2Store
+from memory.backends.in_memory import InMemoryStore
 from memory.backends.postgres import PostgresStore
 from memory.backends.redis import RedisStore
 from memory.errors import InvalidSetting
@@ -37,6 +38,13 @@ def test_a_number_of_things_is_whole_and_at_least_one(kind: Any, name: str, valu
 def test_a_timeout_is_a_positive_number_of_seconds(kind: Any, value: Any) -> None:
     with pytest.raises(InvalidSetting, match="timeout must be a positive number of seconds"):
         kind(WHERE[kind], timeout=value)
+
+
+def test_a_time_that_is_too_long_is_told_the_longest() -> None:
+    with pytest.raises(InvalidSetting, match="seconds below 1,000,000, not 2000000"):
+        RedisStore(timeout=2_000_000)
+    with InMemoryStore() as store, pytest.raises(InvalidItem, match="at most 10,000,000,000"):
+        store.put_sync(MemoryItem(content="x"), ttl=8.64e15)
 
 
 def test_a_cache_may_hold_nothing_and_not_less() -> None:

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
+from memory.backends.in_memory import InMemoryStore
 from memory.model import MemoryItem
 from memory.testing.__main__ import maker
 
@@ -67,3 +70,18 @@ def test_numpy_is_loaded_with_the_first_vector(backend: str, tmp_path: Path) -> 
     assert done.stdout.splitlines()[1] == "['v0', 'v1', 'v2']"
     if backend == "in_memory":
         assert done.stdout.splitlines()[0] == "False"
+
+
+def test_an_item_is_told_with_the_length_of_its_vector() -> None:
+    bare = MemoryItem(content="x", id="a", namespace=("n",))
+    told = "MemoryItem(content='x', id='a', namespace=('n',), kind='note', text=None, "
+    assert repr(bare).startswith(told)
+    assert "embedding=None, " in repr(bare)
+    for vector in (np.arange(256, dtype="<f4"), [0.5] * 256, (0.5,) * 256):
+        item = msgspec.structs.replace(bare, embedding=vector)
+        assert repr(item) == repr(bare).replace("embedding=None", "embedding=<256 numbers>")
+        assert item != bare
+    with InMemoryStore() as store:
+        stored = store.put_sync(msgspec.structs.replace(bare, embedding=[0.5] * 256))
+        assert "embedding=<256 numbers>" in repr(stored)
+        assert MemoryItem.from_dict(stored.to_dict()) == stored

@@ -36,12 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name != "libcst":
             raise
         return _fail(f"rewriting needs 'libcst', which is not installed: {_PIP}", MISSING)
-    missing = [path for path in given.paths if not path.exists()]
+    try:
+        missing = [path for path in given.paths if not path.exists()]
+    except OSError as error:
+        return _fail(f"{error.filename} cannot be read: {error.strerror}", USAGE)
     if missing:
         return _fail(f"there is no {missing[0]}", USAGE)
     changed = left = 0
     later: dict[str, None] = {}
-    for path in _files(given.paths):
+    unread: list[OSError] = []
+    for path in _files(given.paths, unread):
         try:
             before = path.read_bytes()
             done = rewrite(before)
@@ -65,18 +69,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("these keep their old form, and work:", file=sys.stderr)
     for text in sorted(later):
         print(f"  {text}", file=sys.stderr)
-    return LEFT if left else 0
+    for failure in unread:
+        print(f"{failure.filename} cannot be read: {failure.strerror}", file=sys.stderr)
+    return USAGE if unread else LEFT if left else 0
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The Python files that are named, and those below named folders, each once; hidden folders and environments are left out."""
+def _files(paths: Sequence[Path], unread: list[OSError]) -> Iterator[Path]:
+    """The Python files that are named, and those below named folders, each once; hidden folders and environments are left out.
+
+    Folders that cannot be read are added to ``unread``.
+    """
     seen: set[Path] = set()
     for path in paths:
         if path.is_file():
             found = [path]
         else:
             found = []
-            for folder, below, names in os.walk(path):
+            for folder, below, names in os.walk(path, onerror=unread.append):
                 below[:] = sorted(
                     name
                     for name in below

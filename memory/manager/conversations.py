@@ -160,6 +160,7 @@ class Conversations(Lifecycle):
     ) -> list[dict[str, Any]]: ...
 
     def history_sync(self, *args: Any, **keywords: Any) -> Any:
-        """Synchronous twin of ``history``."""
-        # Written out because ``blocking`` keeps only one of two signatures.
-        return self._home.run(lambda: self.history(*args, **keywords), "history_sync")
+        """Synchronous twin of ``history``; written out for type checkers, as ``blocking`` keeps one of two signatures."""
+
+    if not TYPE_CHECKING:
+        history_sync = blocking(history)

@@ -10,7 +10,7 @@ from memory.errors import Closed, InvalidItem, InvalidSetting
 from memory.manager.keywords import REFUSED, translated
 from memory.model import check_namespace
 from memory.store import MemoryStore
-from memory.sync import Home, blocking
+from memory.sync import TO_OPEN, Home, blocking
 from memory.telemetry import configure
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Lifecycle:
     def _opened(self) -> MemoryStore:
         """The store, if it was made; whether it is open it knows itself."""
         if self._built is None:
-            raise Closed("this memory is not open yet: use 'async with', or await memory.open()")
+            raise Closed(f"this memory is not open yet: use {TO_OPEN.format('memory')}")
         return self._built
 
     @property

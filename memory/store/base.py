@@ -43,7 +43,7 @@ from memory.store.slicing import Slicing
 from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
 from memory.store.upkeep import Upkeep
-from memory.sync import Home, blocking
+from memory.sync import TO_OPEN, Home, blocking
 from memory.telemetry import get_logger, ready
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         if self._forked:
             raise WrongLoop("this store was opened before a fork; open a new one in the child process")
         if self._loop is None:
-            state = "is closed" if self._was_open else "is not open yet: use 'async with', or await store.open()"
+            state = "is closed" if self._was_open else f"is not open yet: use {TO_OPEN.format('store')}"
             raise Closed(f"this {self.name} store {state}")
         raise WrongLoop(
             "this store belongs to another event loop; open one there, or call its _sync methods from other threads"

@@ -12,7 +12,9 @@ def check_seconds(**options: float) -> None:
     """Each is a positive number of seconds. Raises InvalidSetting, which names the one that is not."""
     for name, value in options.items():
         if type(value) not in (int, float) or not 0 < value < LONGEST:
-            raise InvalidSetting(f"{name} must be a positive number of seconds, not {value!r}", setting=name)
+            raise InvalidSetting(
+                f"{name} must be a positive number of seconds below {LONGEST:,.0f}, not {value!r}", setting=name
+            )
 
 
 def check_counts(least: int = 1, **options: int) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Writes handed to a hook at once."""
+MOST_SECONDS = 10_000_000_000
+"""The longest time to live: times beyond it could not be written down."""
 _force = msgspec.structs.force_setattr
 _replace = msgspec.structs.replace
 _log = get_logger("store")
@@ -86,8 +88,10 @@ def ttl_micros(store: MemoryStore, ttl: float | None) -> int | None:
     """The expiry that a time to live in seconds means now. Raises InvalidItem."""
     if ttl is None:
         return None
-    if type(ttl) not in (int, float) or not 0 < ttl <= 1e10:
-        raise InvalidItem("ttl must be a number of seconds above 0 and up to 1e10, which is 317 years", field="ttl")
+    if type(ttl) not in (int, float) or not 0 < ttl <= MOST_SECONDS:
+        raise InvalidItem(
+            f"ttl must be a positive number of seconds, at most {MOST_SECONDS:,} (three centuries)", field="ttl"
+        )
     expires = store._clock() + max(1, round(ttl * 1_000_000))
     if expires > LATEST:
         raise InvalidItem("with this ttl an item would expire after the year 9999", field="ttl")

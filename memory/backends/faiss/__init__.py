@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from memory.backends.faiss.store import FaissStore
+from memory.store.drivers import driver
+
+with driver("faiss", "faiss"):
+    from memory.backends.faiss.store import FaissStore
 
 __all__ = ["FaissStore"]

@@ -26,10 +26,10 @@ import numpy as np
 
 from memory.backends.sqlite.codes import Bytes, Ints, Words, halves, words_of
 from memory.search.vectors import Matrix
+from memory.store.drivers import DISTRIBUTION
 
 PLAIN, LISTED = 3, 4
 """Formats: of a generation without lists, and with them. 1 and 2 had codes of vectors that were not turned."""
-DISTRIBUTION = "agent-memory-backends"
 _LONGEST = 65_536
 """Bytes of a manifest."""
 GIVEN_BACK = 256

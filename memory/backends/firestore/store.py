@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
@@ -55,6 +55,7 @@ class FirestoreStore(MemoryStore, Generic[R]):
     record: ClassVar[type[Any]]
     """What documents are read as."""
     names: Collections
+    address_options: ClassVar[Mapping[str, Sequence[str]]] = {}
     searches_at_once: ClassVar[int] = 8
 
     def __init__(

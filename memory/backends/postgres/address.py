@@ -19,6 +19,8 @@ _PASSED_ON = (
     *("passfile", "service", "servicefile", "target_session_attrs", "host", "port", "krbsrvname", "gsslib"),
 )
 """Parts of a URL's query that asyncpg knows."""
+OPTIONS: dict[str, tuple[str, ...]] = dict.fromkeys(_DRIVERS, _PASSED_ON)
+"""Scheme -> what the query of an address may say."""
 _NO_QUERY: immutabledict[str, Any] = immutabledict()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from memory.backends.postgres import aside, matching, scanning, upkeep, verifying
-from memory.backends.postgres.address import Address
+from memory.backends.postgres.address import OPTIONS, Address
 from memory.backends.postgres.calling import Caller, Unsure
 from memory.backends.postgres.connecting import Connecting
 from memory.backends.postgres.faults import CALL_ERRORS, translate
@@ -76,6 +76,7 @@ class PostgresStore(MemoryStore):
         recall=0.98,
     )
 
+    address_options: ClassVar[Mapping[str, Sequence[str]]] = OPTIONS
     searches_at_once: ClassVar[int] = 4
     """Their answers are taken in on the loop."""
 

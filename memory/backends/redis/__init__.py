@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from memory.backends.redis.backend import RedisStore
+from memory.store.drivers import driver
+
+with driver("redis", "redis"):
+    from memory.backends.redis.backend import RedisStore
 
 __all__ = ["RedisStore"]

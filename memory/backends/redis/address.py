@@ -23,6 +23,8 @@ except ImportError:  # before redis-py 8
 
 SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster")
 _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+OPTIONS = {scheme: _TLS if scheme.startswith("rediss") else () for scheme in SCHEMES}
+"""Scheme -> what the query of an address may say."""
 # Of a foreign client only what says where and as whom; how to wait and to retry is ours.
 _FOREIGN = (
     *("host", "port", "path", "db", "username", "password", "credential_provider", "client_name"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from memory.backends.redis import (
@@ -19,7 +19,7 @@ from memory.backends.redis import (
     verifying,
     writing,
 )
-from memory.backends.redis.address import Address, from_client, from_url
+from memory.backends.redis.address import OPTIONS, Address, from_client, from_url
 from memory.backends.redis.engine import Engine
 from memory.backends.redis.entries import Fields
 from memory.backends.redis.facts import Facts, read_facts, used_memory
@@ -82,6 +82,7 @@ class RedisStore(MemoryStore):
     searches_at_once: ClassVar[int] = 4
     """Scores are computed here; while one search waits for the server, another computes."""
 
+    address_options: ClassVar[Mapping[str, Sequence[str]]] = OPTIONS
     engine_above: ClassVar[int] = 5_000
     """Up to so many vectors that scope and filter leave are looked through one by one, exactly."""
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import apsw
 
-from memory.backends.sqlite import aside, reading, scanning, upkeep, verifying
+from memory.backends.sqlite import aside, mending, reading, scanning, upkeep, verifying
 from memory.backends.sqlite.compiling import compile_filter
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
@@ -137,7 +137,10 @@ class SqliteStore(MemoryStore):
         self._identity = self.analyser.identity
         self._prepared = False
         self._reader = Worker("sqlite-reader", self._connect_reader)
-        self._seen = await self._run(self._reader, self._get_ready)
+        try:
+            self._seen = await self._reader.run(self._get_ready)
+        except ENGINE_ERRORS as error:
+            raise translate(error, self._file, self._reader.db, opening=True) from error
         self._writer = Writer(
             self._file,
             self._connect_writer,
@@ -350,7 +353,10 @@ class SqliteStore(MemoryStore):
         return await self._run(self._upkeeper(), verifying.verify, self.language)
 
     async def _repair(self) -> RepairReport:
-        return await self._run(self._writing().worker, verifying.repair, self.language, self._clock())
+        writer = self._writing()
+        report = await self._run(writer.worker, mending.repair, self.language, self._clock(), self.busy_timeout)
+        writer.forget_room()
+        return report
 
     async def _backup(self, path: Path) -> int | None:
         stop = [False]

@@ -38,8 +38,21 @@ def is_full(error: BaseException, db: apsw.Connection | None = None) -> bool:
     return db is not None and db.system_errno in _NO_ROOM
 
 
-def translate(error: BaseException, path: str, db: apsw.Connection | None = None) -> MemoryStoreError:
-    """The typed error for an apsw exception; a MemoryStoreError passes through."""
+def taken_out(path: str) -> str:
+    """What to do about a file that cannot be opened: restore reads records out of one like out of a backup."""
+    return (
+        f"It cannot be opened, so not repaired either: restore a backup, or run 'memory restore {path} --path NEW', "
+        "which takes out the records that can be read"
+    )
+
+
+def translate(
+    error: BaseException, path: str, db: apsw.Connection | None = None, *, opening: bool = False
+) -> MemoryStoreError:
+    """The typed error for an apsw exception; a MemoryStoreError passes through.
+
+    ``opening``: the store cannot be opened for it, so repair is no way out.
+    """
     if isinstance(error, MemoryStoreError):
         return error
     if is_full(error, db):
@@ -48,10 +61,12 @@ def translate(error: BaseException, path: str, db: apsw.Connection | None = None
             path=path,
         )
     if not isinstance(error, apsw.Error) or isinstance(error, _DAMAGE):
-        return CorruptData(
-            f"{path} is damaged: {error}. Run 'memory verify' to see where, then 'memory repair', or restore a backup",
-            path=path,
+        way_out = (
+            taken_out(path)
+            if opening
+            else "Run 'memory repair', which keeps the damaged file and names what it cannot save, or restore a backup"
         )
+        return CorruptData(f"{path} is damaged: {error}. {way_out}", path=path)
     if isinstance(error, apsw.BusyError | apsw.LockedError | apsw.ProtocolError):
         return BackendUnavailable(
             f"another process holds the lock of {path}; nothing was done. Try again, or end that process", path=path

@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
+from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, taken_out, translate
 from memory.backends.sqlite.layout import APPLICATION_ID, SCHEMA_VERSION, TABLES, TEXT_INDEX, VECTOR_TABLES
 from memory.backends.sqlite.logcheck import unreachable_commits
 from memory.backends.sqlite.records import field_seal
@@ -82,10 +82,10 @@ def prepare(path: str, wanted: Wanted) -> None:
         except (apsw.BusyError, apsw.LockedError, apsw.ProtocolError) as error:
             # Several processes make the same new file: SQLite does not wait for the change to a log by itself.
             if time.monotonic() > patient_until:
-                raise translate(error, path) from error
+                raise translate(error, path, opening=True) from error
             time.sleep(0.02)
         except apsw.Error as error:
-            raise translate(error, path) from error
+            raise translate(error, path, opening=True) from error
         else:
             return
 
@@ -128,7 +128,7 @@ def _prepare(path: str, wanted: Wanted) -> None:
             raise translate(error, path, db) from error
         raise
     except ENGINE_ERRORS as error:
-        raise translate(error, path, db) from error
+        raise translate(error, path, db, opening=True) from error
     finally:
         if db is not None:
             db.close(True)
@@ -236,7 +236,7 @@ def _suit(db: apsw.Connection, path: str, wanted_of: Wanted) -> None:
     identity, index, feed = wanted_of.identity, wanted_of.index, wanted_of.feed
     known = scalar(db, "SELECT value FROM meta WHERE name = 'analyser'")
     if not isinstance(known, str):
-        raise CorruptData(f"{path} has lost its settings. Restore a backup", path=path)
+        raise CorruptData(f"{path} has lost its settings. {taken_out(path)}", path=path)
     if known != identity:
         raise InvalidSetting(
             f"{path} was indexed by the analyser {known!r}, this store uses {identity!r}. Open it with the same "

@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.layout import APPLICATION_ID, SCHEMA_VERSION
 from memory.backends.sqlite.records import FULL_SQL, to_row
 from memory.backends.sqlite.schema import connect
@@ -119,13 +120,17 @@ def backup(db: apsw.Connection, target: Path, cancelled: Callable[[], bool]) -> 
                         raise apsw.InterruptError("the backup was cancelled")
             copy.execute("PRAGMA journal_mode = delete")
             if scalar(copy, "PRAGMA quick_check(1)") != "ok":
-                raise CorruptData("the copy is damaged; run 'memory verify' on the store", path=str(target))
+                raise CorruptData(
+                    "the store is damaged, and so would its copy be: run 'memory repair' first, which keeps the damaged "
+                    "file where pages of it cannot be read, and names what it cannot save",
+                    path=str(target),
+                )
             records = scalar(copy, "SELECT count(*) FROM items INDEXED BY items_key")
         finally:
             copy.close(True)
-        _sync(part)
+        sync(part)
         os.link(part, target)  # unlike a rename it never replaces a file that has appeared meanwhile
-        _sync(target.parent)
+        sync(target.parent)
         return int(records)
     finally:
         for leftover in (part, Path(f"{part}-journal"), Path(f"{part}-wal"), Path(f"{part}-shm")):
@@ -133,7 +138,8 @@ def backup(db: apsw.Connection, target: Path, cancelled: Callable[[], bool]) -> 
                 leftover.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """A file or directory is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -142,7 +148,19 @@ def _sync(path: Path) -> None:
 
 
 def backup_rows(path: str, size: int, busy_timeout: float) -> Generator[list[Row], None, None]:
-    """The live and dead rows of a backup file, a batch at a time. Blocking."""
+    """The live and dead rows of a backup file, a batch at a time. Blocking. Raises CorruptData."""
+    try:
+        yield from _rows_of(path, size, busy_timeout)
+    except ENGINE_ERRORS as error:
+        if isinstance(translate(error, path), CorruptData):
+            raise CorruptData(
+                f"{path} is damaged: {error}. The records before that are restored; for the others use another backup",
+                path=path,
+            ) from error
+        raise
+
+
+def _rows_of(path: str, size: int, busy_timeout: float) -> Generator[list[Row], None, None]:
     db = connect(path, busy_timeout=busy_timeout, read_only=True)
     try:
         if db.pragma("application_id") != APPLICATION_ID or db.pragma("user_version") > SCHEMA_VERSION:

@@ -1,4 +1,4 @@
-"""verify and repair: every record against its seal, everything derived against the records."""
+"""verify: every record against its seal, everything derived against the records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import msgspec
 from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
 from memory.backends.sqlite.faults import ENGINE_ERRORS
-from memory.backends.sqlite.layout import TEXT_INDEX
-from memory.backends.sqlite.records import FULL_SQL, field_seal, is_whole, to_row
+from memory.backends.sqlite.records import FULL_SQL, field_seal, to_row
 from memory.backends.sqlite.schema import column_value, declared
-from memory.backends.sqlite.statements import blobs, fetch, many, scalar
-from memory.backends.sqlite.upgrading import common_space
-from memory.backends.sqlite.vectorcheck import repair_vectors, verify_vectors
+from memory.backends.sqlite.statements import blobs, fetch, scalar
+from memory.backends.sqlite.vectorcheck import verify_vectors
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
@@ -23,12 +21,11 @@ from memory.keys import decode_key, encode_key
 from memory.model import Key, MemoryItem, path_bytes
 from memory.ops import Problem
 from memory.search.analysis import Analyser
-from memory.store.types import RepairReport
 
 STEP = 200
 MOST_PROBLEMS = 1_000
 _ONE = 1 << 64
-_OUT_OF_ORDER = (
+OUT_OF_ORDER = (
     "SELECT DISTINCT doc >> 28 FROM (SELECT doc, created, key, lag(doc) OVER w AS d, lag(created) OVER w AS c, "
     "lag(key) OVER w AS k FROM items WHERE doc >= 0 WINDOW w AS (ORDER BY doc)) "
     "WHERE doc >> 28 = d >> 28 AND (c > created OR (c = created AND k < key))"
@@ -54,7 +51,9 @@ def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
     except ENGINE_ERRORS as error:
         if isinstance(error, apsw.InterruptError):
             raise
-        problems.append(Problem("damaged file", detail=f"{type(error).__name__}: {error}"))
+        # The walk ends here, so what it has seen of the records is not all: nothing counts as checked.
+        what = f"{type(error).__name__}: {error}; repair takes out what can be read, and keeps the damaged file"
+        problems.append(Problem("damaged file", detail=what))
         checked = 0
     finally:
         if db.in_transaction:
@@ -80,7 +79,7 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
         )
         if not rows:
             break
-        if not _rises(after, rows):
+        if not rises(after, rows):
             problems.append(Problem("damaged file", detail="the table of records does not end"))
             break
         after = rows[-1][18]
@@ -105,7 +104,7 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
     if scalar(db, "SELECT count(*) FROM tags") > tags:
         problems.append(Problem("tag index", detail="it holds entries of no record"))
     verify_vectors(db, vectors, problems, breather)
-    if scalar(db, f"SELECT 1 FROM ({_OUT_OF_ORDER} EXCEPT SELECT bucket FROM mixed) LIMIT 1") is not None:  # noqa: S608 - our own text
+    if scalar(db, f"SELECT 1 FROM ({OUT_OF_ORDER} EXCEPT SELECT bucket FROM mixed) LIMIT 1") is not None:  # noqa: S608 - our own text
         problems.append(Problem("text index", detail="records are numbered out of order"))
     if (scalar(db, "SELECT version FROM counter") or 0) < newest:
         problems.append(Problem("version counter", detail="it is behind the records"))
@@ -113,7 +112,7 @@ def _verify(db: apsw.Connection, analyser: Analyser, problems: list[Problem]) ->
     return checked
 
 
-def _rises(after: int, rows: list[tuple[Any, ...]]) -> bool:
+def rises(after: int, rows: list[tuple[Any, ...]]) -> bool:
     """Whether row numbers grow, as they do in a sound table: through a damaged one a walk may go in circles."""
     for row in rows:
         if not isinstance(row[18], int) or row[18] <= after:
@@ -122,7 +121,8 @@ def _rises(after: int, rows: list[tuple[Any, ...]]) -> bool:
     return True
 
 
-def _key_of(raw: Any) -> Key | None:
+def known_key(raw: Any) -> Key | None:
+    """The key that these bytes tell, if they tell one."""
     try:
         return decode_key(raw)
     except (CorruptData, AttributeError):
@@ -131,7 +131,7 @@ def _key_of(raw: Any) -> Key | None:
 
 def _check(row: tuple[Any, ...], fields: dict[tuple[str, ...], int], problems: list[Problem]) -> MemoryItem | None:
     """The record's item when it is whole; what is derived from it within its own row is compared."""
-    key = _key_of(row[1])
+    key = known_key(row[1])
     try:
         item = decode(to_row(row[:18]))
     except CorruptData as error:
@@ -196,123 +196,3 @@ def _compare_terms(db: apsw.Connection, expected: dict[str, int], problems: list
         wrong += expected.popitem()[1] != 0
     if wrong:
         problems.append(Problem("text index", detail=f"{wrong} terms disagree with the records"))
-
-
-# --- repair ------------------------------------------------------------------------------------
-
-
-def repair(db: apsw.Connection, language: str, now: int) -> RepairReport:
-    """Set damaged records aside and build everything derived anew, in one transaction of the writer's thread.
-
-    Raises CorruptData when the table of records itself cannot be read to its end: then restore a backup.
-    """
-    actions: list[str] = []
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        quarantined = _set_aside(db, now)
-        if quarantined:
-            actions.append(f"set {len(quarantined)} damaged records aside in the table quarantine")
-        db.execute("REINDEX")
-        actions.append("built the indexes anew")
-        _rebuild(db, Analyser(language))
-        actions.append(
-            "built the text index, the tags, the declared fields and the codes of vectors anew from the records"
-        )
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    return RepairReport(actions, quarantined)
-
-
-def _set_aside(db: apsw.Connection, now: int) -> list[str]:
-    names: list[str] = []
-    breather = Breather()
-    after = -(2**63)
-    while True:
-        rows = fetch(
-            db,
-            f"SELECT {FULL_SQL}, rowid FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
-            (after, STEP),
-        )
-        if not rows:
-            return names
-        if not _rises(after, rows):
-            raise CorruptData("the table of records does not end: it cannot be repaired. Restore a backup")
-        after = rows[-1][18]
-        for row in rows:
-            breather.breathe()
-            why = _why_damaged(row)
-            if why is None:
-                continue
-            key = _key_of(row[1])
-            names.append("a record whose key is lost" if key is None else "/".join((*key[0], key[1])))
-            db.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", (row[1], now, why, row[0]))
-            db.execute("DELETE FROM items NOT INDEXED WHERE rowid = ?", (row[18],))
-
-
-def _why_damaged(row: tuple[Any, ...]) -> str | None:
-    if not is_whole(row[:18]):
-        return "checksum"
-    try:
-        item = decode(to_row(row[:18]))
-    except CorruptData:
-        return "undecodable"
-    return None if encode_key(item.key) == row[1] else "filed under another key"
-
-
-def _rebuild(db: apsw.Connection, analyser: Analyser) -> None:
-    db.execute("DROP TABLE words; DELETE FROM tags; DELETE FROM pending; DELETE FROM texts; DELETE FROM mixed")
-    db.execute(TEXT_INDEX)
-    repair_vectors(db, common_space(db)[0])
-    db.execute("UPDATE counter SET version = 1 + max(version, coalesce((SELECT max(version) FROM items), 0))")
-    db.execute(f"INSERT INTO mixed {_OUT_OF_ORDER}")
-    fields = declared(db)
-    after = -(2**63)
-    breather = Breather()
-    while True:
-        rows = fetch(
-            db,
-            f"SELECT {FULL_SQL}, rowid, doc FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
-            (after, STEP),
-        )
-        if not rows:
-            return
-        if not _rises(after, rows):
-            raise CorruptData("the table of records does not end: it cannot be repaired. Restore a backup")
-        after = rows[-1][18]
-        texts: list[tuple[int, str]] = []
-        entries: list[bytes] = []
-        for row in rows:
-            breather.breathe()
-            item = decode(to_row(row[:18]))
-            counts, length = analyser.counts(item.searchable)
-            doc = with_length(row[19] >> LENGTH_BITS, length)
-            tags = msgspec.json.encode(item.tags).decode() if item.tags else None
-            values = [column_value(item.metadata, parts[1:]) for parts in fields]
-            columns = ", fseal = ?" + "".join(f", f{number} = ?" for number in fields.values())
-            db.execute(
-                f"UPDATE items SET path = ?, doc = ?, length = ?, digest = ?, tags = ?{columns} WHERE rowid = ?",  # noqa: S608 - numbers
-                (
-                    path_bytes(item.namespace),
-                    doc,
-                    length,
-                    content_hash(item),
-                    tags,
-                    field_seal(row[1], values),
-                    *values,
-                    row[18],
-                ),
-            )
-            entries += tag_entries(row[1], tags)
-            if counts:
-                texts.append((doc, term_text(counts, item.namespace, item.user_id, item.agent_id, item.session_id)))
-        if entries:
-            db.execute("INSERT OR IGNORE INTO tags SELECT value FROM carray(?)", (blobs(entries),))
-        if texts:
-            texts.sort()
-            many(db, "INSERT INTO texts", [(doc >> LENGTH_BITS, terms) for doc, terms in texts])
-            packed = msgspec.json.encode(texts).decode()
-            db.execute("INSERT INTO words(rowid, terms) SELECT value ->> 0, value ->> 1 FROM json_each(?)", (packed,))

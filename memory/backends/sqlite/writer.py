@@ -105,6 +105,10 @@ class Writer:
             self._kick_soon()
         return request.job.future
 
+    def forget_room(self) -> None:
+        """The file may be shorter than it was: what was set aside for writes has to be looked at again."""
+        self._reserve.forget()
+
     def stop(self) -> None:
         """Have everything that waits written, then end the thread. Does not wait."""
         self.worker.post(self._drain)
