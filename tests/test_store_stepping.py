@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memory.testing.stepping import Stepped, When, sample
+from memory.testing.stepping import Stepped, When, moments, sample
 
 
 class Waits:
@@ -102,3 +102,11 @@ def test_of_many_suspensions_the_first_and_the_last_are_tried_and_some_between()
         assert tried[-1] == count - 1
         assert tried == sorted(set(tried))
         assert len(tried) < 50
+
+
+def test_the_first_are_tried_both_ways_and_the_others_by_turns() -> None:
+    assert moments(0) == []
+    assert moments(2) == [(0, When.AT_ONCE), (0, When.ANSWERED), (1, When.AT_ONCE), (1, When.ANSWERED)]
+    tried = moments(2_000)
+    assert [at for at, _ in tried[20:]] == sample(2_000)[10:]
+    assert [when for _, when in tried[20:22]] == [When.AT_ONCE, When.ANSWERED]

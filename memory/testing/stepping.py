@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
+BOTH = 10
+"""So many of a call's first suspensions are tried both ways; those after them one way, by turns."""
 DENSE = 20
-"""So many of a call's first suspensions are all tried."""
+"""So many of the first are all tried."""
 GROWTH = 1.3
 """By which the distance between two tried ones grows from there on."""
 LAST = 3
@@ -32,6 +35,13 @@ def sample(count: int) -> list[int]:
         chosen.append(following)
         distance *= GROWTH
     return [*chosen, *range(max(DENSE, count - LAST), count)]
+
+
+def moments(count: int) -> list[tuple[int, When]]:
+    """Where and how to cancel a call that has so many suspensions."""
+    found = [(at, when) for at in range(min(count, BOTH)) for when in When]
+    ways = itertools.cycle(When)
+    return [*found, *((at, next(ways)) for at in sample(count)[BOTH:])]
 
 
 class Stepped:
