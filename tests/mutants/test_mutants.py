@@ -11,7 +11,7 @@ import pytest
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.testing.contract import Nearness, StoreContract, sentences
-from mutants import base, embedding, expiring, finding, nearness, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
+from mutants import base, cancelled, embedding, expiring, finding, nearness, on_sqlite, reading, writing  # noqa: F401 - each registers its mutants
 from mutants.catalogue import MUTANTS, PATIENCE, Mutant, verdict
 
 pytestmark = pytest.mark.mutants

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.redis.faults import LostError
@@ -183,7 +184,7 @@ class Spaces:
             told = await self.read()
             if told is not None and space_of(told) != space:
                 await self._aside(space)  # where no item has a text, no vector has made it
-            begun = await self._run(BEGIN, epoch, space.dimension, name_bytes(space.embedder))
+            begun = await self._begin(epoch, space)
             if begun != b"Z":
                 break
         if told is None or not isinstance(begun, list):
@@ -212,6 +213,15 @@ class Spaces:
             self.noticed(target, space)
             await self.drop(old)
         return committed
+
+    async def _begin(self, epoch: bytes, space: Space) -> Any:
+        """The answer of BEGIN. Where it does not come, the change may have begun: it is ended, so that nobody waits for it."""
+        try:
+            return await self._run(BEGIN, epoch, space.dimension, name_bytes(space.embedder))
+        except BaseException:
+            with suppress(LostError):
+                await self._run(FINISH, epoch, "0")
+            raise
 
     async def drop(self, number: bytes) -> None:
         """Remove the vectors of a space that is no longer used, a few at a time."""

@@ -18,47 +18,8 @@ from memory.errors import Closed, MemoryStoreError, WrongLoop
 from memory.model import MemoryItem
 from memory.store import MemoryStore
 from memory.store.types import Capabilities
+from memory.testing.contract.calls import called, every_call, operations
 from memory.testing.contract.suite import Make, Suite, agrees, busy, ids, item, needs
-
-
-def every_call(store: Any, place: Path) -> dict[str, Callable[[], Any]]:
-    """One harmless call of each public coroutine or iterator; names as on the store."""
-    path = place / "call"
-    return {
-        "get": lambda: store.get("a"),
-        "get_many": lambda: store.get_many(["a", "b"]),
-        "exists": lambda: store.exists("a"),
-        "list": lambda: store.list({"metadata.n": {"$gte": 0}}, order="-updated_at"),
-        "stream": lambda: anext(store.stream(), None),
-        "count": lambda: store.count({"kind": "note"}),
-        "namespaces": lambda: store.namespaces(),
-        "put": lambda: store.put(item("a", "marmot")),
-        "add": lambda: store.add(item(os.urandom(8).hex(), "marmot")),
-        "put_many": lambda: store.put_many([item(f"m{i}", "marmot", metadata={"n": i}) for i in range(40)]),
-        "update": lambda: store.update("u", metadata={"n": 1}),
-        "touch": lambda: store.touch("a"),
-        "delete": lambda: store.delete("a"),
-        "delete_many": lambda: store.delete_many(["a", "m1"]),
-        "delete_where": lambda: store.delete_where({"metadata.n": {"$gt": 30}}),
-        "search": lambda: store.search("marmot", neighbours=1),
-        "export_jsonl": lambda: store.export_jsonl(f"{path}-{os.urandom(8).hex()}.jsonl"),
-        "import_jsonl": lambda: store.import_jsonl(place / "import.jsonl"),
-        "health": lambda: store.health(),
-        "stats": lambda: store.stats(),
-        "verify": lambda: store.verify(),
-        "repair": lambda: store.repair(),
-        "sweep": lambda: store.sweep(),
-        "backup": lambda: store.backup(f"{path}-{os.urandom(8).hex()}.backup"),
-        "restore": lambda: store.restore(place / "import.jsonl", replace=True),
-        "watch": lambda: anext(store.watch(timeout=0), None),
-    }
-
-
-async def prepare(store: MemoryStore, place: Path) -> None:
-    """What the calls above expect to find."""
-    line = b'{"id": "imported", "content": "marmot"}\n'
-    await asyncio.to_thread((place / "import.jsonl").write_bytes, line)
-    await store.put(item("u"))
 
 
 async def _holds(store: MemoryStore, stored: MemoryItem) -> bool:
@@ -71,6 +32,9 @@ async def _lacks(store: MemoryStore, id: str) -> bool:
 
 class Lifecycle(Suite):
     """Open, close, loops, forks."""
+
+    async def test_every_operation_is_among_the_calls(self, make: Make, place: Path) -> None:
+        assert called(every_call(make(), place)) == operations(MemoryStore)
 
     async def test_a_store_that_is_not_open_says_so(self, make: Make, place: Path) -> None:
         store = make()

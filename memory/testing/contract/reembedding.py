@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from memory.errors import EmbeddingFailed, EmbeddingMismatch, NotFound, Unsuppor
 from memory.testing.contract.embedding import same, vector_of
 from memory.testing.contract.suite import Make, Suite, Tap, ids, item, needs
 from memory.testing.embedder import WordEmbedder
+from memory.testing.stepping import Stepped, When
 
 
 class Reembedding(Suite):
@@ -72,6 +74,25 @@ class Reembedding(Suite):
         assert not made & {text for call in new.calls for text in call if text != "dimension"}
         for i in range(40):
             assert same(await vector_of(store, f"{i:02}"), new, f"word {i}")
+
+    async def test_a_reembed_cancelled_at_any_await_can_be_made_again_at_once(self, make: Make) -> None:
+        store = await make(embedder=WordEmbedder("old", 4)).open()
+        needs(store, "reembeds")
+        await store.put_many([item(f"{i}", f"word {i}") for i in range(3)])
+        at, reached = 0, True
+        while reached:
+            for when in When:
+                run = Stepped(partial(store.reembed, WordEmbedder(f"new {at} {when}", 6)), at, when)
+                await asyncio.wait({run.task})
+                reached = run.reached
+                assert run.task.cancelled() or not reached, at
+                new = WordEmbedder(f"made again {at} {when}", 6)
+                async with asyncio.timeout(10):
+                    assert (await store.reembed(new)).switched, (at, when)
+                for i in range(3):
+                    assert same(await vector_of(store, f"{i}"), new, f"word {i}"), (at, when)
+            at += 1
+        assert (await store.verify()).ok
 
     async def test_what_is_written_while_reembedding_is_not_missed(self, make: Make) -> None:
         new = WordEmbedder("new", 6)
