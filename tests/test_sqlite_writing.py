@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -215,10 +216,11 @@ async def test_records_of_one_moment_keep_their_order_in_the_text_index(tmp_path
         assert (await store.verify()).ok
 
 
-async def test_a_bucket_that_overflows_goes_on_without_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("year", [2026, 2090], ids=["any bucket", "the last bucket"])
+async def test_a_bucket_that_overflows_goes_on_without_order(year: int, tmp_path: Path) -> None:
     from memory.backends.sqlite import numbering
 
-    clock = ManualClock()
+    clock = ManualClock(datetime(year, 1, 1, tzinfo=UTC))
     async with SqliteStore(tmp_path / "m.db", clock=clock) as store:
         real = numbering.SEQUENCE_BITS
         await store.put_many([MemoryItem(content="marmot", id=f"a{i}") for i in range(10)])
