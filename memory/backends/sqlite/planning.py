@@ -25,7 +25,7 @@ from memory.codec import content_hash, decode
 from memory.errors import CorruptData
 from memory.keys import damaged
 from memory.model import path_bytes
-from memory.ops import Owner, Put, Remove, Result, Row, Space, Status, Touch, Write, refusal
+from memory.ops import Owner, Put, Remove, Result, Row, Space, Status, Touch, Write, counted, refusal
 from memory.store.embedding import mismatch
 
 _APPLIED = (Status.DONE, Status.DUPLICATE)
@@ -280,7 +280,7 @@ def _decide(db: apsw.Connection, plan: Plan, one: Prepared) -> Result:
             live,
             version=plan.version,
             accessed=op.now if op.accesses else live.accessed,
-            count=live.count + op.accesses,
+            count=counted(live.count, op.accesses),
             expires=op.expires if op.set_expiry else live.expires,
             token=op.token,
         )
