@@ -9,6 +9,7 @@ import apsw
 from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, SEQUENCE_BITS, bucket_of, with_length
 from memory.backends.sqlite.planning import Record
 from memory.backends.sqlite.statements import fetch, first, numbers, scalar
+from memory.keys import damaged
 
 _WITHIN = (1 << BUCKET_SHIFT) - 1
 """The bits of a doc number below its bucket. A bucket is asked for up to its own last number, which is always an integer of
@@ -53,6 +54,8 @@ def number_records(db: apsw.Connection, new: list[Record]) -> None:
         records = buckets[bucket]
         records.sort(key=lambda record: record.key, reverse=True)
         records.sort(key=lambda record: record.created)
+        if doc is not None and type(created) is not int:
+            raise damaged(key if isinstance(key, bytes) else b"")
         if doc is not None and (
             created > records[0].created or (created == records[0].created and key < records[0].key)
         ):

@@ -217,7 +217,7 @@ def find_records(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str,
 
 def to_record(row: tuple[Any, ...]) -> Record:
     """The record of a row of _STATE, with the declared fields. Raises CorruptData."""
-    if seal(*row[:15]) != row[15]:
+    if seal(*row[:15]) != row[15] or type(row[16]) is not int or type(row[17]) is not int:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])
     record = Record(*row[:15], *row[16:_STATE_WIDTH])

@@ -9,7 +9,7 @@ import msgspec
 
 from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
-from memory.backends.sqlite.faults import ENGINE_ERRORS
+from memory.backends.sqlite.faults import ENGINE_ERRORS, UNEXPECTED
 from memory.backends.sqlite.layout import TEXT_INDEX
 from memory.backends.sqlite.records import FULL_SQL, field_seal, is_whole, to_row
 from memory.backends.sqlite.schema import column_value, declared
@@ -54,7 +54,9 @@ def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
     except ENGINE_ERRORS as error:
         if isinstance(error, apsw.InterruptError):
             raise
-        problems.append(Problem("damaged file", detail=f"{type(error).__name__}: {error}"))
+        # Where the mistake may be ours the file is not blamed, and not called whole either.
+        what = "not checked" if isinstance(error, UNEXPECTED) else "damaged file"
+        problems.append(Problem(what, detail=f"{type(error).__name__}: {error}"))
         checked = 0
     finally:
         if db.in_transaction:
