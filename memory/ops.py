@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from memory.filters import Filter
-from memory.model import Key, MemoryItem
+from memory.model import INT_MAX, Key, MemoryItem
 
 ANY = -1
 """Expectation of a write: whatever is there."""
@@ -142,8 +142,13 @@ class Touch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires: int | None = None
     """New expiry when ``set_expiry``; None = for ever."""
     accesses: int = 0
-    """Added to the access count; above 0 also sets ``accessed = now``."""
+    """Added to the access count (see ``counted``); above 0 also sets ``accessed = now``."""
     floor: int | None = None
+
+
+def counted(count: int, accesses: int) -> int:
+    """An access count after so many more: it stays at the largest that a record can hold."""
+    return min(count + accesses, INT_MAX)
 
 
 Write = Put | Remove | Touch

@@ -19,12 +19,14 @@ from memory.errors import (
     BackendUnavailable,
     BatchError,
     DeadlineExceeded,
+    InvalidItem,
     InvalidSetting,
     MemoryStoreError,
     Overloaded,
     UnknownOutcome,
 )
-from memory.ops import FeedRead
+from memory.ops import FeedRead, Status, Touch
+from memory.store.settle import new_token
 from memory.testing import services
 from memory.testing.making import name_of
 from memory.testing.proxy import Proxy
@@ -366,3 +368,16 @@ async def test_a_full_disk_is_told_as_such(admin: Any) -> None:
     with pytest.raises(asyncpg.PostgresError) as caught:
         await admin.execute("DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$")
     assert isinstance(translate(caught.value, "postgresql://me@host/db"), StorageFull)
+
+
+async def test_a_value_that_the_server_cannot_hold_is_not_the_servers_failure(url: str, admin: Any, tmp_path: Path) -> None:
+    schema = name_of(tmp_path)
+    async with PostgresStore(url, schema=schema) as store:
+        stored = await store.put(MemoryItem(id="a", content="x"))
+        for expires in (2**63, 2**70):
+            (result,) = await store._write([Touch(key=stored.key, token=new_token(), now=1, set_expiry=True, expires=expires)], False)
+            assert result.status is Status.FAILED
+            assert type(result.error) is InvalidItem
+            assert "hold" in str(result.error)
+        assert await store.get("a") == stored
+    await admin.execute(f'DROP SCHEMA "{schema}" CASCADE')

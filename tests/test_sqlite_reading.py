@@ -364,6 +364,35 @@ async def test_searches_of_common_terms_follow_the_rule_of_the_newest_thousand(t
         ]
 
 
+@pytest.mark.parametrize("year", [1, 1900, 2090, 9000])
+async def test_the_newest_thousand_of_the_years_that_share_a_bucket(year: int, tmp_path: Path) -> None:
+    """Before 2010 and from 2081 on all records share one bucket each, and come in any order of creation."""
+    options: dict[str, Any] = {"clock": ManualClock(), "sweep_interval": None}
+    start = datetime(year, 1, 1, tzinfo=UTC)
+    async with SqliteStore(tmp_path / "m.db", **options) as store, InMemoryStore(**options) as reference:
+        for chunk in range(3):
+            items = [
+                MemoryItem(
+                    content=f"common words filler{i % 9}",
+                    id=f"{i:04}",
+                    importance=0.9 if i % 2 else 0.5,
+                    created_at=start + timedelta(hours=i * 7919 % 1500),
+                )
+                for i in range(chunk * 500, chunk * 500 + 500)
+            ]
+            for target in (store, reference):
+                await target.put(items[0])
+                await target.put_many(items[1:])
+        for query in ("common", "common filler3", "words filler1 filler2"):
+            for extra in ({}, {"where": {"importance": {"$gt": 0.4}}}, {"neighbours": 1}):
+                mine = await store.search(query, limit=200, **extra)
+                theirs = await reference.search(query, limit=200, **extra)
+                assert [(h.item.id, h.score) for h in mine] == [(h.item.id, h.score) for h in theirs], (query, extra)
+        assert (await store.verify()).ok
+        await store.repair()
+        assert (await store.verify()).ok
+
+
 async def test_with_very_many_expired_records_searches_stay_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -321,7 +321,7 @@ async def test_new_codes_come_in_one_step_or_not_at_all(tmp_path: Path, monkeypa
     await of_the_second_layout(tmp_path / "m.db", vectors)
 
     def fails(*args: object) -> None:
-        raise OverflowError("cut short")
+        raise CorruptData("cut short")
 
     with monkeypatch.context() as patched:
         patched.setattr(upgrading, "save_state", fails)

@@ -13,7 +13,18 @@ import pytest
 
 from memory import ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, entries, picking, spaces, vectorlog
-from memory.backends.sqlite.codes import Codes, centre_of, closest, codes_of, digest, distances, fine_products, pack
+from memory.backends.sqlite.codes import (
+    Codes,
+    centre_of,
+    closest,
+    codes_of,
+    digest,
+    distances,
+    fine_products,
+    inverse_lengths,
+    pack,
+    rough_cosines,
+)
 from memory.backends.sqlite.rotation import rotated_vector
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
@@ -21,7 +32,7 @@ from memory.errors import CorruptData
 from memory.filters import parse
 from memory.model import key_order, vector_bytes
 from memory.ops import WHOLE, Nearest, Scope
-from memory.search.vectors import cosines, matrix, products
+from memory.search.vectors import cosines, matrix, products, slack, unit
 from memory.store import fallbacks
 
 DIMENSION = 24
@@ -350,6 +361,40 @@ def test_products_are_those_of_one_product() -> None:
             rows = rng.standard_normal((count, dimension)).astype(np.float32)
             wanted = rng.standard_normal(dimension).astype(np.float32)
             np.testing.assert_allclose(products(rows, wanted), rows @ wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_rough_cosines_are_near_the_true_ones_however_long_vectors_are() -> None:
+    rng = np.random.default_rng(6)
+    for dimension in (1, 3, 64, 384, 10_000):
+        for powers in ([-44], [-30, 0, 38], [0], range(-45, 39), [38]):
+            rows = rng.uniform(-3, 3, (90, dimension)) * 10.0 ** rng.choice(list(powers), (90, 1))
+            rows[::7, 1:] = 0
+            rows[::11] = 0
+            rows = rows.astype(np.float32)
+            query = rows[4] if rng.random() < 0.5 else rng.standard_normal(dimension).astype(np.float32)
+            true, wanted = cosines(query.tobytes(), rows), unit(query.tobytes())
+            assert np.abs(rough_cosines(rows, wanted) - true).max() <= slack(dimension), (dimension, powers)
+            assert np.array_equal(rough_cosines(rows, wanted, inverse_lengths(rows)), rough_cosines(rows, wanted))
+    assert inverse_lengths(np.zeros((0, 4), dtype=np.float32)).tolist() == []
+    assert len(rough_cosines(np.zeros((0, 4), dtype=np.float32), np.ones(4, dtype=np.float32))) == 0
+
+
+@pytest.mark.parametrize("held", [20_000, -1], ids=["held in memory", "by code"])
+async def test_the_nearest_are_found_among_vectors_of_any_length(tmp_path: Path, held: int) -> None:
+    async with SqliteStore(tmp_path / "m.db", synchronous="off", index=["metadata.n"], sweep_interval=None) as store:
+        store._vectors.exact = held
+        vectors = clustered(1_200) * np.float32(10) ** np.arange(-36, 36, 3, dtype=np.float32).repeat(50)[:, None]
+        items = [MemoryItem(id=f"{i}", content=i, metadata={"n": i % 10}, embedding=v) for i, v in enumerate(vectors)]
+        await store.put_many(items)
+        await store.delete_many([f"{i}" for i in range(0, 1_200, 41)])
+        for i, vector in enumerate(vectors[5::60]):
+            asked: dict[str, Any] = {"vector": vector.tobytes(), "embedder": None, "limit": 10, "now": store._clock()}
+            for where in (None, parse({"metadata.n": i % 10})):
+                await same_as_fallback(store, Nearest(where=where, exact=True, **asked))
+            if held < 0:
+                true = [hit.item.id for hit in await store.search(vector=vector, exact=True)]
+                near = [hit.item.id for hit in await store.search(vector=vector)]
+                assert len(set(true) & set(near)) >= 9
 
 
 def test_codes_survive_being_stored_and_are_close_to_their_vectors() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from memory import BatchError, ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, indexing
 from memory.backends.sqlite import writer as writing
-from memory.errors import Closed, CorruptData, Overloaded, UnknownOutcome
+from memory.errors import Closed, CorruptData, MemoryStoreError, Overloaded, UnknownOutcome
 
 
 def commits(store: SqliteStore) -> list[int]:
@@ -215,10 +216,11 @@ async def test_records_of_one_moment_keep_their_order_in_the_text_index(tmp_path
         assert (await store.verify()).ok
 
 
-async def test_a_bucket_that_overflows_goes_on_without_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("year", [2026, 2090], ids=["any bucket", "the last bucket"])
+async def test_a_bucket_that_overflows_goes_on_without_order(year: int, tmp_path: Path) -> None:
     from memory.backends.sqlite import numbering
 
-    clock = ManualClock()
+    clock = ManualClock(datetime(year, 1, 1, tzinfo=UTC))
     async with SqliteStore(tmp_path / "m.db", clock=clock) as store:
         real = numbering.SEQUENCE_BITS
         await store.put_many([MemoryItem(content="marmot", id=f"a{i}") for i in range(10)])
@@ -319,3 +321,52 @@ async def test_a_write_that_is_made_ready_while_the_store_closes_ends(turns: int
         await asyncio.wait([job])
     error = job.exception()
     assert error is None or isinstance(error, Closed | BatchError), repr(error)
+
+
+async def test_a_mistake_of_ours_fails_its_write_and_blames_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memory.backends.sqlite import planning, reading
+
+    real = planning._decide
+
+    def mistaken(db: Any, plan: Any, one: Any) -> Any:
+        if one.op.key[1] == "b":
+            raise OverflowError("int too big to convert")
+        return real(db, plan, one)
+
+    async with SqliteStore(tmp_path / "m.db") as store:
+        monkeypatch.setattr(planning, "_decide", mistaken)
+        with pytest.raises(BatchError) as caught:
+            await store.put_many([MemoryItem(content="x", id=id) for id in "abc"])
+        errors = [*caught.value.errors.values()]
+        with pytest.raises(MemoryStoreError) as alone:
+            await store.put(MemoryItem(content="x", id="b"))
+        monkeypatch.setattr(reading, "read_rows", lambda *args: [].nothing)  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError):
+            await store.get("a")
+        monkeypatch.setattr(reading, "read_rows", lambda *args: 1 + "2")  # type: ignore[operator]
+        with pytest.raises(MemoryStoreError) as read:
+            await store.get("a")
+        for error in (*errors, alone.value, read.value):
+            assert type(error) is MemoryStoreError
+            assert isinstance(error.__cause__, OverflowError | TypeError)
+            assert "report" in str(error)
+            assert "damaged" not in str(error)
+        monkeypatch.undo()
+        assert [one.id for one in await store.list()] == ["a", "c"]
+        assert (await store.verify()).ok
+        monkeypatch.setattr("memory.backends.sqlite.verifying._verify", lambda *args: 1 + "2")  # type: ignore[operator]
+        assert [problem.what for problem in (await store.verify()).problems] == ["not checked"]
+
+
+@pytest.mark.parametrize("value", [b"\0\1", "x", 1.5], ids=["a blob", "a text", "a float"])
+@pytest.mark.parametrize("column", ["version", "vectors", "seq", "waiting", "coded", "era"])
+async def test_a_counter_of_another_type_is_damage(tmp_path: Path, column: str, value: Any) -> None:
+    async with SqliteStore(tmp_path / "m.db") as store:
+        await store.put(MemoryItem(content="x", id="a", embedding=[1.0, 2.0]))
+    db = apsw.Connection(str(tmp_path / "m.db"))
+    db.execute(f"UPDATE counter SET {column} = ?", (value,))  # noqa: S608 - our own names
+    db.close()
+    with pytest.raises(CorruptData, match="counter"):
+        await SqliteStore(tmp_path / "m.db").open()

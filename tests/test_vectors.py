@@ -82,3 +82,13 @@ def test_rough_scores_never_lose_one_of_the_true_best(shape: tuple[int, int, int
     chosen = set(at_least(rough, limit, size).tolist())
     assert set(best) <= chosen
     assert len(chosen) >= min(limit, count)
+
+
+def test_what_is_no_number_is_the_worst_of_rough_scores() -> None:
+    bad = np.float32("nan")
+    scores = np.array([bad, 0.5, 0.1, bad, 0.9, -1.0, 0.2], dtype=np.float32)
+    assert at_least(scores, 2, 4).tolist() == [1, 4]
+    assert at_least(scores, 4, 4).tolist() == [1, 2, 4, 6]
+    assert at_least(scores, 6, 4).tolist() == list(range(7))
+    assert at_least(np.full(9, bad), 3, 4).tolist() == list(range(9))
+    assert at_least(np.array([], dtype=np.float32), 3, 4).tolist() == []

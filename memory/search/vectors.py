@@ -70,8 +70,13 @@ def slack(dimension: int) -> float:
 
 
 def at_least(scores: Any, limit: int, dimension: int) -> Any:
-    """Places of rough scores (float32, of unit vectors) that may be among the best ``limit`` by cosine."""
+    """Places of rough scores (float32, of unit vectors) that may be among the best ``limit`` by cosine: at least so many.
+
+    A score that is no number, as that of a damaged vector, is the worst.
+    """
     if len(scores) <= limit:
         return np.arange(len(scores))
-    least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-    return np.flatnonzero(scores >= least - 2 * slack(dimension))
+    best = np.partition(scores, len(scores) - limit)[len(scores) - limit :]  # numpy takes NaN for the largest
+    if np.isnan(best).any():
+        return at_least(np.where(np.isnan(scores), -np.inf, scores), limit, dimension)
+    return np.flatnonzero(scores >= best[0] - 2 * slack(dimension))

@@ -17,10 +17,10 @@ import numpy as np
 from memory.backends.faiss.codes import FOUR_BITS, ONE_BIT, TWO_BITS, Query
 from memory.backends.faiss.generation import GIVEN_BACK
 from memory.backends.faiss.lists import one_thread
-from memory.backends.sqlite.codes import Ints, fine_products, inverse_lengths, largest
+from memory.backends.sqlite.codes import Ints, fine_products, largest, rough_cosines
 from memory.backends.sqlite.picking import CodedPicking, Likely, read_likely
 from memory.backends.sqlite.rotation import rotated_vector
-from memory.search.vectors import Matrix, products
+from memory.search.vectors import Matrix
 
 if TYPE_CHECKING:
     from memory.backends.faiss.index import FaissIndex
@@ -190,7 +190,7 @@ class FaissPicking:
         found = read_likely(self._db, ords, len(self._unit), False)
         here: Ints = order[np.searchsorted(ords, found.ords, sorter=order)]
         self._places = np.concatenate([self._places, places[here]])
-        scores = products(found.rows, self._unit) * inverse_lengths(found.rows)
+        scores = rough_cosines(found.rows, self._unit)
         self._scores = np.concatenate([self._scores, scores])
         self._read = Likely(
             np.concatenate([self._read.ords, found.ords]), np.concatenate([self._read.rows, found.rows]), False

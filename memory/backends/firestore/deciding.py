@@ -15,7 +15,7 @@ from memory.backends.firestore.document import Document
 from memory.backends.firestore.records import DAY, EXPIRATION, FORMAT, LAST_MOMENT, OURS, Record, Stamp, shallow_row
 from memory.errors import CorruptData
 from memory.keys import encode_key
-from memory.ops import Put, Remove, Result, Row, Space, Status, Touch, refusal
+from memory.ops import Put, Remove, Result, Row, Space, Status, Touch, counted, refusal
 from memory.ops import Write as Op
 from memory.store.embedding import mismatch
 
@@ -109,7 +109,7 @@ def touched(op: Touch, live: Record, name: str, *, nulls: bool, expires_natively
     ours["token"].bytes_value = op.token
     mask.append("memory.token")
     if op.accesses:
-        stamp.accessed, stamp.count = op.now, stamp.count + op.accesses
+        stamp.accessed, stamp.count = op.now, counted(stamp.count, op.accesses)
     for part, value in (("accessed", stamp.accessed), ("count", stamp.count), ("updated", stamp.updated)):
         ours[part].integer_value = value
         mask.append(f"memory.{part}")

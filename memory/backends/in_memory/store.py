@@ -41,6 +41,7 @@ from memory.ops import (
     Status,
     Touch,
     Write,
+    counted,
     refusal,
 )
 from memory.search.text import Matcher
@@ -147,7 +148,7 @@ class InMemoryStore(Vectors):
                 old.row,
                 version=self._version,
                 accessed=op.now if op.accesses else old.row.accessed,
-                count=old.row.count + op.accesses,
+                count=counted(old.row.count, op.accesses),
                 expires=op.expires if op.set_expiry else old.row.expires,
             )
             self._records[key] = Record(row, old.owner, op.token, old.digest)

@@ -212,7 +212,7 @@ BEGIN
         o_version := nextval('$versions');
         IF op.accesses > 0 THEN
           o_accessed := op.now;
-          o_count := o_count + op.accesses;
+          o_count := o_count + LEAST(op.accesses, 9223372036854775807 - o_count);
         END IF;
         IF op.sets_expiry THEN
           o_expires := op.expires;

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from memory.errors import BackendUnavailable, CorruptData, DeadlineExceeded, MemoryStoreError, Overloaded, StorageFull
+from memory.errors import (
+    BackendUnavailable,
+    CorruptData,
+    DeadlineExceeded,
+    InvalidItem,
+    MemoryStoreError,
+    Overloaded,
+    StorageFull,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +85,11 @@ def translate(error: BaseException, shown: str) -> MemoryStoreError:
         )
     if state in ("XX001", "XX002"):
         return CorruptData(f"{shown} says its data is damaged: {_words(error)}. Restore a backup of it", address=shown)
+    if state.startswith("22"):
+        # Values are held to the store's limits before; what the server still refuses is this value's fault, not its own.
+        return InvalidItem(
+            f"{shown} cannot hold or compare a value of this call: {_words(error)}; nothing was written", address=shown
+        )
     if state in _SAID:
         return BackendUnavailable(f"{shown}: {_SAID[state].format(detail=_words(error))}", address=shown, code=state)
     if isinstance(error, TimeoutError):

@@ -30,7 +30,7 @@ from memory.backends.sqlite.statements import scalar, snapshot
 from memory.backends.sqlite.vectorcache import VectorCache
 from memory.backends.sqlite.workers import Worker
 from memory.backends.sqlite.writer import Writer
-from memory.errors import Closed, InvalidSetting
+from memory.errors import Closed, CorruptData, InvalidSetting
 from memory.model import Key
 from memory.ops import (
     Around,
@@ -162,7 +162,10 @@ class SqliteStore(MemoryStore):
         self._direct.set_progress_handler(lambda: perf_counter() > self._give_up, _CHECK_STEPS)
         self._fields = declared(db)
         self._opened_with = read_state(db)
-        return int(scalar(db, "SELECT version FROM counter"))
+        version = scalar(db, "SELECT version FROM counter")
+        if type(version) is not int:
+            raise CorruptData("the file has lost its counter. Restore a backup")
+        return version
 
     def _cache(self) -> VectorCache:
         """What searches by vector keep in memory: the seam at which ``faiss`` puts codes of its own."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memory.backends.sqlite.rotation import rotated
-from memory.search.vectors import Matrix, products
+from memory.search.vectors import Matrix, cosines, products
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint64]]
@@ -27,6 +27,9 @@ PACKED = 512
 """Vectors packed in one step, for the same reason."""
 LEAST = np.float32(1e-30)
 """The smallest step of a fine code: that of a vector which is the centre, of which one can still divide by it."""
+ROUGH = (1e-20, 1e30)
+"""Squares of lengths from which float32 tells a cosine. Beyond, a square or a product may be too large or too small for it,
+and the cosine is made in float64."""
 
 
 CUT = 3
@@ -95,10 +98,33 @@ def halves(dimension: int) -> int:
 
 
 def inverse_lengths(rows: Matrix) -> Matrix:
-    """One divided by the length of each row, float32; 0 for a row of zeros."""
-    size = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    found: Matrix = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+    """One divided by the length of each row, float32; 0 for a row of zeros; NaN where float32 cannot tell: see ``ROUGH``."""
+    squares = np.einsum("ij,ij->i", rows, rows)
+    least, most = ROUGH
+    if least <= squares.min(initial=1) and squares.max(initial=1) <= most:
+        rough: Matrix = 1 / np.sqrt(squares)
+        return rough
+    known = (squares >= least) & (squares <= most)
+    found: Matrix = np.divide(1, np.sqrt(squares), out=np.full_like(squares, np.nan), where=known)
+    other = np.flatnonzero(~known)
+    found[other[~rows[other].any(axis=1)]] = 0
     return found
+
+
+def rough_cosines(rows: Matrix, unit: Matrix, inverse: Matrix | None = None) -> Matrix:
+    """About the cosine of each row with a unit vector, as near as `memory.search.vectors.slack` says.
+
+    ``inverse``: the rows' ``inverse_lengths``, where they are known.
+    """
+    if inverse is None:
+        inverse = inverse_lengths(rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # of rows that are looked at again below
+        scores = products(rows, unit)
+        scores *= inverse
+    if np.isnan(scores.max(initial=0)):
+        again = np.flatnonzero(np.isnan(scores))
+        scores[again] = cosines(unit.astype("<f4", copy=False).tobytes(), rows[again])
+    return scores
 
 
 def unit_columns(rows: Matrix) -> Matrix:

@@ -12,9 +12,13 @@ from memory.errors import BackendUnavailable, CorruptData, MemoryStoreError, Sto
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 ROOM_ERRORS = frozenset({apsw.SQLITE_IOERR_SHMSIZE})
 """Extended codes that mean a lack of room whatever the system's errno says."""
-ENGINE_ERRORS = (apsw.Error, UnicodeDecodeError, TypeError, OverflowError, msgspec.DecodeError)
-"""What a statement or its decoded answer raises. Others than apsw's come of damaged columns: text that is no UTF-8, a
-blob where a number was."""
+_UNREADABLE = (UnicodeDecodeError, msgspec.DecodeError)
+"""What was stored and cannot be read: text that is no UTF-8, bytes that are no value."""
+UNEXPECTED = (TypeError, OverflowError)
+"""What a value of another kind than expected raises. What is read from a file is held to its seal or its type before
+anything is done with it, so these are mistakes of this library: what they belong to fails, and the file is not blamed."""
+ENGINE_ERRORS = (apsw.Error, *_UNREADABLE, *UNEXPECTED)
+"""What a statement or its decoded answer raises."""
 
 
 _DAMAGE = (
@@ -60,13 +64,22 @@ def translate(
             f"there is no room left for {path}; free some space, or delete items and run 'memory repair' to shrink it",
             path=path,
         )
-    if not isinstance(error, apsw.Error) or isinstance(error, _DAMAGE):
+    if isinstance(error, (*_UNREADABLE, *_DAMAGE)):
         way_out = (
             taken_out(path)
             if opening
             else "Run 'memory repair', which keeps the damaged file and names what it cannot save, or restore a backup"
         )
         return CorruptData(f"{path} is damaged: {error}. {way_out}", path=path)
+    if not isinstance(error, apsw.Error):
+        # As a mistake it is nothing to be caught by type; the traceback is that of its cause.
+        mistake = MemoryStoreError(
+            f"a mistake in this library, nothing was written to {path}: {type(error).__name__}: {error}. Please report it "
+            "with its traceback",
+            path=path,
+        )
+        mistake.__cause__ = error
+        return mistake
     if isinstance(error, apsw.BusyError | apsw.LockedError | apsw.ProtocolError):
         return BackendUnavailable(
             f"another process holds the lock of {path}; nothing was done. Try again, or end that process", path=path

@@ -120,7 +120,7 @@ class _Search:
     # --- three ways to rough scores ------------------------------------------------------------
 
     def _in_memory(self, index: Held, pool: Any) -> list[Row]:
-        from memory.search.vectors import products
+        from memory.backends.sqlite.codes import rough_cosines
 
         np = self.np
         alive = index.alive[: index.count]
@@ -130,11 +130,15 @@ class _Search:
             pool = pool[alive[pool]]
         rows, scale, ords = index.rows[: index.count], index.scale[: index.count], index.ords[: index.count]
         if pool is not None:
-            ords, scale = ords[pool], scale[pool]
+            ords = ords[pool]
             few = 4 * len(pool) < index.count
-            scores = (products(rows[pool], self.unit) if few else products(rows, self.unit)[pool]) * scale
+            scores = (
+                rough_cosines(rows[pool], self.unit, scale[pool])
+                if few
+                else rough_cosines(rows, self.unit, scale)[pool]
+            )
         else:
-            scores = products(rows, self.unit) * scale
+            scores = rough_cosines(rows, self.unit, scale)
 
         def cosines(places: Any) -> Floats:
             from memory.search.vectors import cosines
@@ -144,8 +148,8 @@ class _Search:
         return self._ranked(ords, scores, cosines)
 
     def _by_code(self, index: Index, pool: Any) -> list[Row]:
-        from memory.backends.sqlite.codes import inverse_lengths
-        from memory.search.vectors import cosines, products
+        from memory.backends.sqlite.codes import rough_cosines
+        from memory.search.vectors import cosines
 
         limit = self.op.limit
         picking = index.search(self.db, self.unit, pool, limit)
@@ -154,7 +158,7 @@ class _Search:
             if not self.patient and wanted > LONG * limit:
                 raise TooLongError
             held, rows, whole = picking.likely(wanted)
-            scores = products(rows, self.unit) * inverse_lengths(rows)
+            scores = rough_cosines(rows, self.unit)
 
             def scored(places: Any, rows: Any = rows) -> Floats:
                 return cosines(self.op.vector, rows[places])
@@ -173,8 +177,8 @@ class _Search:
 
     def _in_file(self, index: Index, pool: Any) -> list[Row]:
         """Every vector is read, a step at a time; of each only its score is kept."""
-        from memory.backends.sqlite.codes import inverse_lengths
-        from memory.search.vectors import cosines, products
+        from memory.backends.sqlite.codes import rough_cosines
+        from memory.search.vectors import cosines
 
         if not self.patient:
             raise TooLongError
@@ -187,7 +191,7 @@ class _Search:
         ords, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for numbered, rows in steps:
             ords.append(numbered)
-            scores.append(products(rows, self.unit) * inverse_lengths(rows))
+            scores.append(rough_cosines(rows, self.unit))
             breather.breathe()
         every = np.concatenate(ords)
 

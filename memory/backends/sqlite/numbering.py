@@ -9,6 +9,11 @@ import apsw
 from memory.backends.sqlite.docs import BUCKET_SHIFT, LENGTH_BITS, SEQUENCE_BITS, bucket_of, with_length
 from memory.backends.sqlite.planning import Record
 from memory.backends.sqlite.statements import fetch, first, numbers, scalar
+from memory.keys import damaged
+
+_WITHIN = (1 << BUCKET_SHIFT) - 1
+"""The bits of a doc number below its bucket. A bucket is asked for up to its own last number, which is always an integer of
+SQLite's: the number after the last bucket's is not."""
 
 
 def doc_of(record: Record) -> int:
@@ -22,15 +27,15 @@ def _last_of_each(db: apsw.Connection, buckets: list[int]) -> list[tuple[Any, ..
     if len(buckets) == 1:
         found = first(
             db,
-            "SELECT doc, created, key FROM items INDEXED BY items_doc WHERE doc >= ? AND doc < ? ORDER BY doc DESC LIMIT 1",
-            (buckets[0] << BUCKET_SHIFT, (buckets[0] + 1) << BUCKET_SHIFT),
+            "SELECT doc, created, key FROM items INDEXED BY items_doc WHERE doc >= ? AND doc <= ? ORDER BY doc DESC LIMIT 1",
+            (buckets[0] << BUCKET_SHIFT, buckets[0] << BUCKET_SHIFT | _WITHIN),
         )
         return [(buckets[0], *(found or (None, None, None)))]
     return fetch(
         db,
         "SELECT c.value, last.doc, last.created, last.key FROM carray(?1) c LEFT JOIN items last INDEXED BY items_doc "
-        "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc < (c.value + 1) << ?2)",
-        (numbers(buckets), BUCKET_SHIFT),
+        "ON last.doc = (SELECT max(doc) FROM items WHERE doc >= c.value << ?2 AND doc <= (c.value << ?2 | ?3))",
+        (numbers(buckets), BUCKET_SHIFT, _WITHIN),
     )
 
 
@@ -49,6 +54,8 @@ def number_records(db: apsw.Connection, new: list[Record]) -> None:
         records = buckets[bucket]
         records.sort(key=lambda record: record.key, reverse=True)
         records.sort(key=lambda record: record.created)
+        if doc is not None and type(created) is not int:
+            raise damaged(key if isinstance(key, bytes) else b"")
         if doc is not None and (
             created > records[0].created or (created == records[0].created and key < records[0].key)
         ):

@@ -25,7 +25,7 @@ from memory.codec import content_hash, decode
 from memory.errors import CorruptData
 from memory.keys import damaged
 from memory.model import path_bytes
-from memory.ops import Owner, Put, Remove, Result, Row, Space, Status, Touch, Write, refusal
+from memory.ops import Owner, Put, Remove, Result, Row, Space, Status, Touch, Write, counted, refusal
 from memory.store.embedding import mismatch
 
 _APPLIED = (Status.DONE, Status.DUPLICATE)
@@ -217,7 +217,7 @@ def find_records(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str,
 
 def to_record(row: tuple[Any, ...]) -> Record:
     """The record of a row of _STATE, with the declared fields. Raises CorruptData."""
-    if seal(*row[:15]) != row[15]:
+    if seal(*row[:15]) != row[15] or type(row[16]) is not int or type(row[17]) is not int:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])
     record = Record(*row[:15], *row[16:_STATE_WIDTH])
@@ -280,7 +280,7 @@ def _decide(db: apsw.Connection, plan: Plan, one: Prepared) -> Result:
             live,
             version=plan.version,
             accessed=op.now if op.accesses else live.accessed,
-            count=live.count + op.accesses,
+            count=counted(live.count, op.accesses),
             expires=op.expires if op.set_expiry else live.expires,
             token=op.token,
         )

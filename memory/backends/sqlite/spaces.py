@@ -57,7 +57,9 @@ def is_worth_packing(state: VectorState) -> bool:
 
 
 def vector_state(row: tuple[Any, ...]) -> VectorState:
-    """The state from the columns of STATE_SQL."""
+    """The state from the columns of STATE_SQL. Raises CorruptData."""
+    if not all(type(number) is int for number in row[:6]):
+        raise CorruptData("the file's counter is damaged. Restore a backup")
     version, vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension = row
     return VectorState(
         version, vectors, seq, waiting, coded, era, _space(embedder, dimension), _space(next_embedder, next_dimension)

@@ -9,7 +9,7 @@ import msgspec
 
 from memory.backends.sqlite.changing import tag_entries
 from memory.backends.sqlite.docs import LENGTH_BITS, term_text, with_length
-from memory.backends.sqlite.faults import ENGINE_ERRORS
+from memory.backends.sqlite.faults import ENGINE_ERRORS, UNEXPECTED
 from memory.backends.sqlite.records import FULL_SQL, field_seal, to_row
 from memory.backends.sqlite.schema import column_value, declared
 from memory.backends.sqlite.statements import blobs, fetch, scalar
@@ -51,9 +51,14 @@ def verify(db: apsw.Connection, language: str) -> tuple[int, list[Problem]]:
     except ENGINE_ERRORS as error:
         if isinstance(error, apsw.InterruptError):
             raise
-        # The walk ends here, so what it has seen of the records is not all: nothing counts as checked.
-        what = f"{type(error).__name__}: {error}; repair takes out what can be read, and keeps the damaged file"
-        problems.append(Problem("damaged file", detail=what))
+        # The walk ends here, so what it has seen of the records is not all: nothing counts as checked. Where the mistake may be
+        # ours the file is not blamed, and not called whole either.
+        detail = f"{type(error).__name__}: {error}"
+        if isinstance(error, UNEXPECTED):
+            problems.append(Problem("not checked", detail=detail))
+        else:
+            advice = "repair takes out what can be read, and keeps the damaged file"
+            problems.append(Problem("damaged file", detail=f"{detail}; {advice}"))
         checked = 0
     finally:
         if db.in_transaction:

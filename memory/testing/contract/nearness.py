@@ -152,6 +152,26 @@ class Nearness(Suite):
                     page = await store.search(vector=query, limit=limit, exact=exact)
                     assert found(page) == ranked(items, query)[:limit], (limit, exact)
 
+    async def test_the_best_few_are_the_best_of_all_however_long_vectors_are(
+        self, store: MemoryStore, clock: ManualClock
+    ) -> None:
+        """Squares of float32 numbers beyond 1e19 are too large for it, and those below 1e-23 too small."""
+        chance = np.random.default_rng(11)
+        sizes = (1.0, 3e38, 1e19, 1e-30, 1e-44, 1e30, 1e-22)
+        rows = chance.normal(size=(140, SIZE))
+        rows /= np.abs(rows).max(axis=1, keepdims=True)
+        ones, half = np.ones(SIZE), np.arange(SIZE) < SIZE // 2
+        await store.put_many([item(f"{i:03}", embedding=row * sizes[i % 7]) for i, row in enumerate(rows)])
+        await store.put_many([item(f"half{i:02}", embedding=half * 3.4e38) for i in range(20)])
+        await store.put_many([item("ones", embedding=ones), item("zeros", embedding=0 * ones)])
+        await store.put(item("both", embedding=np.where(half, 3.4e38, -1e-45)))
+        items = await walk(store)
+        for query in (ones, ones * 3.4e38, half * 1e-30, *(query * size for query in queries(3) for size in (1, 1e36))):
+            for limit in (1, 5, 30):
+                for exact in (False, True):
+                    page = await store.search(vector=query, limit=limit, exact=exact)
+                    assert found(page) == ranked(items, query)[:limit], (limit, exact)
+
     async def test_equally_near_items_go_by_key_also_where_a_page_ends(self, store: MemoryStore) -> None:
         names = [f"{i:02}" for i in range(20)]
         for name in reversed(names):

@@ -99,6 +99,22 @@ class Ordering(Suite):
         await store.put_many([item(str(y), created_at=datetime(y, 6, 1, tzinfo=UTC)) for y in years])
         assert await ids(store, order="created_at", limit=2) == ["2", "1900", "1969", "1970", "9999"]
 
+    async def test_items_of_any_year_are_written_one_after_another_and_found_newest_first(
+        self, store: MemoryStore
+    ) -> None:
+        """Years far from now may share one place in an index of times: each write after the first meets the others there."""
+        years = [2090, 1, 9999, 1900, 2082, 1601, 2081, 2026, 2262, 1969, 2009]
+        for y in years:
+            await store.put(item(f"{y:04}a", "marmot", created_at=datetime(y, 6, 1, tzinfo=UTC)))
+        for _ in range(2):  # now new ones, of many years at once; then in place of themselves
+            await store.put_many(
+                [item(f"{y:04}b", "marmot", created_at=datetime(y, 6, 1, 1, tzinfo=UTC)) for y in years]
+            )
+        expected = [f"{y:04}{name}" for y in sorted(years) for name in "ab"]
+        assert await ids(store, order="created_at", limit=3) == expected
+        assert await ids(store, order="-created_at", limit=3) == expected[::-1]
+        assert {hit.item.id for hit in await store.search("marmot", limit=100)} == set(expected)
+
     async def test_paging_by_key_gives_each_item_once_whatever_is_written(
         self, store: MemoryStore, clock: ManualClock
     ) -> None:

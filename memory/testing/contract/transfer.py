@@ -121,6 +121,23 @@ class Transfer(Suite):
         assert (found.content, found.access_count, found.created_at.year) == ("new", 7, 2020)
         assert found.version > first.version
 
+    async def test_an_access_count_stays_at_the_largest_number(self, store: MemoryStore, place: Path) -> None:
+        most = 2**63 - 1
+        lines = [{"id": f"{most - count}", "content": "x", "access_count": count} for count in (most, most - 2)]
+        lines += [{"id": "double", "content": "x", "access_count": 2**53}]
+        await write(place / "i.jsonl", *lines)
+        assert (await store.import_jsonl(place / "i.jsonl")).imported == 3
+        for touches in range(1, 4):
+            for id in ("0", "2", "double"):
+                assert await store.touch(id)
+            found = await store.get_many(["0", "2", "double"])
+            counts = [one and one.access_count for one in found]
+            assert counts == [most, min(most - 2 + touches, most), 2**53 + touches]
+        assert await ids(store, {"access_count": {"$gte": most}}) == ["0", "2"]
+        # What is exported is taken back.
+        await store.export_jsonl(place / "o.jsonl")
+        assert (await store.import_jsonl(place / "o.jsonl")).imported == 3
+
     async def test_a_minimal_line_is_enough_and_blank_lines_are_skipped(self, store: MemoryStore, place: Path) -> None:
         await write(
             place / "i.jsonl", {"content": "one"}, "", {"content": {"two": 2}, "namespace": home(store, "x")}, "   "

@@ -36,13 +36,14 @@ local function sequence(last)
 end
 
 local function add(count, more)
-  -- The sum of two numbers of 20 digits, which a double cannot hold.
+  -- The sum of two numbers of 20 digits, which a double cannot hold; at most the largest int of 64 bits.
   local low = tonumber(count:sub(11)) + tonumber(more:sub(11))
   local high = tonumber(count:sub(1, 10)) + tonumber(more:sub(1, 10))
   if low >= 1e10 then
     low, high = low - 1e10, high + 1
   end
-  return string.format('%010.0f%010.0f', high, low)
+  local sum = string.format('%010.0f%010.0f', high, low)
+  return sum < '09223372036854775807' and sum or '09223372036854775807'
 end
 
 local function terms_of(heads)
