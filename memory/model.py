@@ -263,6 +263,23 @@ def check_json(value: Any, field: str, depth: int = 1) -> None:
         raise InvalidItem(f"{field} holds a {kind.__name__}; only plain JSON values can be stored", field=field)
 
 
+def own(value: Any) -> Any:
+    """A copy of a checked JSON value, of which nobody else holds a part that can be changed."""
+    kind = type(value)
+    return msgspec.to_builtins(value) if kind is dict or kind is list else value
+
+
+def check_source(value: Any) -> dict[str, Any]:
+    """Who writes, as a dict of the store's own. Raises InvalidItem."""
+    _check_object(value, "source")
+    source: dict[str, Any] = own(value)
+    try:
+        msgspec.json.encode(source)
+    except UnicodeEncodeError:
+        raise InvalidItem("source holds a lone surrogate; it is not text", field="source") from None
+    return source
+
+
 def check_embedding(value: Any) -> np.ndarray:
     """A finite 1-d float32 array. Raises InvalidItem."""
     import numpy as np

@@ -14,7 +14,7 @@ from memory.clock import Clock, system_clock
 from memory.errors import Closed, InvalidItem, MemoryStoreError, UnsupportedOperation, WrongLoop
 from memory.filters.check import split_path
 from memory.layers import Layer, wrap
-from memory.model import Key, MemoryItem, check_json
+from memory.model import Key, MemoryItem, check_source
 from memory.ops import (
     WHOLE,
     Around,
@@ -101,7 +101,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         most = self.capabilities.max_dimension
         if dimension is not None and (type(dimension) is not int or not 0 < dimension <= most):
             raise InvalidItem(f"dimension must be an int from 1 to {most}", field="dimension")
-        check_json(source or {}, "source")
         self._clock = clock or system_clock
         self.injected_clock = clock is not None
         self.feed = feed
@@ -118,7 +117,7 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         self._track_access = track_access
         self._store = self
         self._scope = WHOLE
-        self._source = dict(source or {})
+        self._source = {} if source is None else check_source(source)
         self._residence = Home()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._forked = False

@@ -123,7 +123,8 @@ class Reads(Bound):
         scope = self._narrow(namespace, under)
         after = None
         if cursor is not None:
-            after = cursors.read(cursor, cursors.question("list", scope or self._scope, filter, sort), Position)
+            asked = cursors.question("list", scope or self._scope, filter, sort)
+            after = cursors.check_place(store, scope or self._scope, sort, cursors.read(cursor, asked, Position))
         if scope is None:
             return ItemPage([])
         op = Scan(now=store._clock(), scope=scope, where=filter, order=sort, after=after, limit=limit + 1)

@@ -113,6 +113,9 @@ class Searches(Bound):
             place = None
             if cursor is not None:
                 place = cursors.read(cursor, _digest(scope or self._scope, filter, query, given, how), _Place)
+                cursors.check_key(store, scope or self._scope, place.namespace, place.id)
+                if not math.isfinite(place.score) or not cursors.is_time(place.began):
+                    raise cursors.altered()
             pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
             terms = () if query is None or chosen == "vector" else query_terms(store.analyser, query)
             if scope is None or (chosen == "text" and not terms):
