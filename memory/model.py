@@ -288,8 +288,11 @@ def check_embedding(value: Any) -> np.ndarray:
         if type(value) is np.ndarray and value.dtype == np.float32:
             array = value
         else:
+            given = np.asarray(value)
+            if given.dtype.kind not in "biufO" or (given.dtype.kind == "O" and not all(map(_is_plain, given.flat))):
+                raise TypeError  # a text is no number, and of a complex one half would be lost
             with np.errstate(over="ignore"):  # what is too large becomes Infinity, which is refused below
-                array = np.asarray(value, dtype=np.float32)
+                array = np.asarray(given, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidItem("embedding must be a 1-d array of numbers", field="embedding") from None
     if array.ndim != 1 or not 0 < array.size <= MAX_DIMENSION:
@@ -300,6 +303,13 @@ def check_embedding(value: Any) -> np.ndarray:
     if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
         raise InvalidItem("embedding holds NaN or Infinity (as float32)", field="embedding")
     return array
+
+
+def _is_plain(number: Any) -> bool:
+    """Whether a part of a vector may be taken for a number, which is then tried."""
+    import numpy as np
+
+    return not isinstance(number, str | bytes | complex | np.complexfloating)
 
 
 def vector_bytes(embedding: Any) -> bytes | None:

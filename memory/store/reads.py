@@ -25,9 +25,9 @@ _ORDERS = {sign + name: Order(name, descending=bool(sign)) for name in ORDERS fo
 MAX_LIMIT = 1_000
 
 
-def parse_order(order: str) -> Order:
+def parse_order(order: object) -> Order:
     """``"created_at"``, or ``"-created_at"`` for newest first. Raises InvalidItem."""
-    found = _ORDERS.get(order)
+    found = _ORDERS.get(order) if isinstance(order, str) else None
     if found is None:
         raise InvalidItem(
             f"order must be one of {', '.join(ORDERS)}, with - before it to descend; got {order!r}", field="order"

@@ -94,6 +94,9 @@ class Searches(Bound):
             _check_choices(mode, neighbours, order, mmr)
             if mmr is not None and cursor is not None:
                 raise InvalidItem("a search with mmr has one page; ask with a higher limit instead", field="cursor")
+            for name, value in (("explain", explain), ("exact", exact)):
+                if type(value) is not bool:
+                    raise InvalidItem(f"{name} must be True or False, not {value!r}", field=name)
             least = _check_cut(min_score, "min_score", 0.0, math.inf)
             least_text = _check_cut(min_text, "min_text", 0.0, 1.0)
             least_vector = _check_cut(min_vector, "min_vector", -1.0, 1.0)

@@ -59,7 +59,8 @@ class Operations(Reads, Transfers, Searches, Watches):
         try:
             details = await store._health()
         except MemoryStoreError as error:
-            return Health("unhealthy", store.name, store.durability, {"error": str(error)})
+            # Which server it was, and why, is not for those who see a part of the store.
+            return Health("unhealthy", store.name, store.durability, {"error": str(error)} if self is store else {})
         details["embedder"] = None if store._space is None else store._space.embedder
         status: Literal["healthy", "degraded"] = "degraded" if details.get("warnings") else "healthy"
         return Health(status, store.name, store.durability, details if self is store else {})
