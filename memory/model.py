@@ -270,6 +270,23 @@ def check_json(value: Any, field: str, depth: int = 1) -> None:
         raise InvalidItem(f"{field} holds a {kind.__name__}; only plain JSON values can be stored", field=field)
 
 
+def own(value: Any) -> Any:
+    """A copy of a checked JSON value, of which nobody else holds a part that can be changed."""
+    kind = type(value)
+    return msgspec.to_builtins(value) if kind is dict or kind is list else value
+
+
+def check_source(value: Any) -> dict[str, Any]:
+    """Who writes, as a dict of the store's own. Raises InvalidItem."""
+    _check_object(value, "source")
+    source: dict[str, Any] = own(value)
+    try:
+        msgspec.json.encode(source)
+    except UnicodeEncodeError:
+        raise InvalidItem("source holds a lone surrogate; it is not text", field="source") from None
+    return source
+
+
 def check_embedding(value: Any) -> np.ndarray:
     """A finite 1-d float32 array. Raises InvalidItem."""
     import numpy as np
@@ -278,8 +295,11 @@ def check_embedding(value: Any) -> np.ndarray:
         if type(value) is np.ndarray and value.dtype == np.float32:
             array = value
         else:
+            given = np.asarray(value)
+            if given.dtype.kind not in "biufO" or (given.dtype.kind == "O" and not all(map(_is_plain, given.flat))):
+                raise TypeError  # a text is no number, and of a complex one half would be lost
             with np.errstate(over="ignore"):  # what is too large becomes Infinity, which is refused below
-                array = np.asarray(value, dtype=np.float32)
+                array = np.asarray(given, dtype=np.float32)
     except (TypeError, ValueError, OverflowError):
         raise InvalidItem("embedding must be a 1-d array of numbers", field="embedding") from None
     if array.ndim != 1 or not 0 < array.size <= MAX_DIMENSION:
@@ -290,6 +310,13 @@ def check_embedding(value: Any) -> np.ndarray:
     if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
         raise InvalidItem("embedding holds NaN or Infinity (as float32)", field="embedding")
     return array
+
+
+def _is_plain(number: Any) -> bool:
+    """Whether a part of a vector may be taken for a number, which is then tried."""
+    import numpy as np
+
+    return not isinstance(number, str | bytes | complex | np.complexfloating)
 
 
 def vector_bytes(embedding: Any) -> bytes | None:

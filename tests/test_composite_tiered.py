@@ -181,6 +181,22 @@ async def test_what_is_missing_is_remembered_and_what_is_written_is_seen(tmp_pat
         assert truth.calls["read"] == 2, "one note serves every view"
 
 
+async def test_what_had_expired_is_read_again_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    truth, clock = Watched(), ManualClock()
+    async with made(tmp_path, truth, clock=clock) as store:
+        await store.put(MemoryItem(id="a", content="x"), ttl=100)
+        await store.follower.drain()
+        clock.advance(150)
+        assert await store.get("a") is None
+        await asyncio.sleep(0.01)  # it is noted after it was answered
+        truth.calls.clear()
+        assert await store.get_many(["a"]) == [None]
+        assert truth.calls["read"] == 0, "noted"
+        clock.advance(-100)
+        found = [await store.get("a"), *await store.get_many(["a"]), *(await store.list()).items]
+        assert [one and one.content for one in found] == ["x", "x", "x"]
+
+
 async def test_views_see_their_own_only_though_one_copy_serves_all(tmp_path: Path) -> None:
     async with made(tmp_path, Watched()) as store:
         stored = await store.scoped(user_id="ann").put(MemoryItem(id="a", content="x"))

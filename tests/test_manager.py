@@ -288,3 +288,11 @@ async def test_a_closed_manager_says_so_and_opens_again() -> None:
         await memory.add_messages([{"role": "user", "content": "x"}])
     async with memory:
         assert await memory.get("a") is not None
+
+
+@pytest.mark.parametrize("tags", [None, 5, "x", (1,), object(), [""]])
+async def test_tags_that_are_none_are_refused(tags: Any) -> None:
+    async with MemoryManager("in_memory") as memory:
+        with pytest.raises(InvalidItem, match="tag"):
+            await memory.add("x", tags=tags)
+        assert (await memory.add("x", tags=(tag for tag in ["a", "b"]))).tags == ("a", "b")

@@ -29,6 +29,15 @@ async def test_messages_keep_their_order_on_a_clock_that_stands_still() -> None:
         assert [item.content for item in await memory.history()] == ["2b", "2a", "1b", "1a", "0b", "0a"]
 
 
+@pytest.mark.parametrize(
+    "given", [{"messages": 5}, {"messages": None}, {"metadata": 5}, {"metadata": "x"}, {"metadata": [1]}]
+)
+async def test_what_are_no_messages_is_refused(memory: MemoryManager, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidItem, match=next(iter(given))):
+        await memory.add_messages(**{"messages": [{"role": "user", "content": "x"}], **given})
+    assert not (await memory.history()).items
+
+
 async def test_history_is_paged_newest_first(memory: MemoryManager) -> None:
     await memory.add_messages([{"role": "user", "content": str(n)} for n in range(5)], "ana", "s")
     await memory.add("a note, not said", user_id="ana", session_id="s")

@@ -213,7 +213,7 @@ def parse_where(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         where = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidFilter(f"""--where is not JSON ({error}); write it as '{{"kind": "note"}}'""") from None
     if not isinstance(where, dict):
         raise InvalidFilter("""--where must be a JSON object, such as '{"kind": "note"}'""")
@@ -228,7 +228,7 @@ def parse_json(text: str, option: str) -> Any:
 
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageProblem(f"{option} is not JSON: {error}") from None
 
 

@@ -48,7 +48,7 @@ def records(file: Path) -> Records:
     if is_array(file):
         try:
             yield from enumerate(msgspec.json.decode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=list), 1)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidItem(f"the file begins as a JSON array, but is none: {error}") from None
         return
     with file.open("rb") as lines:
@@ -57,7 +57,7 @@ def records(file: Path) -> Records:
                 continue
             try:
                 yield number, msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 yield number, InvalidItem(f"this is not JSON: {error}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import msgspec
 
 from memory.clock import from_micros
+from memory.errors import InvalidItem
 from memory.filters import parse
 from memory.filters.tree import conjoin
 from memory.manager.lifecycle import Lifecycle
@@ -46,6 +47,10 @@ class Conversations(Lifecycle):
         the first is written; where the backend can, all or none are written. ``embed="later"``: stored without vectors,
         which ``store.reembed()`` makes. Raises InvalidItem (``index`` names the message), BatchError, EmbeddingFailed.
         """
+        if not isinstance(messages, Iterable):
+            raise InvalidItem(f"messages must be an iterable of dicts, not {type(messages).__name__}", field="messages")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise InvalidItem(f"metadata must be a dict, not {type(metadata).__name__}", field="metadata")
         start = max(self._opened._clock(), self._last_created + 1)
         items = [
             msgspec.structs.replace(

@@ -57,7 +57,7 @@ class Singles(Lifecycle):
             "kind": kind,
             "text": text,
             "metadata": metadata,
-            "tags": tags if isinstance(tags, str | UnsetType) else tuple(tags),
+            "tags": tuple(tags) if isinstance(tags, Iterable) and not isinstance(tags, str) else tags,
             "importance": importance,
             "embedding": embedding,
             "created_at": created_at,

@@ -6,15 +6,15 @@ import asyncio
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from memory.clock import Clock, system_clock
-from memory.errors import Closed, InvalidItem, MemoryStoreError, UnsupportedOperation, WrongLoop
+from memory.errors import Closed, InvalidItem, InvalidSetting, MemoryStoreError, UnsupportedOperation, WrongLoop
 from memory.filters.check import split_path
 from memory.layers import Layer, wrap
-from memory.model import Key, MemoryItem, check_json
+from memory.model import Key, MemoryItem, check_source, check_text
 from memory.ops import (
     WHOLE,
     Around,
@@ -101,7 +101,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         most = self.capabilities.max_dimension
         if dimension is not None and (type(dimension) is not int or not 0 < dimension <= most):
             raise InvalidItem(f"dimension must be an int from 1 to {most}", field="dimension")
-        check_json(source or {}, "source")
         self._clock = clock or system_clock
         self.injected_clock = clock is not None
         self.feed = feed
@@ -112,13 +111,15 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         self.weights = weights or Weights()
         self._space: Space | None = None
         self.language = language
+        if isinstance(index, str) or not isinstance(index, Iterable):
+            raise InvalidItem(f"index must be a sequence of metadata paths, not {index!r}", field="index")
         self.index = tuple(_declared(path) for path in index)
         self.sweep_interval = sweep_interval
         self._layers = tuple(layers)
         self._track_access = track_access
         self._store = self
         self._scope = WHOLE
-        self._source = dict(source or {})
+        self._source = {} if source is None else check_source(source)
         self._residence = Home()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._forked = False
@@ -128,6 +129,10 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         self._tracker: AccessTracker | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._analyser: Analyser | None = None
+        if type(language) is not str:
+            raise InvalidSetting(f"language must be a str, not {type(language).__name__}", setting="language")
+        if language != "english":
+            _ = self.analyser  # an unknown one is refused now, and not by the first search
         self._seen = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -382,8 +387,8 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         return await filled(self, op)
 
 
-def _declared(path: str) -> tuple[str, ...]:
-    parts = split_path(path)
+def _declared(path: Any) -> tuple[str, ...]:
+    parts = split_path(check_text(path, "index"))
     if parts[0] != "metadata" or len(parts) < 2:
         raise InvalidItem(f'index paths lie below metadata, e.g. "metadata.score"; got {path!r}', field="index")
     return parts

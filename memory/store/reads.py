@@ -25,9 +25,9 @@ _ORDERS = {sign + name: Order(name, descending=bool(sign)) for name in ORDERS fo
 MAX_LIMIT = 1_000
 
 
-def parse_order(order: str) -> Order:
+def parse_order(order: object) -> Order:
     """``"created_at"``, or ``"-created_at"`` for newest first. Raises InvalidItem."""
-    found = _ORDERS.get(order)
+    found = _ORDERS.get(order) if isinstance(order, str) else None
     if found is None:
         raise InvalidItem(
             f"order must be one of {', '.join(ORDERS)}, with - before it to descend; got {order!r}", field="order"
@@ -123,7 +123,8 @@ class Reads(Bound):
         scope = self._narrow(namespace, under)
         after = None
         if cursor is not None:
-            after = cursors.read(cursor, cursors.question("list", scope or self._scope, filter, sort), Position)
+            asked = cursors.question("list", scope or self._scope, filter, sort)
+            after = cursors.check_place(store, scope or self._scope, sort, cursors.read(cursor, asked, Position))
         if scope is None:
             return ItemPage([])
         op = Scan(now=store._clock(), scope=scope, where=filter, order=sort, after=after, limit=limit + 1)

@@ -94,6 +94,9 @@ class Searches(Bound):
             _check_choices(mode, neighbours, order, mmr)
             if mmr is not None and cursor is not None:
                 raise InvalidItem("a search with mmr has one page; ask with a higher limit instead", field="cursor")
+            for name, value in (("explain", explain), ("exact", exact)):
+                if type(value) is not bool:
+                    raise InvalidItem(f"{name} must be True or False, not {value!r}", field=name)
             least = _check_cut(min_score, "min_score", 0.0, math.inf)
             least_text = _check_cut(min_text, "min_text", 0.0, 1.0)
             least_vector = _check_cut(min_vector, "min_vector", -1.0, 1.0)
@@ -113,6 +116,9 @@ class Searches(Bound):
             place = None
             if cursor is not None:
                 place = cursors.read(cursor, _digest(scope or self._scope, filter, query, given, how), _Place)
+                cursors.check_key(store, scope or self._scope, place.namespace, place.id)
+                if not math.isfinite(place.score) or not cursors.is_time(place.began):
+                    raise cursors.altered()
             pool = max(100, 4 * limit) if place is None else min(max(place.pool, 100), 4 * MAX_SEARCH_LIMIT)
             terms = () if query is None or chosen == "vector" else query_terms(store.analyser, query)
             if scope is None or (chosen == "text" and not terms):

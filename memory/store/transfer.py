@@ -15,7 +15,7 @@ from memory.clock import to_micros
 from memory.codec import from_dict, to_dict
 from memory.errors import InvalidItem, MemoryStoreError
 from memory.filters import parse
-from memory.model import MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem
+from memory.model import MAX_DISTINCT_TERMS, MAX_JSON_DEPTH, UNSTAMPED, MemoryItem
 from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
 from memory.store.bound import Namespace
 from memory.store.embedding import add_vectors, check_maker, mismatch
@@ -49,10 +49,10 @@ class Transfers(Writes):
         The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, OSError.
         """
         self._enter()
-        filter = parse(where)
+        filter, target = parse(where), check_file(path)
         scope = self._narrow(namespace, under)
         total, after = 0, None
-        async with whole_file(Path(path)) as file:
+        async with whole_file(target) as file:
             while scope is not None:
                 store = self._enter()
                 pairs = await store._filled(
@@ -92,15 +92,16 @@ class Transfers(Writes):
         if vectors not in ("keep", "drop"):
             raise InvalidItem(f'vectors must be "keep" or "drop", not {vectors!r}', field="vectors")
         refused: dict[int, str] = {}
+        file = check_file(path)
         if on_error == "abort":
-            async for _ in self._read_lines(store, Path(path), refused, vectors):
+            async for _ in self._read_lines(store, file, refused, vectors):
                 if refused:
                     break
             if refused:
                 line, reason = next(iter(refused.items()))
                 raise InvalidItem(f"line {line}: {reason}. Nothing was imported", lines=refused)
         imported = 0
-        async for ops in self._read_lines(store, Path(path), refused, vectors):
+        async for ops in self._read_lines(store, file, refused, vectors):
             await add_vectors(store, [op for _, op in ops], True)
             outcomes = await apply_all(store, [op for _, op in ops])
             for (line, _), outcome in zip(ops, outcomes, strict=True):
@@ -192,8 +193,22 @@ def _parse_line(line: bytes) -> tuple[MemoryItem, str | None]:
         data: Any = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidItem(f"this is not JSON: {error}") from None
+    except RecursionError:
+        raise InvalidItem(f"the record is nested deeper than {MAX_JSON_DEPTH} levels") from None
     item = from_dict(data)
     return item, data.get("embedder")
+
+
+def check_file(path: Any) -> Path:
+    """A path that the system can be asked about. Raises InvalidItem."""
+    try:
+        file = Path(path)
+        possible = b"\0" not in os.fsencode(file)
+    except (TypeError, UnicodeEncodeError):
+        possible = False
+    if not possible:
+        raise InvalidItem(f"path must be the name of a file, not {path!r}", field="path")
+    return file
 
 
 async def to_the_end(call: Callable[..., T], *arguments: Any) -> T:

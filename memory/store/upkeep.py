@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from memory.codec import decode
 from memory.errors import AlreadyExists, InvalidItem
 from memory.ops import Count, Put
 from memory.store.settle import BATCH, apply_all, finish_batch
+from memory.store.transfer import check_file
 from memory.store.types import Progress, RepairReport, Stats, VerifyReport
 from memory.store.view import Operations
 from memory.sync import blocking
@@ -55,11 +58,11 @@ class Upkeep(Operations):
     async def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> int:
         """Write the whole store to a new file, a point in time where the backend can; returns the number of records.
 
-        The file appears whole or not at all. Raises AlreadyExists when it exists.
+        The file appears whole or not at all. Raises AlreadyExists when it exists, InvalidItem where it cannot be made.
         """
         store = self._enter()
-        target = Path(path)
-        if await asyncio.to_thread(target.exists):
+        target = check_file(path)
+        if await asyncio.to_thread(_is_taken, target):
             raise AlreadyExists(f"{target} exists; choose another name for the backup", key=((), str(target)))
         total = await store._backup(target)
         if total is None:
@@ -75,12 +78,15 @@ class Upkeep(Operations):
         those in it are written. The store issues new versions. Raises AlreadyExists, CorruptData, InvalidItem.
         """
         store = self._enter()
+        file = check_file(path)
+        if type(replace) is not bool:
+            raise InvalidItem(f"replace must be True or False, not {replace!r}", field="replace")
         if not replace and await store.count():
             raise AlreadyExists(
                 "the store is not empty; restore with replace=True to make it equal to the backup", key=((), "")
             )
         kept: set[tuple[tuple[str, ...], str]] = set()
-        async for ops in self._backed_up(store, Path(path)):
+        async for ops in self._backed_up(store, file):
             finish_batch(await apply_all(store, ops))
             kept.update(op.key for op in ops)
             if progress is not None:
@@ -117,6 +123,20 @@ class Upkeep(Operations):
     sweep_sync = blocking(sweep)
     backup_sync = blocking(backup)
     restore_sync = blocking(restore)
+
+
+def _is_taken(target: Path) -> bool:
+    """Whether there is such a file. Raises InvalidItem where none can be made, whoever would write it."""
+    try:
+        if target.exists():
+            return True
+        mode = target.parent.stat().st_mode
+    except OSError as error:
+        raise InvalidItem(f"{target} cannot be opened: {error.strerror or error}", field="path") from None
+    reason = errno.ENOTDIR if not stat.S_ISDIR(mode) else errno.EACCES
+    if reason == errno.ENOTDIR or not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InvalidItem(f"{target} cannot be opened: {os.strerror(reason)}", field="path")
+    return False
 
 
 def _is_jsonl(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from memory.errors import InvalidItem, MemoryStoreError, UnsupportedOperation
-from memory.model import check_json, check_name
+from memory.model import check_name, check_source
 from memory.ops import Scope
 from memory.store.bound import Namespace
 from memory.store.reads import Reads
@@ -51,9 +51,7 @@ class Operations(Reads, Transfers, Searches, Watches):
             if pinned is not None and pinned != value:
                 raise InvalidItem(f"{field} is already pinned to another value by this view", field=field)
             scope = msgspec.structs.replace(scope, **{field: check_name(value, field)})
-        if source is not None:
-            check_json(source, "source")
-        return View(self._store, scope, self._source if source is None else dict(source))
+        return View(self._store, scope, self._source if source is None else check_source(source))
 
     async def health(self) -> Health:
         """Whether the engine answers: healthy, degraded or unhealthy, with facts. Never raises for a sick engine."""
@@ -61,7 +59,8 @@ class Operations(Reads, Transfers, Searches, Watches):
         try:
             details = await store._health()
         except MemoryStoreError as error:
-            return Health("unhealthy", store.name, store.durability, {"error": str(error)})
+            # Which server it was, and why, is not for those who see a part of the store.
+            return Health("unhealthy", store.name, store.durability, {"error": str(error)} if self is store else {})
         details["embedder"] = None if store._space is None else store._space.embedder
         status: Literal["healthy", "degraded"] = "degraded" if details.get("warnings") else "healthy"
         return Health(status, store.name, store.durability, details if self is store else {})

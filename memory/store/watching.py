@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from memory.codec import decode
 from memory.errors import InvalidItem, ResumeExpired, UnsupportedOperation
 from memory.filters import parse, predicate
+from memory.model import INT_MAX
 from memory.ops import Event, Events, FeedRead, Read, Scope
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
@@ -53,6 +54,8 @@ class Watches(Bound):
         scope = self._narrow(namespace, under)
         digest = cursors.question("watch", scope or self._scope, filter)
         after = None if resume is None else cursors.read(resume, digest, int)
+        if after is not None and not 0 <= after <= INT_MAX:
+            raise cursors.altered()
         wake = asyncio.Event()
         store._watchers.add(wake)
         try:

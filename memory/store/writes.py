@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from memory.clock import to_micros
 from memory.codec import content_hash, decode, encode
 from memory.errors import InvalidItem, MemoryStoreError, UnsupportedOperation, VersionConflict
-from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item, vector_bytes
+from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item, own, vector_bytes
 from memory.ops import ABSENT, ANY, WHOLE, Put, Read, Touch
 from memory.store.bound import Namespace
 from memory.store.deleting import Deletes
@@ -121,6 +121,8 @@ class Writes(Deletes):
                 if item.embedding is not None:
                     dimension = dimension or len(item.embedding)
                     check_dimension(len(item.embedding), dimension, f"item {len(checked)}")
+                    if item.embedding.flags.writeable:  # its bytes are taken when its batch is written
+                        item = msgspec.structs.replace(item, embedding=item.embedding.copy())
                 checked.append((item, body))
             except InvalidItem as error:
                 facts = {**error.__dict__, "message": f"item {len(checked)}: {error.message}", "index": len(checked)}
@@ -186,7 +188,7 @@ class Writes(Deletes):
         check_embed(embed)
         if not self._scope.covers_namespace(key[0]):
             raise not_found(key)
-        plain = {
+        plain: dict[str, Any] = {
             name: value
             for name, value in (
                 *(("text", text), ("kind", kind), ("tags", tags), ("user_id", user_id), ("agent_id", agent_id)),
@@ -198,6 +200,27 @@ class Writes(Deletes):
             raise InvalidItem("metadata must be a dict: a JSON merge patch", field="metadata")
         if ttl is not None and expires_at is not UNSET:
             raise InvalidItem("give ttl or expires_at, not both", field="ttl")
+        # All of it is checked before anything is read, and is what it was then, however long the loop runs.
+        if embedding is not UNSET and embedding is not None:
+            await store._vectors_ready()
+        given = check_item(
+            MemoryItem(
+                content=None if content is UNSET else content,
+                metadata={} if metadata is UNSET else metadata,
+                id=key[1],
+                namespace=key[0],
+                embedding=None if embedding is UNSET else embedding,
+                **plain,
+            )
+        )
+        plain = {name: getattr(given, name) for name in plain}
+        if content is not UNSET:
+            content = own(given.content)
+        if metadata is not UNSET:
+            metadata = own(given.metadata)
+        if embedding is not UNSET and embedding is not None:
+            embedding = given.embedding.copy()
+        ttl_micros(store, ttl)
         while True:
             (row,) = await store._do_read(Read(keys=(key,), now=store._clock(), scope=self._scope))
             if row is None:
@@ -304,8 +327,17 @@ class Writes(Deletes):
                     if given is not None:
                         raise InvalidItem(f"{field} is pinned by this view and cannot be {given!r}", field=field)
                     changes[field] = pinned
-        if not keep_source and item.source != self._source:
-            changes["source"] = self._source
+        # What is written is nobody else's: a caller may change what it gave, or was given back, while the write is under way or
+        # is to be repeated, and the next item gets the same stamp.
+        if not keep_source:
+            if self._source or item.source:
+                changes["source"] = own(self._source)
+        elif item.source:
+            changes["source"] = own(item.source)
+        if type(item.content) is not str:
+            changes["content"] = own(item.content)
+        if item.metadata:
+            changes["metadata"] = own(item.metadata)
         if changes:
             item = msgspec.structs.replace(item, **changes)
         self._store.capabilities.check(self._store.name, item)

@@ -29,6 +29,7 @@ Memory = Callable[..., Any]
         (["add"], 2, "TEXT or with --content-json"),
         (["add", "x", "--content-json", "1"], 2, "TEXT or with --content-json"),
         (["add", "--content-json", "{"], 2, "--content-json is not JSON"),
+        (["add", "--content-json", "[" * 100_000], 2, "--content-json is not JSON"),
         (["add", "x", "--metadata", "[1]"], 2, "metadata must be a dict"),
         (["add", "x", "--metadata", "{"], 2, "--metadata is not JSON"),
         (["add", "x", "--ttl", "soon"], 2, "--ttl takes seconds"),

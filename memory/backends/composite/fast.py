@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from memory.backends.composite.copies import HELD, PLACE, gone, kept, place_of, unsealed
+from memory.backends.composite.copies import GONE, HELD, PLACE, gone, kept, place_of, unsealed
 from memory.codec import decode
 from memory.errors import MemoryStoreError
 from memory.model import Key
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 MOST_DOUBTFUL = 100_000
 _log = get_logger("composite")
+
+
+def _told(row: Row | None, now: int) -> Row | None:
+    """What a row of the fast store says of a record; None where it says nothing.
+
+    That there is none is not believed before the time at which it was found: what had expired then may not have yet, where a
+    clock was set back.
+    """
+    copy = None if row is None else unsealed(row.body)
+    if copy is None or copy.count == HELD or (copy.count == GONE and copy.created > now):
+        return None
+    return copy
 
 
 class FastTier:
@@ -58,8 +70,7 @@ class FastTier:
         except MemoryStoreError as error:
             _log.debug("fast tier not used", error=error)
             return None
-        copy = None if row is None else unsealed(row.body)
-        return None if copy is None or copy.count == HELD else copy
+        return _told(row, op.now)
 
     async def look(self, keys: tuple[Key, ...], now: int) -> list[Row | None]:
         """What is kept of the keys, notes that there is nothing included. A fast store that is down keeps nothing."""
@@ -68,8 +79,7 @@ class FastTier:
         except MemoryStoreError as error:
             _log.debug("fast tier not used", error=error)
             return [None] * len(keys)
-        copies = [None if row is None else unsealed(row.body) for row in rows]
-        return [None if copy is None or copy.count == HELD else copy for copy in copies]
+        return [_told(row, now) for row in rows]
 
     async def fill(self, rows: Mapping[Key, Row | None], now: int) -> list[Key]:
         """Keep what was read, where nothing is kept; returns the keys of which it is not known that this went well."""

@@ -208,6 +208,16 @@ class Sweeping(Suite):
         assert await store.get("kept") == kept
         assert (await store.verify()).ok
 
+    async def test_verify_counts_what_is_stored_expired_or_not(self, make: Make, clock: ManualClock) -> None:
+        store = await make().open()
+        await store.put_many([item("a", user_id="ann"), item("b")])
+        await store.put(item("c"), ttl=1)
+        assert (await store.verify()).checked == 3
+        clock.advance(2)
+        assert (await store.verify()).checked == 3
+        await store.sweep()
+        assert (await store.verify()).checked == 2
+
     async def test_sweep_leaves_an_item_that_was_renewed(self, make: Make, clock: ManualClock) -> None:
         store = await make().open()
         await store.put(item("a"), ttl=5)

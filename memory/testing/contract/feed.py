@@ -13,6 +13,7 @@ from memory.clock import ManualClock
 from memory.errors import BatchError, Closed, InvalidCursor, InvalidItem, ResumeExpired, UnsupportedOperation
 from memory.model import MemoryItem
 from memory.store import Change, MemoryStore
+from memory.testing.contract.ordering import edited, position
 from memory.testing.contract.suite import Make, Suite, item, needs, whole
 
 
@@ -213,6 +214,24 @@ class Feed(Suite):
         cursor = (await store.list(limit=1)).cursor
         with pytest.raises(InvalidCursor):
             await anext(store.watch(resume=cursor, timeout=0))
+
+    async def test_an_edited_token_is_refused(self, store: Any) -> None:
+        needs(store, "feed")
+        token = await start(store)
+        await store.put(item("a"))
+        bad: Any
+        for bad in (-1, -(2**63), 2**63, 2**64, 10**30, 0.5, True, None, "1", [1], {}):
+            with pytest.raises(InvalidCursor):
+                await changes(store, edited(token, bad))
+        for far in (2**53, 2**62, 2**63 - 2, 2**63 - 1):
+            with pytest.raises(ResumeExpired):
+                await changes(store, edited(token, far))
+        for early in (0, 1):
+            try:
+                await changes(store, edited(token, early))
+            except ResumeExpired:
+                pass
+        assert brief(await changes(store, edited(token, position(token)))) == [("put", "a")]
 
     async def test_a_token_too_old_is_refused_as_expired(self, make: Make, clock: ManualClock) -> None:
         first = make()

@@ -34,6 +34,21 @@ def nested(depth: int) -> Any:
     return value
 
 
+def deep(depth: int) -> dict[str, Any]:
+    """An object in an object..., so many levels."""
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+def endless() -> dict[str, Any]:
+    """An object that holds itself."""
+    value: dict[str, Any] = {}
+    value["a"] = value
+    return value
+
+
 def of_size(size: int) -> MemoryItem:
     """An item whose encoded record has exactly this many bytes."""
     empty = len(encode(item("a", "", text="x")))
@@ -57,7 +72,9 @@ BAD_ITEMS: list[Any] = [
     {"created_at": NAIVE}, {"created_at": "2026-01-01"}, {"expires_at": NAIVE}, {"expires_at": 5}, {"updated_at": NAIVE},
     {"access_count": -1}, {"access_count": 1.5}, {"access_count": True},
     {"embedding": []}, {"embedding": [float("nan")]}, {"embedding": [1e39]}, {"embedding": [[1.0]]}, {"embedding": "x"}, {"embedding": {}},
-    {"embedding": ["a"]}, {"embedding": [None]}, {"embedding": 5.0}, {"embedding": np.zeros((2, 2))}, {"embedding": np.zeros(65_537)},
+    {"embedding": ["a"]}, {"embedding": [None]}, {"embedding": 5.0}, {"embedding": np.array([1j, 2])}, {"embedding": ["1", "2"]}, {"embedding": [1.0, "2"]}, {"embedding": [b"1"]},
+    {"embedding": np.array(["1", "2"])}, {"embedding": [np.complex64(1j)]}, {"embedding": np.array(["1", 2.0], dtype=object)},
+    {"embedding": np.array(["2026-01-01"], dtype="M8[s]")}, {"embedding": np.zeros((2, 2))}, {"embedding": np.zeros(65_537)},
     {"content": " ".join(f"w{i}" for i in range(5_001))}, {"text": " ".join(f"w{i}" for i in range(5_001))},
     {"importance": 10**400}, {"embedding": [10**400]}, {"expires_at": LATE}, {"created_at": EARLY}, {"updated_at": LATE}, {"accessed_at": EARLY},
 ]  # fmt: skip
@@ -168,8 +185,19 @@ class Limits(Suite):
             lambda: store.put(item(), if_version=0), lambda: store.put(item(), if_version=1.5), lambda: store.put(item(), if_version=2**63),
             lambda: store.touch(""), lambda: store.touch("a", ttl=-1), lambda: store.touch("a", if_version=0), lambda: store.touch("a", expires_at=NAIVE),
             lambda: store.update("", content=1), lambda: store.update("a", metadata=5), lambda: store.update("a", if_version=0),
+            lambda: store.update("a", metadata=deep(3_000)), lambda: store.update("a", content=deep(3_000)), lambda: store.update("a", content=nested(3_000)),
+            lambda: store.update("a", content=endless()), lambda: store.update("a", metadata=endless()), lambda: store.update("a", metadata={"x": [object()]}),
+            lambda: store.update("a", kind=5), lambda: store.update("a", importance=2), lambda: store.update("a", tags="x"), lambda: store.update("a", ttl=0),
+            lambda: store.update("a", embedding=[1j]), lambda: store.update("a", text=5), lambda: store.update("a", expires_at=NAIVE),
+            lambda: store.put(item(content=endless())), lambda: store.put(item(metadata=deep(3_000))),
             lambda: store.list(limit=0), lambda: store.list(limit=1_001), lambda: store.list(limit="5"), lambda: store.list(limit=True),
             lambda: store.list(order="name"), lambda: store.list(order="--key"), lambda: store.list(order=""), lambda: store.list(order=5),
+            lambda: store.list(order=[]), lambda: store.list(order={}), lambda: store.list(order=None), lambda: store.list(order=("key",)),
+            lambda: store.search("x", exact="\ud800"), lambda: store.search("x", exact=object()), lambda: store.search("x", exact=1),
+            lambda: store.search("x", exact=None), lambda: store.search("x", explain="yes"), lambda: store.search(vector=["1", "2"]),
+            lambda: store.search(vector=np.array([1j, 2])), lambda: store.export_jsonl("a\0b"), lambda: store.import_jsonl("a\0b"),
+            lambda: store.backup("a\0b"), lambda: store.restore("a\0b"), lambda: store.export_jsonl(5), lambda: store.import_jsonl(None),
+            lambda: store.backup(b"x"), lambda: store.restore(5), lambda: store.backup("\ud800"), lambda: store.restore("x", replace="no"),
             lambda: store.list(namespace=()), lambda: store.list(under=("",)), lambda: store.list(under=("a",) * 17), lambda: store.list(under="\0"),
             lambda: store.count(namespace=5), lambda: store.namespaces(under=("\0",)), lambda: store.put_many([item()], ttl=-1),
             lambda: store.put(item(), ttl=10**400), lambda: store.touch("a", ttl=1.1e10), lambda: store.touch("a", expires_at=LATE),
@@ -189,9 +217,12 @@ class Limits(Suite):
         assert tap.calls == []
 
     async def test_bad_options_are_refused_when_the_store_is_made(self, make: Make) -> None:
+        options: dict[str, Any]
         for options in (
             {"dimension": 0}, {"dimension": "5"}, {"dimension": 10**9}, {"source": {"a": object()}}, {"index": ("kind",)}, {"index": ("metadata",)},
-            {"index": ("metadata.a\\x",)},
+            {"index": ("metadata.a\\x",)}, {"index": (5,)}, {"index": (None,)}, {"index": 5}, {"index": "metadata.a"}, {"index": ("metadata.\ud800",)},
+            {"language": 5}, {"language": ""}, {"language": None}, {"language": "englsh"}, {"source": [1]}, {"source": "x"}, {"source": 5}, {"source": []},
+            {"source": {"x": "\ud800"}}, {"source": {1: 2}},
         ):  # fmt: skip
             with pytest.raises(MemoryStoreError):
                 make(**options)
@@ -205,9 +236,11 @@ class Limits(Suite):
             await store.search("text")
 
     async def test_bad_scopes_are_refused(self, store: Any) -> None:
+        pins: dict[str, Any]
         for pins in (
             {"namespace": ()}, {"namespace": ("",)}, {"user_id": ""}, {"user_id": 5}, {"session_id": "\0"}, {"agent_id": "x" * 257},
-            {"under": ("a\0",)}, {"source": {"x": object()}}, {"namespace": 5},
+            {"under": ("a\0",)}, {"source": {"x": object()}}, {"namespace": 5}, {"source": [1]}, {"source": "x"}, {"source": 5}, {"source": []}, {"source": {"x": "\ud800"}},
+            {"source": endless()}, {"source": {1: 2}},
         ):  # fmt: skip
             with pytest.raises(InvalidItem):
                 store.scoped(**pins)

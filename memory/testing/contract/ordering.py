@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +15,18 @@ from memory.errors import InvalidCursor
 from memory.model import key_order
 from memory.store import MemoryStore
 from memory.testing.contract.suite import Make, Suite, home, ids, item, needs, walk
+
+
+def position(cursor: str) -> Any:
+    """What a cursor says, in the clear."""
+    return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))[1]
+
+
+def edited(cursor: str, position: Any) -> str:
+    """A cursor with another position, for the same question."""
+    question = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))[0]
+    return base64.urlsafe_b64encode(json.dumps([question, position]).encode()).decode().rstrip("=")
+
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = ["a", "B", "b", "é", "e\u0301", "z", "\uffee", "\U0001f600", "10", "9", "a b", "a\x01", "aa", "_", "~"]
@@ -224,6 +238,65 @@ class Ordering(Suite):
                 await store.list(cursor=bad)
             with pytest.raises(InvalidCursor):
                 await store.search("text", cursor=bad)
+
+    async def test_an_edited_cursor_is_refused_and_asks_nothing_of_the_engine(self, store: Any) -> None:
+        await store.put_many([item(id, f"marmot {id}", importance=0.5) for id in "abcdef"])
+        for order in ("key", "-key", "created_at", "-updated_at", "accessed_at", "importance", "-importance"):
+            cursor = (await store.list(limit=2, order=order)).cursor
+            namespace, id, value = position(cursor)
+            keys = [
+                [[], id],
+                [["a\0b"], id],
+                [[""], id],
+                [["x" * 513], id],
+                [["x"] * 17, id],
+                [namespace, ""],
+                [namespace, "x" * 513],
+            ]
+            keys += [[namespace, "a\0b"], [namespace, None], [None, id], ["default", id], [namespace, [id]], [[5], id]]
+            values: list[Any] = [2**63, -(2**63) - 1, 10**30, 1e300, -1e300, True, "0", [value], {}]
+            times = [None, 0.5, -(2**62), 2**62, 1e15, float(2**53)]
+            special: dict[str, list[Any]] = {"key": [0, 0.0, 1], "importance": [None, 2, -1, 1.5, -0.1]}
+            values += special.get(order.lstrip("-"), times)
+            for bad in [
+                *([*key, value] for key in keys),
+                *([namespace, id, other] for other in values),
+                [],
+                [namespace],
+                5,
+                {},
+            ]:
+                with pytest.raises(InvalidCursor):
+                    await store.list(limit=2, order=order, cursor=edited(cursor, bad))
+            deep = base64.b64encode(b'["x",[["default"],"a",1,' + b"[" * 50_000 + b"]" * 50_000 + b"]]").decode()
+            with pytest.raises(InvalidCursor):
+                await store.list(limit=2, order=order, cursor=deep)
+            again = edited(cursor, [namespace, id, value])
+            assert len(await store.list(limit=10, order=order, cursor=again)) == 4, (
+                "another spelling of the same is fine"
+            )
+        cursor = (await store.search("marmot", limit=2)).cursor
+        score, namespace, id, pool, began = position(cursor)
+        for bad in (
+            [score, [], id, pool, began], [score, namespace, "", pool, began], [score, namespace, "a\0b", pool, began],
+            [score, ["x"] * 17, id, pool, began], [score, namespace, id, pool, 2**63], [score, namespace, id, pool, 10**30],
+            [score, namespace, id, pool, -(2**62)], [score, namespace, id, None, began], [None, namespace, id, pool, began],
+            [10**400, namespace, id, pool, began], [score, namespace, id, pool, 0.5], [score, namespace, id], 5,
+        ):  # fmt: skip
+            with pytest.raises(InvalidCursor):
+                await store.search("marmot", limit=2, cursor=edited(cursor, bad))
+        for other in (
+            [score, namespace, id, -5, began],
+            [score, namespace, id, 10**30, began],
+            [-1e300, namespace, id, pool, began],
+        ):
+            try:
+                await store.search("marmot", limit=2, cursor=edited(cursor, other))
+            except InvalidCursor:
+                pass
+        if (await store.health()).details:  # a composite's members: none was taken for sick
+            assert (await store.health()).status == "healthy"
+        assert len(await store.list()) == 6
 
     async def test_cursors_survive_a_reopened_store(self, make: Make) -> None:
         store = await make().open()

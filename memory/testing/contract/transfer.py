@@ -156,6 +156,7 @@ class Transfer(Suite):
             {"content": 1, "unknown": 1}, {"content": 1, "v": 99}, {"content": 1, "created_at": "yesterday"}, {"content": 1, "tags": "x"},
             {"content": "x" * 300_000}, {"content": 1, "embedding": "&"}, {"content": 1, "access_count": -1}, '{"content": 1e999}',
             {"content": 1, "created_at": "2026-01-01T00:00:00"}, {"content": " ".join(f"w{i}" for i in range(5_001))}, {"content": 2**64},
+            '{"content": ' + "[" * 5_000 + "]" * 5_000 + "}", '{"content": 1, "metadata": ' + '{"a":' * 5_000 + "1" + "}" * 5_001,
         ):  # fmt: skip
             await write(place / "i.jsonl", *good, bad, {"content": 1})
             with pytest.raises(InvalidItem) as caught:
@@ -167,10 +168,11 @@ class Transfer(Suite):
 
     async def test_skipping_bad_lines_imports_the_rest_and_names_them(self, store: MemoryStore, place: Path) -> None:
         lines: list[Any] = [{"id": f"{i:04}", "content": i} for i in range(600)]
+        lines.append('{"content": ' + "[" * 5_000 + "]" * 5_000 + "}")
         lines[2], lines[5], lines[555] = "{", {"content": 1, "kidn": "note"}, {"content": 1, "id": "\0"}
         await write(place / "i.jsonl", *lines)
         report = await store.import_jsonl(place / "i.jsonl", on_error="skip")
-        assert (report.imported, list(report.refused)) == (597, [3, 6, 556])
+        assert (report.imported, list(report.refused)) == (597, [3, 6, 556, 601])
         assert "kind" in report.refused[6], "the name that was probably meant"
         assert await store.count() == 597
 
@@ -255,6 +257,16 @@ class Keeping(Suite):
         with pytest.raises(AlreadyExists):
             await store.backup(place / "mine")
         assert await asyncio.to_thread((place / "mine").read_text) == "precious"
+
+    async def test_a_backup_to_an_impossible_place_is_refused(self, make: Make, place: Path) -> None:
+        store = await make().open()
+        await store.put(item())
+        await asyncio.to_thread((place / "file").write_text, "x")
+        for bad in (place / "no" / "such" / "b", place / "file" / "b", place / ("x" * 300)):
+            with pytest.raises(InvalidItem, match="cannot be opened") as caught:
+                await store.backup(bad)
+            assert vars(caught.value)["field"] == "path"
+        assert await store.backup(place / "fine") == 1
 
     async def test_restore_asks_for_an_empty_store_or_permission(self, make: Make, place: Path) -> None:
         store = await make().open()

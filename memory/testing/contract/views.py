@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from memory.errors import AlreadyExists, InvalidItem, NotFound, UnsupportedOperation, VersionConflict
+from memory.errors import (
+    AlreadyExists,
+    BackendUnavailable,
+    InvalidItem,
+    NotFound,
+    UnsupportedOperation,
+    VersionConflict,
+)
 from memory.store import MemoryStore
 from memory.testing.contract.suite import Suite, body, home, ids, item, needs, walk, whole
 
@@ -224,6 +231,15 @@ class Views(Suite):
     async def test_health_of_a_view_tells_nothing_of_the_store(self, store: MemoryStore) -> None:
         health = await store.scoped(user_id="ann").health()
         assert (health.backend, health.details) == (whole(store).name, {})
+
+    async def test_health_of_a_view_hides_why_an_engine_is_sick(self, store: MemoryStore) -> None:
+        async def sick() -> Any:
+            raise BackendUnavailable("10.0.0.7:6379 does not answer")
+
+        vars(whole(store))["_health"] = sick
+        health = await store.scoped(user_id="ann").health()
+        assert (health.status, health.details) == ("unhealthy", {})
+        assert "10.0.0.7" in (await store.health()).details["error"]
 
     async def test_a_tenants_export_holds_only_its_own(self, store: MemoryStore, place: object) -> None:
         n = await plant(store)

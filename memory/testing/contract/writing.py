@@ -10,9 +10,22 @@ import pytest
 
 from memory.clock import ManualClock, from_micros
 from memory.errors import AlreadyExists, BatchError, InvalidItem, UnsupportedOperation
+from memory.layers import Hook
 from memory.model import MemoryItem
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, Tap, body, home, ids, item, needs, stamp, whole
+from memory.testing.contract.suite import Make, Suite, Tap, body, home, ids, item, needs, stamp, walk, whole
+
+
+def spoil(value: Any) -> None:
+    """Change everything that can be changed in a JSON value."""
+    parts = list(value.values()) if isinstance(value, dict) else list(value)
+    for part in parts:
+        if isinstance(part, dict | list):
+            spoil(part)
+    if isinstance(value, dict):
+        value.update(dict.fromkeys(value, "spoiled"), spoiled="spoiled")
+    else:
+        value.append("spoiled")
 
 
 class Writing(Suite):
@@ -322,6 +335,71 @@ class Writing(Suite):
         assert await store.delete_where({"source.by": "robot"}) == 1
         updated = await robot.update("a", metadata={"x": 1})
         assert updated.source == {"by": "robot"}
+
+    async def test_what_is_done_to_a_returned_item_does_not_change_who_writes(self, make: Make) -> None:
+        said = {"by": "owner", "more": {"trust": "low", "list": [1]}}
+        store = await make(source=said).open()
+        given = {"by": "robot", "more": {"trust": "none", "list": [2]}}
+        writers: dict[str, Any] = {
+            "owner": store,
+            "robot": store.scoped(source=given),
+            "viewed": store.scoped(user_id="ann"),
+        }
+        for source in (said, given):
+            spoil(source)
+        expected = {"by": "owner", "more": {"trust": "low", "list": [1]}}
+        robots = {"by": "robot", "more": {"trust": "none", "list": [2]}}
+        for name, writer in writers.items():
+            wanted = robots if name == "robot" else expected
+            returned = [
+                await writer.put(item(f"{name}-put")),
+                await writer.add(item(f"{name}-add", source=dict(wanted))),
+                *await writer.put_many([item(f"{name}-many1"), item(f"{name}-many2")]),
+                await writer.update(f"{name}-put", metadata={"x": 1}),
+                await writer.get(f"{name}-add"),
+                *await writer.list({"id": {"$startswith": name}}),
+                *[hit.item for hit in await writer.search("text", where={"id": {"$startswith": name}})],
+            ]
+            for one in returned:
+                assert one is not None
+                assert one.source == wanted
+            for one in returned:
+                spoil(one.source)
+            await writer.put(returned[0])
+            assert [one.source for one in await walk(writer, {"id": {"$startswith": name}})] == [wanted] * 4
+            assert (await writer.put(item(f"{name}-after"))).source == wanted
+        typed = store.scoped(source={"trust": 1})
+        assert type((await typed.put(item("typed", source={"trust": True}))).source["trust"]) is int
+
+    async def test_what_was_given_can_be_changed_without_changing_the_store(self, make: Make) -> None:
+        mine: list[Any] = []
+
+        def changing(name: str, hook: Hook) -> Hook:
+            async def change(*args: Any) -> Any:
+                while mine:  # the operation is under way: what was given is the caller's again
+                    spoil(mine.pop())
+                return await hook(*args)
+
+            return change if name in ("read", "write") else hook
+
+        def given(id: str) -> MemoryItem:
+            made = item(id, {"list": [1], "deep": {"x": "word"}}, metadata={"m": {"n": 1}}, tags=["t"])
+            mine.extend([made.content, made.metadata, made.tags])
+            return made
+
+        store = await make(layers=(changing,)).open()
+        await store.put(given("a"))
+        await store.add(given("b"))
+        await store.put_many([given("c"), given("d")])
+        mine += [patch := {"m": {"o": [1]}}, more := [1]]
+        await store.update("a", metadata=patch, content={"list": more})
+        for one in await walk(store):
+            assert one.content == {"list": [1], "deep": {"x": "word"}}
+            assert one.metadata == {"m": {"n": 1, "o": [1]} if one.id == "a" else {"n": 1}}
+            assert one.tags == ("t",)
+        assert await ids(store, {"metadata.m.n": 1}) == ["a", "b", "c", "d"]
+        assert sorted(hit.item.id for hit in await store.search("word")) == ["a", "b", "c", "d"]
+        assert (await store.verify()).ok
 
     async def test_two_spellings_of_a_namespace_are_one(self, store: MemoryStore) -> None:
         needs(store, "namespaces")

@@ -17,6 +17,7 @@ from memory.backends.firestore.records import TIMESTAMP
 from memory.backends.firestore.v1.documents import Found
 from memory.backends.firestore.v1.narrowing import Conditions
 from memory.backends.firestore.v1.natives import AGENTS, ITEMS
+from memory.errors import InvalidCursor
 from memory.ops import Position
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ class _Walk:
         return found, len(found) < size
 
     def name(self, id: str) -> Any:
-        """A document of the collection, as a value."""
+        """A document of the collection, as a value. Raises InvalidCursor: a position may tell any id."""
+        if not self.store.can_hold(id):
+            raise InvalidCursor("the cursor tells an id that no document can have; start again without one")
         return values.Value(reference_value=self.store._connected().name(self.collection, id))
 
 
