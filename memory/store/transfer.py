@@ -203,12 +203,11 @@ def check_file(path: Any) -> Path:
     """A path that the system can be asked about. Raises InvalidItem."""
     try:
         file = Path(path)
-        possible = b"\0" not in os.fsencode(file)
+        if b"\0" not in os.fsencode(file):
+            return file
     except (TypeError, UnicodeEncodeError):
-        possible = False
-    if not possible:
-        raise InvalidItem(f"path must be the name of a file, not {path!r}", field="path")
-    return file
+        pass
+    raise InvalidItem(f"path must be the name of a file, not {path!r}", field="path")
 
 
 async def to_the_end(call: Callable[..., T], *arguments: Any) -> T:

@@ -81,8 +81,8 @@ class Cancelling(Suite):
         """What the store is made of is begun, each time a little further, and never ended."""
         at, reached = 0, True
         while reached:
+            run = Stepped(make().open, at)
             async with asyncio.timeout(20):
-                run = Stepped(make().open, at)
                 await asyncio.wait({run.task})
             reached = run.reached
             assert run.task.cancelled() or not reached, at
