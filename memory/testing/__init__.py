@@ -7,6 +7,7 @@
 - ``memory.testing.faults``: SIGKILL, power loss, full disks, damage, servers that die or fall silent.
 - ``memory.testing.proxy``, ``memory.testing.services``: a network with faults before a real server, started for a test.
 - ``memory.testing.heartbeat``: how long an event loop was held.
+- ``memory.testing.stepping``: one call, cancelled at a suspension of its own.
 - ``memory.testing.twins``: a store seen through its synchronous twins, so that the same sentences run over them.
 """
 
