@@ -123,6 +123,17 @@ async def test_versions_rise_when_an_item_leaves_redis(tmp_path: Path, redis: An
     assert seen == sorted(set(seen))
 
 
+async def test_versions_do_not_run_away_from_namespace_to_namespace_of_redis(tmp_path: Path, redis: Any) -> None:
+    """Each has a sequence of its own, of which nothing is known before the first write."""
+    for turn in range(3):
+        routes = {"tagged": Route(redis(tmp_path), tag="x"), "rest": Route(file(tmp_path, "rest", Faults()))}
+        async with RoutedStore(routes, journal=file(tmp_path, "journal", Faults())) as store:
+            for number in range(6):
+                for tags in (("x",), ()):
+                    item = MemoryItem(id=f"{tags}", namespace=(f"{turn} {number}",), content="x", tags=tags)
+                    assert (await store.put(item)).version < 1.1 * store._clock()
+
+
 async def test_versions_do_not_run_away_where_a_member_issues_instants(tmp_path: Path) -> None:
     """As Firestore does, which is far ahead of a member that counts: no number of openings adds that up."""
 

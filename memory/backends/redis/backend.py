@@ -158,6 +158,8 @@ class RedisStore(MemoryStore):
     async def _get_ready(self) -> None:
         await self.servers.open()
         self._facts = await read_facts(self.servers)
+        seconds, micros = await self.servers.call(self.names.format, "TIME")
+        self.tags.since = int(seconds) * 1_000_000 + int(micros)
         await layout.prepare(self)
         await self.spaces.refresh()
 
@@ -203,7 +205,7 @@ class RedisStore(MemoryStore):
     # --- hooks ---------------------------------------------------------------------------------
 
     def _floor(self, key: Key) -> int:
-        return self.tags.marks.get(tag_of(key[0]), 0)
+        return self.tags.floor(tag_of(key[0]))
 
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         return await writing.write(self, ops)

@@ -23,6 +23,13 @@ class Tags:
         self._spaced: set[bytes] = set()
         self.marks: dict[bytes, int] = {}
         """The highest version seen of each tag; versions of different tags do not compare."""
+        self.since = 0
+        """The server's time when the store was opened, as a version: each tag is told when it is entered, so that those of its
+        versions that begin now are above it, even where none has been seen."""
+
+    def floor(self, tag: bytes) -> int:
+        """What every version that is yet to be issued will be above."""
+        return max(self.marks.get(tag, 0), self.since)
 
     def saw(self, tag: bytes, version: int) -> None:
         """A version of this tag came back."""
@@ -51,7 +58,8 @@ class Tags:
             fields, feed = await store.servers.call(names.format, "HMGET", names.format, "fields", "feed")
             if int(fields or 0) > len(store.fields):
                 await store.learn()
-            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told, len(store.fields), feed or b"0")
+            told = (*told, len(store.fields), feed or b"0", self.since)
+            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told)
             if not epoch:
                 break
             await store.spaces.wait_for_switch(tag, epoch)
