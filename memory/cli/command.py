@@ -111,8 +111,13 @@ class At:
         return manager
 
     @asynccontextmanager
-    async def open(self, *, reads: bool = False) -> AsyncIterator[MemoryStore]:
-        """The whole store. ``reads``: the command makes no sense on a file that does not exist, so none is made."""
+    async def open(
+        self, *, reads: bool = False, before: Callable[[MemoryStore], object] = lambda store: None
+    ) -> AsyncIterator[MemoryStore]:
+        """The whole store. ``reads``: the command makes no sense on a file that does not exist, so none is made.
+
+        ``before`` looks at the store before it is opened, and a file made for it.
+        """
         from memory.cli.output import note
         from memory.errors import BackendUnavailable
 
@@ -124,6 +129,7 @@ class At:
             )
         if not manager.store.capabilities.persistent and not self.json:
             note(f"{manager.store.name} forgets everything when this command ends")
+        before(manager.store)
         async with manager:
             yield manager.store
 

@@ -13,7 +13,7 @@ import msgspec
 
 from memory.clock import to_micros
 from memory.codec import from_dict, to_dict
-from memory.errors import InvalidItem, MemoryStoreError
+from memory.errors import InvalidItem, InvalidSetting, MemoryStoreError
 from memory.filters import parse
 from memory.model import MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem
 from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
@@ -46,11 +46,13 @@ class Transfers(Writes):
     ) -> int:
         """Write all live items that satisfy the filter to a file, in key order; returns how many.
 
-        The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, OSError.
+        The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, InvalidSetting (the
+        store's own file), InvalidItem (no file can be put there), OSError.
         """
-        self._enter()
+        own = self._enter()
         filter = parse(where)
         scope = self._narrow(namespace, under)
+        await asyncio.to_thread(check_apart, own, Path(path))
         total, after = 0, None
         async with whole_file(Path(path)) as file:
             while scope is not None:
@@ -216,16 +218,42 @@ def _open(path: Path, mode: str, opened: list[IO[bytes]]) -> None:
 
 @asynccontextmanager
 async def whole_file(path: Path) -> AsyncIterator[IO[bytes]]:
-    """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced."""
+    """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced.
+
+    Raises InvalidItem where no file can be put there.
+    """
+    await to_the_end(check_place, path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     opened: list[IO[bytes]] = []
     try:
-        await to_the_end(_open, beside, "xb", opened)
+        await to_the_end(_open_new, path, beside, opened)
         yield opened[0]
         await to_the_end(publish, opened[0], beside, path)
     except BaseException:
         await to_the_end(_discard, opened, beside)
         raise
+
+
+def check_place(path: Path) -> None:
+    """Raises InvalidItem where no file can be put: its directory is not there, or what is there is no regular file."""
+    if not path.parent.is_dir():
+        raise InvalidItem(f"the directory {path.parent} does not exist", field="path")
+    if path.exists() and not path.is_file():
+        raise InvalidItem(f"{path} is not a file that can be replaced", field="path")
+
+
+def check_apart(store: MemoryStore, path: Path) -> None:
+    """Raises InvalidSetting for a file that the store lives in: whatever is written there would be its end."""
+    if store._lives_in(path):
+        raise InvalidSetting(f"{path} is a file of the memory itself; choose another name", setting="path")
+
+
+def _open_new(path: Path, beside: Path, opened: list[IO[bytes]]) -> None:
+    try:
+        opened.append(beside.open("xb"))
+    except OSError as error:
+        place = beside if isinstance(error, FileExistsError) else path.parent
+        raise InvalidItem(f"{path} cannot be written: {place}: {error.strerror or error}", field="path") from None
 
 
 def _discard(opened: list[IO[bytes]], beside: Path) -> None:
@@ -239,6 +267,7 @@ def publish(file: IO[bytes], beside: Path, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
+    check_place(path)  # again: a rename would put a file in place of a device or a pipe
     beside.replace(path)
     sync_directory(path.parent)
 
