@@ -42,7 +42,10 @@ State = Annotated[
     typer.Option("--state", metavar="FILE", help="The journal, to go on and to undo; without: named here, and told"),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The report with every finding, as JSON")
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The report with every finding, as JSON; replaces an earlier one"
+    ),
 ]
 
 
@@ -90,6 +93,7 @@ async def migrate(
     """
     from memory import migration
     from memory.manager import MemoryManager
+    from memory.migration.output import check_places
 
     vectors = _vectors(reembed, drop_vectors)
     reads = _manager(source, sweep_interval=None)
@@ -98,6 +102,7 @@ async def migrate(
         raise UsageProblem(f"there is no memory at {place} to migrate from")
     writes = _manager(target) if not reembed else MemoryManager(target)
     filter = parse_where(where)
+    check_places([reads.store, writes.store], state, output)
     async with reads, writes:
         try:
             with _bars(at.json) as tell:
@@ -174,12 +179,14 @@ async def import_legacy(
     """
     from memory.manager import MemoryManager
     from memory.migration.capabilities import import_capabilities
+    from memory.migration.output import check_places
 
     vectors = _vectors(reembed, drop_vectors)
     memory = MemoryManager(target) if reembed else _manager(target)
     place = file_of(memory.store)
     if verify_only and place is not None and not place.exists():
         raise UsageProblem(f"there is no memory at {place} to compare with")
+    check_places([memory.store], state, output)
     async with memory:
         with _bars(at.json) as tell:
             report = await import_capabilities(
@@ -229,6 +236,8 @@ async def rollback(
     """
     from memory import migration
 
+    with file.open("rb"):  # the plain error now, before anybody is asked
+        pass
     if not yes:
         confirm(f"Undo what the migration of {file} wrote?")
     async with _manager(target or await migration.target_of(file)) as memory:
