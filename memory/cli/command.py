@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import sys
+import threading
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -176,6 +178,7 @@ def command(name: str, *examples: str, panel: str, scope: bool = True, opens: bo
             at = At(**{option: given.pop(option) for option in shared})
             try:
                 code = asyncio.run(body(at, **given))
+                sys.stdout.flush()
             except (Exception, KeyboardInterrupt) as error:
                 if isinstance(error, typer.Abort | typer.Exit):
                     raise
@@ -197,14 +200,37 @@ def command(name: str, *examples: str, panel: str, scope: bool = True, opens: bo
     return register
 
 
-def confirm(question: str) -> None:
-    """Ask before what cannot be undone. Raises UsageProblem where nobody can be asked, typer.Abort at a no."""
-    from memory.cli.failures import UsageProblem
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Around what waits for somebody to type: Ctrl-C ends it. In asyncio.run the first one cancels the task only, which
+    hears of it when the wait is over."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():  # it is ignored, or not ours
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def confirm(question: str, otherwise: str = "nothing was changed") -> None:
+    """Ask before what cannot be undone. Raises UsageProblem where nobody can be asked, Declined at a no."""
+    from memory.cli.failures import Declined, UsageProblem
 
     if not sys.stdin.isatty():
         raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
-    if not typer.confirm(question, err=True):
-        raise typer.Abort
+    try:
+        with interruptible():
+            agreed = typer.confirm(question, err=True)
+    except typer.Abort as stop:
+        print(file=sys.stderr)  # the question's line has no end
+        if not isinstance(stop.__context__, EOFError):
+            raise
+        agreed = False  # who says nothing more does not say yes
+    if not agreed:
+        raise Declined(otherwise)
 
 
 def parse_where(text: str | None) -> dict[str, Any] | None:
@@ -250,6 +276,17 @@ def parse_duration(text: str | None, option: str = "--ttl") -> float | None:
         return float(number) * unit
     except ValueError:
         raise UsageProblem(f"{option} takes seconds, or a number with s, m, h, d or w, not {text!r}") from None
+
+
+def utf8(text: str, name: str) -> str:
+    """A text from the command line or a stream, where bytes that are no UTF-8 come as surrogates. Raises UsageProblem."""
+    from memory.cli.failures import UsageProblem
+
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageProblem(f"{name} is not UTF-8") from None
+    return text
 
 
 def file_of(store: MemoryStore) -> Path | None:

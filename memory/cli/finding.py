@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
+from memory.cli.command import At, Under, WhereJson, command, parse_where, segments, utf8
 from memory.cli.explaining import explained, remedy
 from memory.cli.output import console, note, print_hits, print_items, print_json, safe
 
@@ -69,7 +69,7 @@ async def search(
     async with at.open(reads=True) as store:
         view = at.view(store)
         page = await view.search(
-            query,
+            utf8(query, "QUERY"),
             mode=mode,
             where=filter,
             **scope,

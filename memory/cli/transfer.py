@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Embed, Under, WhereJson, command, parse_where, segments
+from memory.cli.command import At, Embed, Under, WhereJson, command, interruptible, parse_where, segments
 from memory.cli.failures import MISSING, UsageProblem
-from memory.cli.output import note, print_json, progress, safe
+from memory.cli.output import note, print_json, progress, safe, written
 
 if TYPE_CHECKING:
     from memory.cli.arriving import Arrived
@@ -54,9 +54,10 @@ async def export(
             with progress("Exporting", await view.count(filter, **scope), at.json) as tell:
                 total = await view.export_jsonl(target, filter, **scope, progress=tell)
             if to_stdout:
-                with target.open("rb") as lines:
+                with target.open("rb") as lines, written(done=False):
                     sys.stdout.flush()
                     shutil.copyfileobj(lines, sys.stdout.buffer)
+                    sys.stdout.buffer.flush()
     if to_stdout:
         note(f"{total} exported")
     elif at.json:
@@ -185,7 +186,8 @@ def _readable(file: Path) -> Iterator[Path]:
     try:
         with os.fdopen(handle, "wb") as copy:
             if piped:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
+                with interruptible():
+                    shutil.copyfileobj(sys.stdin.buffer, copy)
             else:
                 with file.open("rb") as source:
                     shutil.copyfileobj(source, copy)
