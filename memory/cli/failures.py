@@ -15,8 +15,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -72,6 +74,17 @@ _WORDS = {
     "with if_version": "with --if-version",
     "open it with that embedder": "set MEMORY_EMBEDDER to that one",
     "limit must be": "--limit must be",
+    "mmr must be": "--mmr must be",
+    "neighbours must be": "--neighbours must be",
+    "min_text must be": "--min-text must be",
+    "min_vector must be": "--min-vector must be",
+    "min_score must be": "--min-score must be",
+    "if_version must be": "--if-version must be",
+    "ttl must be": "--ttl must be",
+    "order must be": "--order must be",
+    "must be an int": "must be a whole number",
+    "metadata must be a dict": "metadata must be a JSON object",
+    "is pinned by this view and cannot be": "is set by an option (--user, --agent, --session, --namespace) and cannot be",
     "batch must be": "--batch must be",
     "min_vector needs": "--min-vector needs",
     "min_text needs": "--min-text needs",
@@ -88,6 +101,7 @@ _WORDS = {
     "sample_size or validate=False": "--sample-size or --no-validate",
     "; await error.retry() to finish it safely, or read the item": "; look with `memory get`, then decide",
 }
+_NAMESPACE = re.compile(r"(?<=in namespace )\((?:'[^'\\]*'(?:, )?)+,?\)")
 _CAUSE = "; this error's __cause__ says more"
 
 
@@ -156,7 +170,7 @@ def as_typed(text: str) -> str:
     """A message with what to say in Python replaced by what to type."""
     for words, typed in _WORDS.items():
         text = text.replace(words, typed)
-    return text
+    return _NAMESPACE.sub(lambda found: " / ".join(ast.literal_eval(found[0])), text)
 
 
 def _cause_of(error: BaseException) -> str:

@@ -7,22 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import (
-    At,
-    Embed,
-    Under,
-    WhereJson,
-    command,
-    confirm,
-    interruptible,
-    parse_duration,
-    parse_json,
-    parse_where,
-    segments,
-    utf8,
-)
+from memory.cli.command import At, Embed, Under, WhereJson, command, segments
 from memory.cli.failures import MISSING, UsageProblem
 from memory.cli.output import note, print_item, print_json
+from memory.cli.typed import confirm, interruptible, parse_duration, parse_json, parse_where, utf8
 
 PANEL = "Memories"
 

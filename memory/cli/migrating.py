@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Namespace, Under, WhereJson, command, confirm, file_of, parse_where, segments
+from memory.cli.command import At, Namespace, Under, WhereJson, command, file_of, is_there, segments
 from memory.cli.failures import CONFLICT, MISSING, USAGE, UsageProblem, as_typed
 from memory.cli.output import note, print_json, progress, safe
+from memory.cli.typed import confirm, parse_where
 from memory.model import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ async def migrate(
     vectors = _vectors(reembed, drop_vectors)
     reads = _manager(source, sweep_interval=None)
     place = file_of(reads.store)
-    if place is not None and not place.exists():
+    if place is not None and not is_there(place):
         raise UsageProblem(f"there is no memory at {place} to migrate from")
     writes = _manager(target) if not reembed else MemoryManager(target)
     filter = parse_where(where)
@@ -184,7 +185,7 @@ async def import_legacy(
     vectors = _vectors(reembed, drop_vectors)
     memory = MemoryManager(target) if reembed else _manager(target)
     place = file_of(memory.store)
-    if verify_only and place is not None and not place.exists():
+    if verify_only and place is not None and not is_there(place):
         raise UsageProblem(f"there is no memory at {place} to compare with")
     check_places([memory.store], state, output)
     async with memory:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import At, command, confirm
+from memory.cli.command import At, command
 from memory.cli.failures import DAMAGED, MISSING, UsageProblem
 from memory.cli.output import note, print_json, progress, safe
+from memory.cli.typed import confirm
 
 PANEL = "Moving and upkeep"
 _SHOWN = 20

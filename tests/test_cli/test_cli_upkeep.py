@@ -82,7 +82,7 @@ def test_an_import_reads_standard_input_and_comes_to_lie_in_its_scope(memory: Me
     item = memory("get", "g", "-n", "team", "--json").json
     assert (item["user_id"], item["namespace"]) == ("ana", ["team"])
     outside = memory("import", "-", "--user", "ana", stdin='{"content": 1, "user_id": "bob"}')
-    assert (outside.code, "pinned" in outside.err) == (2, True)
+    assert (outside.code, "user_id is set by an option (--user" in outside.err) == (2, True)
 
 
 def test_an_import_reads_a_pipe_which_can_be_read_only_once(memory: Memory, empty: Path) -> None:
