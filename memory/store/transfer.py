@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 
 from memory.clock import to_micros
 from memory.codec import from_dict, to_dict
-from memory.errors import InvalidItem, InvalidSetting, MemoryStoreError
+from memory.errors import InvalidItem, InvalidSetting, MemoryStoreError, StorageFull
 from memory.filters import parse
 from memory.model import MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem
 from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 T = TypeVar("T")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -47,7 +49,7 @@ class Transfers(Writes):
         """Write all live items that satisfy the filter to a file, in key order; returns how many.
 
         The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, InvalidSetting (the
-        store's own file), InvalidItem (no file can be put there), OSError.
+        store's own file), InvalidItem (no file can be put there), StorageFull, OSError.
         """
         own = self._enter()
         filter = parse(where)
@@ -220,7 +222,7 @@ def _open(path: Path, mode: str, opened: list[IO[bytes]]) -> None:
 async def whole_file(path: Path) -> AsyncIterator[IO[bytes]]:
     """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced.
 
-    Raises InvalidItem where no file can be put there.
+    Raises InvalidItem where no file can be put there, StorageFull.
     """
     await to_the_end(check_place, path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -229,8 +231,10 @@ async def whole_file(path: Path) -> AsyncIterator[IO[bytes]]:
         await to_the_end(_open_new, path, beside, opened)
         yield opened[0]
         await to_the_end(publish, opened[0], beside, path)
-    except BaseException:
+    except BaseException as error:
         await to_the_end(_discard, opened, beside)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise StorageFull(f"there is no room left for {path}; free some space", path=str(path)) from error
         raise
 
 
@@ -258,7 +262,8 @@ def _open_new(path: Path, beside: Path, opened: list[IO[bytes]]) -> None:
 
 def _discard(opened: list[IO[bytes]], beside: Path) -> None:
     for file in opened:
-        file.close()
+        with suppress(OSError):  # what is still buffered has no room
+            file.close()
         beside.unlink(missing_ok=True)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,16 @@ def test_a_directory_that_is_not_there_is_named(nuts: Memory) -> None:
     for line in (("export", "no/where/file"), ("backup", "no/where/file")):
         done = nuts(*line)
         assert (done.code, done.err) == (2, "memory: the directory no/where does not exist\n"), line
+
+
+def test_a_disk_without_room_for_the_copy_is_not_told_of_the_memory(nuts: Memory, empty: Path) -> None:
+    for _ in range(2):
+        nuts("add", "long " * 20_000, "--embed", "later")
+    for name in ("export", "backup"):
+        line = f"ulimit -f 64; exec {sys.executable} -m memory {name} copy"  # no file beyond 64 kB
+        told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+        assert (told.returncode, "no room left for copy" in told.stderr) == (3, True), told.stderr
+    assert not [one.name for one in empty.iterdir() if "copy" in one.name]
 
 
 def test_what_is_no_backup_is_named_and_no_memory_is_made(nuts: Memory, empty: Path) -> None:
