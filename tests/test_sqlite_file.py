@@ -95,6 +95,8 @@ async def test_a_file_without_write_access_is_refused(tmp_path: Path, monkeypatc
     async with SqliteStore(tmp_path / "m.db"):
         pass
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may do all
+    assert "cannot be read;" in await refused(tmp_path / "m.db", BackendUnavailable)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)
     assert "read-only" in await refused(tmp_path / "m.db", BackendUnavailable)
     assert "cannot be written" in await refused(tmp_path / "other.db", BackendUnavailable)
 

@@ -9,6 +9,9 @@ from typing import NoReturn
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code (see memory.cli.failures for what the codes mean)."""
-    from memory.cli.app import run
-
+    try:
+        from memory.cli.app import run
+    except KeyboardInterrupt:
+        print("memory: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))

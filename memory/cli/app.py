@@ -6,7 +6,8 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -48,8 +49,15 @@ def root(
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    from memory.cli.failures import UsageProblem, report
+    from memory.cli.failures import OutputLost, UsageProblem, report
+    from memory.cli.output import Output
 
+    if sys.stdin is None:  # closed by who started this; a file that is opened must not come in its place
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - for the life of the process
+    if sys.stdout is None:
+        return report(UsageProblem("standard output is closed; nothing was done"), "--json" in arguments)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -58,6 +66,8 @@ def run(arguments: list[str]) -> int:
         from typer.completion import get_completion_inspect_parameters
 
         get_completion_inspect_parameters()  # makes typer's shells known; the options it returns are not wanted
+    stdout = sys.stdout
+    sys.stdout = cast("TextIO", Output(stdout))
     try:
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="memory", standalone_mode=False)
         sys.stdout.flush()
@@ -69,6 +79,8 @@ def run(arguments: list[str]) -> int:
         return report(UsageProblem(f"{said} See `{where} --help`"), as_json)
     except (typer.Abort, KeyboardInterrupt):
         return report(KeyboardInterrupt(), as_json)
-    except BrokenPipeError as error:
+    except OutputLost as error:
         return report(error, as_json)
+    finally:
+        sys.stdout = stdout
     return code if isinstance(code, int) else 0

@@ -41,7 +41,9 @@ Backend = Annotated[
     ),
 ]
 File = Annotated[
-    Path | None, typer.Option("--path", "-p", rich_help_panel=_WHERE, help="The file of the memory (MEMORY_PATH)")
+    Path | None,
+    # Whether it can be read the store tells, wherever its path comes from.
+    typer.Option("--path", "-p", readable=False, rich_help_panel=_WHERE, help="The file of the memory (MEMORY_PATH)"),
 ]
 Namespace = Annotated[
     list[str] | None,
@@ -100,6 +102,14 @@ class At:
             return "; other options of scope may see more, `memory namespaces` lists where there is something"
         return "; `memory add` remembers something, `memory import` a file"
 
+    async def nothing(self, view: MemoryStore | View, *given: str) -> str:
+        """What to say where nothing is shown: whether it is for the options given that narrow the question."""
+        options = " and ".join(given)
+        there = await view.count(namespace=self.segments) if given else 0
+        if there:
+            return f"no memory matches {options}; without {'it' if len(given) == 1 else 'them'} there are {there:,}"
+        return f"there are no memories here{self.hint}"
+
     def manager(self) -> MemoryManager:
         """The memory that the options and the settings name, not yet open."""
         from memory.manager import MemoryManager
@@ -113,19 +123,25 @@ class At:
         return manager
 
     @asynccontextmanager
-    async def open(self, *, reads: bool = False) -> AsyncIterator[MemoryStore]:
-        """The whole store. ``reads``: the command makes no sense on a file that does not exist, so none is made."""
+    async def open(
+        self, *, reads: bool = False, before: Callable[[MemoryStore], object] = lambda store: None
+    ) -> AsyncIterator[MemoryStore]:
+        """The whole store. ``reads``: the command makes no sense on a file that does not exist, so none is made.
+
+        ``before`` looks at the store before it is opened, and a file made for it.
+        """
         from memory.cli.output import note
         from memory.errors import BackendUnavailable
 
         manager = self.manager()
         place = file_of(manager.store)
-        if reads and place is not None and not place.exists():
+        if reads and place is not None and not is_there(place):
             raise BackendUnavailable(
                 f"there is no memory at {place} yet: `memory add` makes one, --path or MEMORY_PATH names another"
             )
         if not manager.store.capabilities.persistent and not self.json:
             note(f"{manager.store.name} forgets everything when this command ends")
+        before(manager.store)
         async with manager:
             yield manager.store
 
@@ -172,6 +188,7 @@ def command(name: str, *examples: str, panel: str, scope: bool = True, opens: bo
             at = At(**{option: given.pop(option) for option in shared})
             try:
                 code = asyncio.run(body(at, **given))
+                sys.stdout.flush()
             except (Exception, KeyboardInterrupt) as error:
                 if isinstance(error, typer.Abort | typer.Exit):
                     raise
@@ -193,65 +210,23 @@ def command(name: str, *examples: str, panel: str, scope: bool = True, opens: bo
     return register
 
 
-def confirm(question: str) -> None:
-    """Ask before what cannot be undone. Raises UsageProblem where nobody can be asked, typer.Abort at a no."""
-    from memory.cli.failures import UsageProblem
-
-    if not sys.stdin.isatty():
-        raise UsageProblem(f"{question} Nobody can be asked here: say --yes")
-    if not typer.confirm(question, err=True):
-        raise typer.Abort
-
-
-def parse_where(text: str | None) -> dict[str, Any] | None:
-    """--where as a filter. Raises InvalidFilter when it is not a JSON object."""
-    import json
-
-    from memory.errors import InvalidFilter
-
-    if text is None:
-        return None
-    try:
-        where = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidFilter(f"""--where is not JSON ({error}); write it as '{{"kind": "note"}}'""") from None
-    if not isinstance(where, dict):
-        raise InvalidFilter("""--where must be a JSON object, such as '{"kind": "note"}'""")
-    return where
-
-
-def parse_json(text: str, option: str) -> Any:
-    """The value of an option that is JSON. Raises UsageProblem."""
-    import json
-
-    from memory.cli.failures import UsageProblem
-
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageProblem(f"{option} is not JSON: {error}") from None
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def parse_duration(text: str | None, option: str = "--ttl") -> float | None:
-    """Seconds, or a number with s, m, h, d or w: 90, 30m, 12h, 7d. Raises UsageProblem."""
-    from memory.cli.failures import UsageProblem
-
-    if text is None:
-        return None
-    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageProblem(f"{option} takes seconds, or a number with s, m, h, d or w, not {text!r}") from None
-
-
 def file_of(store: MemoryStore) -> Path | None:
     """The absolute path of the file a store lives in; None when it lives elsewhere."""
     path = getattr(store, "path", None)
     return Path(path).absolute() if isinstance(path, str | Path) else None
+
+
+def is_there(place: Path) -> bool:
+    """Whether a memory's file exists. Raises BackendUnavailable where nobody lets us look."""
+    from memory.errors import BackendUnavailable
+
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BackendUnavailable(f"{place} cannot be looked at: {error.strerror}") from None
+    return True
 
 
 def segments(parts: list[str] | None) -> tuple[str, ...] | None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Under, WhereJson, command, parse_where, segments
+from memory.cli.command import At, Under, WhereJson, command, segments
 from memory.cli.explaining import explained, remedy
 from memory.cli.output import console, note, print_hits, print_items, print_json, safe
+from memory.cli.typed import parse_where, utf8
 
 if TYPE_CHECKING:
     from memory.store import SearchPage
@@ -69,7 +70,7 @@ async def search(
     async with at.open(reads=True) as store:
         view = at.view(store)
         page = await view.search(
-            query,
+            utf8(query, "QUERY"),
             mode=mode,
             where=filter,
             **scope,
@@ -88,6 +89,8 @@ async def search(
         if not page.hits:
             cuts = {"--min-text": min_text, "--min-vector": min_vector, "--min-score": min_score}
             advice = await remedy(at, store, filter, scope, mode, cuts, neighbours)
+            if not any(character.isalnum() for character in query):
+                advice = "The query holds no word to look for"
     if at.json:
         hits = [{"score": hit.score, "components": hit.components, "item": hit.item} for hit in page]
         print_json({"hits": hits, "cursor": page.cursor, "complete": page.complete})
@@ -131,13 +134,16 @@ async def list_items(
     """List memories, a page at a time."""
     filter = parse_where(where)
     async with at.open(reads=True) as store:
-        page = await at.view(store).list(
+        view = at.view(store)
+        page = await view.list(
             filter, namespace=at.segments, under=segments(under), order=order, limit=limit, cursor=cursor
         )
+        narrow = {"--where": filter, "--under": under, "--cursor": cursor}
+        nothing = "" if page.items else await at.nothing(view, *(option for option, given in narrow.items() if given))
     if at.json:
         print_json({"items": page.items, "cursor": page.cursor})
     elif not page.items:
-        note(f"there are no memories here{at.hint}")
+        note(nothing)
     else:
         print_items(page.items)
         if page.cursor is not None:

@@ -61,6 +61,11 @@ def records(file: Path) -> Records:
                 yield number, InvalidItem(f"this is not JSON: {error}")
 
 
+def is_empty_array(file: Path) -> bool:
+    """Whether a file is an array of nothing. Raises InvalidItem for a broken array."""
+    return is_array(file) and next(records(file), None) is None
+
+
 def form_of(file: Path) -> Form:
     """What a file holds, by its first telling record: role and content mean a chat, content alone or ``v`` our own export.
 

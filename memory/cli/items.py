@@ -7,20 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import (
-    At,
-    Embed,
-    Under,
-    WhereJson,
-    command,
-    confirm,
-    parse_duration,
-    parse_json,
-    parse_where,
-    segments,
-)
+from memory.cli.command import At, Embed, Under, WhereJson, command, segments
 from memory.cli.failures import MISSING, UsageProblem
 from memory.cli.output import note, print_item, print_json
+from memory.cli.typed import confirm, interruptible, parse_duration, parse_json, parse_where, utf8
 
 PANEL = "Memories"
 
@@ -63,9 +53,12 @@ async def add(
     from memory.model import MemoryItem
 
     if (content is None) == (content_json is None):
-        raise UsageProblem("say what to remember, as TEXT or with --content-json")
-    if content == "-":
-        content = sys.stdin.read().rstrip("\n")
+        both = "; not both" if content is not None else ""
+        raise UsageProblem(f"say what to remember, as TEXT or with --content-json{both}")
+    if content is not None:
+        content = _read() if content == "-" else utf8(content, "TEXT")
+        if not content.strip():
+            raise UsageProblem("there is nothing to remember: the text is empty")
     fields = {
         **_fields(text, kind, metadata, tags, importance),
         **({} if id is None else {"id": id}),
@@ -128,7 +121,7 @@ async def update(
     if content is not None and content_json is not None:
         raise UsageProblem("give --content or --content-json, not both")
     if content is not None:
-        changes["content"] = content
+        changes["content"] = utf8(content, "--content")
     if content_json is not None:
         changes["content"] = parse_json(content_json, "--content-json")
     if not changes and ttl is None:
@@ -175,7 +168,7 @@ async def delete(
         scope: dict[str, Any] = {"namespace": at.segments, "under": segments(under)}
         found = await view.count(filter, **scope)
         if found and not yes:
-            confirm(f"Forget {found} {'memory' if found == 1 else 'memories'} for good?")
+            confirm(f"Forget {found} {'memory' if found == 1 else 'memories'} for good?", "nothing was deleted")
         if scope["namespace"] is None and scope["under"] is None:
             scope["under"] = ()  # everything: the store wants to hear it said
         deleted = await view.delete_where(filter, **scope) if found else 0
@@ -198,6 +191,16 @@ async def _delete_ids(at: At, ids: list[str], if_version: int | None) -> int | N
         for id in missing:
             note(f"there is no memory {id!r} here")
     return MISSING if missing else None
+
+
+def _read() -> str:
+    """Standard input as a text. Raises UsageProblem."""
+    try:
+        with interruptible():
+            text = sys.stdin.read()
+    except UnicodeDecodeError:
+        raise UsageProblem("standard input is not UTF-8") from None
+    return utf8(text.rstrip("\n"), "standard input")
 
 
 def _missing(at: At, id: str) -> Exception:

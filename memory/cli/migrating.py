@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Namespace, Under, WhereJson, command, confirm, file_of, parse_where, segments
+from memory.cli.command import At, Namespace, Under, WhereJson, command, file_of, is_there, segments
 from memory.cli.failures import CONFLICT, MISSING, USAGE, UsageProblem, as_typed
 from memory.cli.output import note, print_json, progress, safe
+from memory.cli.typed import confirm, parse_where
 from memory.model import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ State = Annotated[
     typer.Option("--state", metavar="FILE", help="The journal, to go on and to undo; without: named here, and told"),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The report with every finding, as JSON")
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The report with every finding, as JSON; replaces an earlier one"
+    ),
 ]
 
 
@@ -90,14 +94,16 @@ async def migrate(
     """
     from memory import migration
     from memory.manager import MemoryManager
+    from memory.migration.output import check_places
 
     vectors = _vectors(reembed, drop_vectors)
     reads = _manager(source, sweep_interval=None)
     place = file_of(reads.store)
-    if place is not None and not place.exists():
+    if place is not None and not is_there(place):
         raise UsageProblem(f"there is no memory at {place} to migrate from")
     writes = _manager(target) if not reembed else MemoryManager(target)
     filter = parse_where(where)
+    check_places([reads.store, writes.store], state, output)
     async with reads, writes:
         try:
             with _bars(at.json) as tell:
@@ -174,12 +180,14 @@ async def import_legacy(
     """
     from memory.manager import MemoryManager
     from memory.migration.capabilities import import_capabilities
+    from memory.migration.output import check_places
 
     vectors = _vectors(reembed, drop_vectors)
     memory = MemoryManager(target) if reembed else _manager(target)
     place = file_of(memory.store)
-    if verify_only and place is not None and not place.exists():
+    if verify_only and place is not None and not is_there(place):
         raise UsageProblem(f"there is no memory at {place} to compare with")
+    check_places([memory.store], state, output)
     async with memory:
         with _bars(at.json) as tell:
             report = await import_capabilities(
@@ -229,6 +237,8 @@ async def rollback(
     """
     from memory import migration
 
+    with file.open("rb"):  # the plain error now, before anybody is asked
+        pass
     if not yes:
         confirm(f"Undo what the migration of {file} wrote?")
     async with _manager(target or await migration.target_of(file)) as memory:

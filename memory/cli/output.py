@@ -8,7 +8,9 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from memory.cli.failures import OutputLost, tell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +27,36 @@ _WIDEST_ID = 36
 _SHORT = 240
 _NUMBERS = ("Score", "Match", "Cosine", "Memories")
 _NO_WRAP = ("Date", "Setting", "Backend", *_NUMBERS)
+
+
+class Output:
+    """Standard output for the time of a command. What goes wrong with it is an OutputLost, and so told from what goes wrong
+    with other files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """As a text stream does."""
+        with written():
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        """As a text stream does."""
+        with written():
+            self.stream.flush()
+
+
+@contextmanager
+def written(*, done: bool = True) -> Iterator[None]:
+    """Around what writes to standard output. ``done``: after the work, not as the work. Raises OutputLost."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise OutputLost(error, done=done) from None
 
 
 def print_json(value: Any) -> None:
@@ -49,7 +81,7 @@ def note(text: str) -> None:
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    print(text, file=sys.stderr)
+    tell(text)
 
 
 def safe(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memory.cli.command import At, Under, command, segments
-from memory.cli.failures import DONE, MISSING, UNAVAILABLE, code_of, message_of
+from memory.cli.failures import DAMAGED, DONE, FAULT, MISSING, UNAVAILABLE, code_of, message_of
 from memory.cli.output import note, print_facts, print_json, print_table, safe
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ async def namespaces(at: At, under: Under = None) -> None:
     async with at.open(reads=True) as store:
         view = at.view(store) if at.segments is None else at.view(store).scoped(at.segments)
         counts = [(path, await view.count(namespace=path)) for path in await view.namespaces(under=below)]
+        nothing = await at.nothing(at.view(store), *["--under"] * bool(below)) if not counts else ""
     if at.json:
         print_json({"namespaces": [{"namespace": list(path), "items": items} for path, items in counts]})
     elif not counts:
-        note(f"there are no memories here{at.hint}")
+        note(nothing)
     else:
         print_table(("Namespace", "Memories"), [(" / ".join(path), f"{items:,}") for path, items in counts])
 
@@ -161,7 +162,8 @@ async def health(
         facts = {"status": "unhealthy", "details": {"error": f"no answer within {timeout:g} s"}}
         code = UNAVAILABLE
     except Exception as error:  # noqa: BLE001 - a probe gets an answer, whatever fails
-        facts, code = {"status": "unhealthy", "details": {"error": message_of(error)}}, code_of(error)
+        facts = {"status": "unhealthy", "details": {"error": message_of(error)}}
+        code = told if (told := code_of(error)) in (DAMAGED, FAULT) else UNAVAILABLE
     if at.json:
         print_json({**facts, "exit_code": code})
     else:

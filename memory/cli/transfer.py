@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memory.cli.command import At, Embed, Under, WhereJson, command, parse_where, segments
+from memory.cli.command import At, Embed, Under, WhereJson, command, segments
 from memory.cli.failures import MISSING, UsageProblem
-from memory.cli.output import note, print_json, progress, safe
+from memory.cli.output import note, print_json, progress, safe, written
+from memory.cli.typed import interruptible, parse_where
 
 if TYPE_CHECKING:
     from memory.cli.arriving import Arrived
@@ -54,9 +55,10 @@ async def export(
             with progress("Exporting", await view.count(filter, **scope), at.json) as tell:
                 total = await view.export_jsonl(target, filter, **scope, progress=tell)
             if to_stdout:
-                with target.open("rb") as lines:
+                with target.open("rb") as lines, written(done=False):
                     sys.stdout.flush()
                     shutil.copyfileobj(lines, sys.stdout.buffer)
+                    sys.stdout.buffer.flush()
     if to_stdout:
         note(f"{total} exported")
     elif at.json:
@@ -107,7 +109,7 @@ async def import_items(
     lies outside it is bad, and what names none comes to lie inside.
     """
     from memory.cli.arriving import Arrived, import_foreign
-    from memory.cli.foreign import Chat, Mapped, Owner, form_of
+    from memory.cli.foreign import Chat, Mapped, Owner, form_of, is_empty_array
 
     owner = Owner(at.user, at.agent, at.session)
     mapped = Mapped(pairs, owner) if pairs else None
@@ -130,7 +132,9 @@ async def import_items(
                 else store
             )
             with progress("Importing", None, at.json) as tell:
-                if form == "memories":
+                if is_empty_array(source):
+                    report = Arrived(0, 0, {})
+                elif form == "memories":
                     whole = await view.import_jsonl(
                         source, on_error=policy, vectors="drop" if drop_vectors else "keep", progress=tell
                     )
@@ -155,7 +159,8 @@ def _print_report(at: At, report: Arrived, form: str, session: str | None) -> No
     if report.refused:
         parts.append(f"{len(report.refused)} refused")
     taken = {"memories": "an export of memories", "chat": f"a chat, session {session}", "records": "records, by --map"}
-    print(safe(f"{', '.join(parts)} ({taken[form]})"))
+    nothing = not (report.imported or report.unchanged or report.refused)
+    print(safe(f"{', '.join(parts)} ({'there is no record in it' if nothing else taken[form]})"))
     for line, why in list(report.refused.items())[:_SHOWN]:
         note(f"{report.unit} {line}: {why}")
     if len(report.refused) > _SHOWN:
@@ -185,7 +190,8 @@ def _readable(file: Path) -> Iterator[Path]:
     try:
         with os.fdopen(handle, "wb") as copy:
             if piped:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
+                with interruptible():
+                    shutil.copyfileobj(sys.stdin.buffer, copy)
             else:
                 with file.open("rb") as source:
                     shutil.copyfileobj(source, copy)

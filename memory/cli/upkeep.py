@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from memory.cli.command import At, command, confirm
+from memory.cli.command import At, command
 from memory.cli.failures import DAMAGED, MISSING, UsageProblem
 from memory.cli.output import note, print_json, progress, safe
+from memory.cli.typed import confirm
 
 PANEL = "Moving and upkeep"
 _SHOWN = 20
@@ -93,10 +94,12 @@ async def restore(
 
     They keep their times and counts. The store must be empty, or is made equal to the backup with --replace.
     """
+    from memory.store.upkeep import check_backup
+
     with file.open("rb"):  # the plain error now, before a memory is made
         if not file.is_file():
             raise UsageProblem(f"{file} is not a file; a backup is read more than once")
-    async with at.open() as store:
+    async with at.open(before=lambda store: check_backup(store, file)) as store:
         there = await store.count() if replace else 0
         if there and not yes:
             confirm(f"Replace the {there} memories in this store by the backup?")

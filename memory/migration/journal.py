@@ -201,8 +201,9 @@ def _open_to_read(path: Path, start: int) -> IO[bytes]:
 def _open(path: Path) -> tuple[IO[bytes], int]:
     import fcntl
 
+    if path.exists() and not path.is_file():
+        raise InvalidSetting(f"the journal {path} cannot be opened: it is not a file", setting="state")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # It holds whole records, those that were replaced: nobody else's to read.
         file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab", buffering=0)
     except OSError as error:

@@ -18,7 +18,7 @@ from memory.migration.comparing import Comparison
 from memory.migration.journal import Done, End, Header, Journal, Moving, Round
 from memory.migration.moving import Batch, Entry, Mover, Throttle, resolve
 from memory.migration.options import Options, default_state
-from memory.migration.output import write_report
+from memory.migration.output import check_places, write_report
 from memory.migration.places import addresses_apart, opened
 from memory.migration.planning import plan
 from memory.migration.putting import Putting
@@ -76,9 +76,10 @@ async def migrate(
     At the end what changed at the source meanwhile is followed, and all of both sides is compared (``sample_size``:
     so many items at random; ``validate=False``: none). ``state`` is the journal: with it the same call goes on after a
     crash, and ``rollback`` undoes everything; by default a file in the working directory. ``output``: a file for the
-    report with all findings, as JSON. ``throttle``: items a second. The same call again moves what has changed.
+    report with all findings, as JSON; of the files that are there it replaces an earlier report only. ``throttle``: items a second. The same call again moves what has changed.
 
-    Raises what the stores raise; InvalidSetting; CorruptData (the journal); AlreadyExists (another run is under way).
+    Raises what the stores raise; InvalidSetting; CorruptData (the journal); AlreadyExists (another run is under way, or
+    another file is in the way of ``output``).
     """
     options = Options(
         namespace=namespace,
@@ -142,6 +143,8 @@ class Run:
         """All of it, or the plan; the journal is at ``state``."""
         path = default_state(self.source, self.target, self.question) if state is None else Path(state)
         path = await asyncio.to_thread(path.absolute)
+        stores = [self.into, *([self.reader.whole] if isinstance(self.reader, StoreSource) else [])]
+        await asyncio.to_thread(check_places, stores, path, None if output is None else Path(output))
         if not dry_run:
             return await self.go(path, output)
         folder = Path(await to_the_end(partial(tempfile.mkdtemp, prefix="memory-migration-")))

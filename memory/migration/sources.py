@@ -96,6 +96,11 @@ class StoreSource:
     def _store(self) -> MemoryStore:
         return self._bound._enter()
 
+    @property
+    def whole(self) -> MemoryStore:
+        """The store, open or not."""
+        return self._bound._store
+
     def now(self) -> int:
         """The store's clock."""
         return self._bound._store._clock()

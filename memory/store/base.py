@@ -264,6 +264,14 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         store that holds the same data. None: only here."""
         return None
 
+    def _lives_in(self, path: Path) -> bool:
+        """Whether this is a file of the store, which nothing else may be written to. Blocking."""
+        return False
+
+    def _reads_backup(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes (100 of them) may be one that ``_backup`` wrote."""
+        return type(self)._backup is not MemoryStore._backup
+
     @abstractmethod
     async def _open(self) -> None:
         """Acquire everything; set ``self._seen`` to the highest version issued so far and ``self._space`` to the space of

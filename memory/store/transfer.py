@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 
 from memory.clock import to_micros
 from memory.codec import from_dict, to_dict
-from memory.errors import InvalidItem, MemoryStoreError
+from memory.errors import InvalidItem, InvalidSetting, MemoryStoreError, StorageFull
 from memory.filters import parse
 from memory.model import MAX_DISTINCT_TERMS, MAX_JSON_DEPTH, UNSTAMPED, MemoryItem
 from memory.ops import ANY, WHOLE, Kept, Position, Put, Scan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 T = TypeVar("T")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -46,11 +48,13 @@ class Transfers(Writes):
     ) -> int:
         """Write all live items that satisfy the filter to a file, in key order; returns how many.
 
-        The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, OSError.
+        The file appears whole (written beside, fsynced, renamed) or not at all. Raises InvalidFilter, InvalidSetting (the
+        store's own file), InvalidItem (no file can be put there), StorageFull, OSError.
         """
-        self._enter()
+        own = self._enter()
         filter, target = parse(where), check_file(path)
         scope = self._narrow(namespace, under)
+        await asyncio.to_thread(check_apart, own, target)
         total, after = 0, None
         async with whole_file(target) as file:
             while scope is not None:
@@ -230,21 +234,50 @@ def _open(path: Path, mode: str, opened: list[IO[bytes]]) -> None:
 
 @asynccontextmanager
 async def whole_file(path: Path) -> AsyncIterator[IO[bytes]]:
-    """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced."""
+    """A file that appears under its name only when complete: written beside it, fsynced, renamed, directory fsynced.
+
+    Raises InvalidItem where no file can be put there, StorageFull.
+    """
+    await to_the_end(check_place, path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     opened: list[IO[bytes]] = []
     try:
-        await to_the_end(_open, beside, "xb", opened)
+        await to_the_end(_open_new, path, beside, opened)
         yield opened[0]
         await to_the_end(publish, opened[0], beside, path)
-    except BaseException:
+    except BaseException as error:
         await to_the_end(_discard, opened, beside)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise StorageFull(f"there is no room left for {path}; free some space", path=str(path)) from error
         raise
+
+
+def check_place(path: Path) -> None:
+    """Raises InvalidItem where no file can be put: its directory is not there, or what is there is no regular file."""
+    if not path.parent.is_dir():
+        raise InvalidItem(f"the directory {path.parent} does not exist", field="path")
+    if path.exists() and not path.is_file():
+        raise InvalidItem(f"{path} is not a file that can be replaced", field="path")
+
+
+def check_apart(store: MemoryStore, path: Path) -> None:
+    """Raises InvalidSetting for a file that the store lives in: whatever is written there would be its end."""
+    if store._lives_in(path):
+        raise InvalidSetting(f"{path} is a file of the memory itself; choose another name", setting="path")
+
+
+def _open_new(path: Path, beside: Path, opened: list[IO[bytes]]) -> None:
+    try:
+        opened.append(beside.open("xb"))
+    except OSError as error:
+        place = beside if isinstance(error, FileExistsError) else path.parent
+        raise InvalidItem(f"{path} cannot be written: {place}: {error.strerror or error}", field="path") from None
 
 
 def _discard(opened: list[IO[bytes]], beside: Path) -> None:
     for file in opened:
-        file.close()
+        with suppress(OSError):  # what is still buffered has no room
+            file.close()
         beside.unlink(missing_ok=True)
 
 
@@ -253,6 +286,7 @@ def publish(file: IO[bytes], beside: Path, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
+    check_place(path)  # again: a rename would put a file in place of a device or a pipe
     beside.replace(path)
     sync_directory(path.parent)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memory.codec import decode
-from memory.errors import AlreadyExists, InvalidItem
+from memory.errors import AlreadyExists, InvalidItem, UnsupportedOperation
 from memory.ops import Count, Put
 from memory.store.settle import BATCH, apply_all, finish_batch
-from memory.store.transfer import check_file
+from memory.store.transfer import check_apart, check_file, check_place
 from memory.store.types import Progress, RepairReport, Stats, VerifyReport
 from memory.store.view import Operations
 from memory.sync import blocking
@@ -58,10 +57,12 @@ class Upkeep(Operations):
     async def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> int:
         """Write the whole store to a new file, a point in time where the backend can; returns the number of records.
 
-        The file appears whole or not at all. Raises AlreadyExists when it exists, InvalidItem where it cannot be made.
+        The file appears whole or not at all. Raises AlreadyExists when it exists, InvalidItem where it cannot be made,
+        InvalidSetting for a file of the store itself.
         """
         store = self._enter()
         target = check_file(path)
+        await asyncio.to_thread(check_apart, store, target)
         if await asyncio.to_thread(_is_taken, target):
             raise AlreadyExists(f"{target} exists; choose another name for the backup", key=((), str(target)))
         total = await store._backup(target)
@@ -100,7 +101,7 @@ class Upkeep(Operations):
 
     async def _backed_up(self, store: MemoryStore, path: Path) -> AsyncIterator[list[Put]]:
         """The records of a backup as privileged writes, a batch at a time; nothing yet if a line is bad."""
-        if await asyncio.to_thread(_is_jsonl, path):
+        if await asyncio.to_thread(check_backup, store, path):
             refused: dict[int, str] = {}
             async for _ in self._read_lines(store, path, refused, "any"):
                 if refused:
@@ -130,18 +131,26 @@ def _is_taken(target: Path) -> bool:
     try:
         if target.exists():
             return True
-        mode = target.parent.stat().st_mode
+        check_place(target)
     except OSError as error:
         raise InvalidItem(f"{target} cannot be opened: {error.strerror or error}", field="path") from None
-    reason = errno.ENOTDIR if not stat.S_ISDIR(mode) else errno.EACCES
-    if reason == errno.ENOTDIR or not os.access(target.parent, os.W_OK | os.X_OK):
-        raise InvalidItem(f"{target} cannot be opened: {os.strerror(reason)}", field="path")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InvalidItem(f"{target} cannot be opened: {os.strerror(errno.EACCES)}", field="path")
     return False
 
 
-def _is_jsonl(path: Path) -> bool:
+def check_backup(store: MemoryStore, path: Path) -> bool:
+    """Whether a file is JSON lines, rather than a backup of the store's own form. Blocking.
+
+    Raises UnsupportedOperation when it is neither, InvalidItem when it cannot be read. The store need not be open.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(1) in (b"{", b"")
+            head = file.read(100)
     except OSError as error:
         raise InvalidItem(f"{path} cannot be opened: {error.strerror or error}", field="path") from None
+    if head[:1] in (b"{", b""):
+        return True
+    if not store._reads_backup(head):
+        raise UnsupportedOperation(f"{path} is neither a backup nor an export that {store.name} can read")
+    return False

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from memory import MemoryItem, MemoryManager
+from memory.cli.failures import Declined
 from memory.cli.output import one_line, safe
 
 Memory = Callable[..., Any]
@@ -142,16 +143,15 @@ def test_delete_by_filter_asks_or_is_told_yes(nuts: Memory, monkeypatch: pytest.
     refused = nuts("delete", *where)
     assert (refused.code, "say --yes" in refused.err) == (2, True)
     monkeypatch.setattr("memory.cli.items.confirm", _no)
-    assert nuts("delete", *where).code == 130
+    declined = nuts("delete", *where)
+    assert (declined.code, declined.err) == (1, "memory: nothing was deleted\n")
     assert nuts("count").out == "3\n"
     assert nuts("delete", *where, "--yes").out == "2 deleted\n"
     assert nuts("delete", *where, "--json").json == {"deleted": 0}, "nothing to ask about"
 
 
-def _no(_question: str) -> None:
-    import typer
-
-    raise typer.Abort
+def _no(_question: str, otherwise: str) -> None:
+    raise Declined(otherwise)
 
 
 def test_delete_all_stays_in_its_scope(nuts: Memory) -> None:

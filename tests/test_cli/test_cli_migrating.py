@@ -117,6 +117,7 @@ def test_differences_are_the_exit_code(nuts: Memory, monkeypatch: pytest.MonkeyP
 
 
 def test_wrong_usage_says_what_to_type(nuts: Memory, empty: Path) -> None:
+    (empty / "notes").write_text("mine\n")
     for arguments, said in (
         (("sqlite:///none.db", TARGET), "no memory at"),
         ((SOURCE, SOURCE), "same store"),
@@ -126,11 +127,13 @@ def test_wrong_usage_says_what_to_type(nuts: Memory, empty: Path) -> None:
         ((SOURCE, TARGET, "--sample-size", "1", "--no-validate"), "--sample-size or --no-validate"),
         ((SOURCE, TARGET, "--where", "x"), "--where is not JSON"),
         ((SOURCE, "sqlight:///x.db"), "sqlite"),
-        ((SOURCE, TARGET, "--state", "memory.db"), "not the journal"),
+        ((SOURCE, TARGET, "--state", "memory.db"), "a file of the source"),
+        ((SOURCE, TARGET, "--state", "notes"), "not the journal"),
     ):
         done = nuts("migrate", *arguments)
         assert (done.code, said in done.err) == (2, True), (arguments, done)
     assert not (empty / "none.db").exists()
+    assert (empty / "notes").read_text() == "mine\n"
     assert len(stored("memory.db")) == 3, "a file named as journal by mistake is not touched"
 
 

@@ -284,6 +284,9 @@ class RoutedStore(CompositeStore):
             await self.placing.promote(now)
         return sum(swept)
 
+    def _reads_backup(self, head: bytes) -> bool:
+        return False
+
     async def _backup(self, path: Path) -> int | None:
         return None
 

@@ -145,6 +145,12 @@ class CompositeStore(MemoryStore):
     async def _feed(self, op: FeedRead) -> Events:
         return await self.leads.ask(self.leads.store._do_feed, op)
 
+    def _lives_in(self, path: Path) -> bool:
+        return any(member.store._lives_in(path) for member in self.members)
+
+    def _reads_backup(self, head: bytes) -> bool:
+        return self.leads.store._reads_backup(head)
+
     async def _backup(self, path: Path) -> int | None:
         return await self.leads.ask(self.leads.store._backup, path)
 

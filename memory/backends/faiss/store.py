@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import faiss  # noqa: F401 - here, so that a missing driver is told when the backend is chosen
@@ -98,6 +99,11 @@ class FaissStore(SqliteStore):
             return rows
         scores = cosines(op.vector, matrix([row.embedding or b"" for row in rows], len(op.vector) // 4))
         return [row for row, score in zip(rows, scores.tolist(), strict=True) if score >= least]
+
+    def _lives_in(self, path: Path) -> bool:
+        place = path.resolve()
+        own = Path(self._file).resolve()
+        return super()._lives_in(path) or (place.parent == own.parent and place.name.startswith(f"{own.name}-faiss"))
 
     async def _health(self) -> dict[str, Any]:
         index = self._vectors.known

@@ -126,6 +126,12 @@ class SqliteStore(MemoryStore):
         """The file's address."""
         return f"{self.name}:///{quote(self._file)}"
 
+    def _lives_in(self, path: Path) -> bool:
+        return upkeep.is_own(self._file, path)
+
+    def _reads_backup(self, head: bytes) -> bool:
+        return upkeep.is_ours(head)
+
     @property
     def durability(self) -> Durability:
         """What survives after an acknowledged write, as ``synchronous`` says."""

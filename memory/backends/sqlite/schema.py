@@ -172,7 +172,9 @@ def _look_at(path: str) -> None:
         raise BackendUnavailable(f"{path} cannot be looked at: {error.strerror}", path=path) from None
     if not stat.S_ISREG(found.st_mode):
         raise BackendUnavailable(f"{path} is not a file; name the file that shall hold the memories", path=path)
-    if not os.access(file, os.R_OK | os.W_OK) or not os.access(file.parent, os.W_OK):
+    if not os.access(file, os.R_OK):
+        raise BackendUnavailable(f"{path} cannot be read; give this process read and write access to it", path=path)
+    if not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
         raise BackendUnavailable(
             f"{path} or its directory is read-only; give this process write access to both (SQLite keeps its log "
             "beside the file)",

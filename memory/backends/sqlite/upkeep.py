@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.layout import APPLICATION_ID, SCHEMA_VERSION
 from memory.backends.sqlite.records import FULL_SQL, to_row
 from memory.backends.sqlite.schema import connect
@@ -111,13 +111,21 @@ def backup(db: apsw.Connection, target: Path, cancelled: Callable[[], bool]) -> 
     """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        copy = apsw.Connection(str(part))
         try:
-            with copy.backup("main", db, "main") as steps:
-                while not steps.done:
-                    steps.step(BACKUP_STEP)
-                    if cancelled():
-                        raise apsw.InterruptError("the backup was cancelled")
+            copy = apsw.Connection(str(part))
+        except apsw.Error as error:
+            raise translate(error, str(target)) from error
+        try:
+            try:
+                with copy.backup("main", db, "main") as steps:
+                    while not steps.done:
+                        steps.step(BACKUP_STEP)
+                        if cancelled():
+                            raise apsw.InterruptError("the backup was cancelled")
+            except (apsw.FullError, apsw.IOError) as error:
+                if not is_full(error, copy):
+                    raise
+                raise translate(error, str(target), copy) from error  # it is the copy for which there is no room
             copy.execute("PRAGMA journal_mode = delete")
             if scalar(copy, "PRAGMA quick_check(1)") != "ok":
                 raise CorruptData(
@@ -149,20 +157,9 @@ def sync(path: Path) -> None:
 
 def backup_rows(path: str, size: int, busy_timeout: float) -> Generator[list[Row], None, None]:
     """The live and dead rows of a backup file, a batch at a time. Blocking. Raises CorruptData."""
+    db = None
     try:
-        yield from _rows_of(path, size, busy_timeout)
-    except ENGINE_ERRORS as error:
-        if isinstance(translate(error, path), CorruptData):
-            raise CorruptData(
-                f"{path} is damaged: {error}. The records before that are restored; for the others use another backup",
-                path=path,
-            ) from error
-        raise
-
-
-def _rows_of(path: str, size: int, busy_timeout: float) -> Generator[list[Row], None, None]:
-    db = connect(path, busy_timeout=busy_timeout, read_only=True)
-    try:
+        db = connect(path, busy_timeout=busy_timeout, read_only=True)
         if db.pragma("application_id") != APPLICATION_ID or db.pragma("user_version") > SCHEMA_VERSION:
             raise UnsupportedOperation(f"{path} is not a backup that this version of sqlite can read")
         after = b""
@@ -178,5 +175,29 @@ def _rows_of(path: str, size: int, busy_timeout: float) -> Generator[list[Row], 
             if not isinstance(found[-1][1], bytes) or found[-1][1] <= after:
                 raise CorruptData(f"{path} is damaged: its records are out of order", path=path)
             after = found[-1][1]
+    except ENGINE_ERRORS as error:  # here, where it is known which of the two files is meant
+        told = translate(error, path)
+        if isinstance(told, CorruptData):
+            told = CorruptData(
+                f"the backup {path} is damaged: {error}. The records before that are restored; for the others use another "
+                "backup",
+                path=path,
+            )
+        raise told from error
     finally:
-        db.close(True)
+        if db is not None:
+            db.close(True)
+
+
+def is_ours(head: bytes) -> bool:
+    """Whether a file that begins so was made by this backend."""
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def is_own(file: str, path: Path) -> bool:
+    """Whether a path leads to a store's file, or to one of those that SQLite keeps beside it. Blocking."""
+    place = path.resolve()
+    for own in (Path(file + end) for end in ("", "-wal", "-shm", "-journal")):
+        if own.resolve() == place or (own.exists() and path.exists() and own.samefile(path)):
+            return True
+    return False

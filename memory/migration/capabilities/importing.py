@@ -14,7 +14,7 @@ from memory.errors import InvalidSetting
 from memory.migration.capabilities.source import EntrySource, Reader
 from memory.migration.migrating import Run, Told
 from memory.migration.options import Options
-from memory.migration.output import write_list
+from memory.migration.output import check_places, write_list
 from memory.migration.places import address_of, opened
 from memory.migration.records import differing, expected
 from memory.migration.report import Finding, MigrationReport, Plan
@@ -77,6 +77,8 @@ async def import_capabilities(
         run = Run(entries, into, (reader.address, address_of(into)), options, question, progress)
         if not verify_only:
             return await run.conduct(state, output, dry_run=dry_run)
+        if output is not None:
+            await asyncio.to_thread(check_places, [into], None, Path(output))
         report = await _verified(run, entries)
         if output is not None:
             await write_list(Path(output), report)
