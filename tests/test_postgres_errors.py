@@ -370,12 +370,16 @@ async def test_a_full_disk_is_told_as_such(admin: Any) -> None:
     assert isinstance(translate(caught.value, "postgresql://me@host/db"), StorageFull)
 
 
-async def test_a_value_that_the_server_cannot_hold_is_not_the_servers_failure(url: str, admin: Any, tmp_path: Path) -> None:
+async def test_a_value_that_the_server_cannot_hold_is_not_the_servers_failure(
+    url: str, admin: Any, tmp_path: Path
+) -> None:
     schema = name_of(tmp_path)
     async with PostgresStore(url, schema=schema) as store:
         stored = await store.put(MemoryItem(id="a", content="x"))
         for expires in (2**63, 2**70):
-            (result,) = await store._write([Touch(key=stored.key, token=new_token(), now=1, set_expiry=True, expires=expires)], False)
+            (result,) = await store._write(
+                [Touch(key=stored.key, token=new_token(), now=1, set_expiry=True, expires=expires)], False
+            )
             assert result.status is Status.FAILED
             assert type(result.error) is InvalidItem
             assert "hold" in str(result.error)

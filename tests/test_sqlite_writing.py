@@ -366,7 +366,7 @@ async def test_a_counter_of_another_type_is_damage(tmp_path: Path, column: str, 
     async with SqliteStore(tmp_path / "m.db") as store:
         await store.put(MemoryItem(content="x", id="a", embedding=[1.0, 2.0]))
     db = apsw.Connection(str(tmp_path / "m.db"))
-    db.execute(f"UPDATE counter SET {column} = ?", (value,))  # noqa: S608 - our own names
+    db.execute(f"UPDATE counter SET {column} = ?", (value,))
     db.close()
     with pytest.raises(CorruptData, match="counter"):
         await SqliteStore(tmp_path / "m.db").open()

@@ -20,7 +20,7 @@ from memory.backends.faiss.lists import one_thread
 from memory.backends.sqlite.codes import Ints, fine_products, largest, rough_cosines
 from memory.backends.sqlite.picking import CodedPicking, Likely, read_likely
 from memory.backends.sqlite.rotation import rotated_vector
-from memory.search.vectors import Matrix, products
+from memory.search.vectors import Matrix
 
 if TYPE_CHECKING:
     from memory.backends.faiss.index import FaissIndex

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from memory.errors import BackendUnavailable, CorruptData, DeadlineExceeded, InvalidItem, MemoryStoreError, Overloaded, StorageFull
+from memory.errors import (
+    BackendUnavailable,
+    CorruptData,
+    DeadlineExceeded,
+    InvalidItem,
+    MemoryStoreError,
+    Overloaded,
+    StorageFull,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

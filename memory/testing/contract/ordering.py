@@ -107,7 +107,9 @@ class Ordering(Suite):
         for y in years:
             await store.put(item(f"{y:04}a", "marmot", created_at=datetime(y, 6, 1, tzinfo=UTC)))
         for _ in range(2):  # now new ones, of many years at once; then in place of themselves
-            await store.put_many([item(f"{y:04}b", "marmot", created_at=datetime(y, 6, 1, 1, tzinfo=UTC)) for y in years])
+            await store.put_many(
+                [item(f"{y:04}b", "marmot", created_at=datetime(y, 6, 1, 1, tzinfo=UTC)) for y in years]
+            )
         expected = [f"{y:04}{name}" for y in sorted(years) for name in "ab"]
         assert await ids(store, order="created_at", limit=3) == expected
         assert await ids(store, order="-created_at", limit=3) == expected[::-1]
