@@ -370,3 +370,13 @@ async def test_a_counter_of_another_type_is_damage(tmp_path: Path, column: str, 
     db.close()
     with pytest.raises(CorruptData, match="counter"):
         await SqliteStore(tmp_path / "m.db").open()
+
+
+async def test_an_expiry_of_another_type_is_damage_of_its_record(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "m.db") as store:
+        await store.put(MemoryItem(content="x", id="a"), ttl=1_000)
+        db = apsw.Connection(str(tmp_path / "m.db"))
+        db.execute("UPDATE items SET expires = x'0001'")
+        db.close()
+        with pytest.raises(CorruptData, match="'a'"):
+            await store.get("a")

@@ -41,7 +41,7 @@ def test_a_timeout_is_a_positive_number_of_seconds(kind: Any, value: Any) -> Non
 
 
 def test_a_time_that_is_too_long_is_told_the_longest() -> None:
-    with pytest.raises(InvalidSetting, match="seconds below 1,000,000, not 2000000"):
+    with pytest.raises(InvalidSetting, match="seconds, at most 1,000,000, not 2000000"):
         RedisStore(timeout=2_000_000)
     with InMemoryStore() as store, pytest.raises(InvalidItem, match="at most 10,000,000,000"):
         store.put_sync(MemoryItem(content="x"), ttl=8.64e15)

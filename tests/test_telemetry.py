@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from memory import MemoryItem, MemoryManager
+from memory.backends.in_memory import InMemoryStore
 from memory.layers import observe
 from memory.telemetry import SlowOperations, configure, context, events, get_logger, ready
 from memory.telemetry.redaction import HIDDEN, hide_secrets, is_secret, plain
@@ -68,6 +69,24 @@ def test_events_reach_the_applications_own_logging(caplog: pytest.LogCaptureFixt
     assert (record.name, record.levelname) == ("memory.sqlite", "INFO")
     assert record.getMessage() == "open path='x.db' feed=True"
     assert record.memory_facts == {"event": "open", "path": "x.db", "feed": True}  # type: ignore[attr-defined]
+
+
+async def test_a_sweep_that_fails_by_mistake_tells_where_and_not_what(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def mistaken(now: int) -> int:
+        raise OverflowError("of a secret marmot")
+
+    store = InMemoryStore(sweep_interval=0.01)
+    monkeypatch.setattr(store, "_sweep", mistaken)
+    with caplog.at_level(logging.ERROR, "memory"):
+        async with store, asyncio.timeout(10):
+            while len(caplog.records) < 2:
+                await asyncio.sleep(0.01)
+    (facts, *_) = [record.memory_facts for record in caplog.records]  # type: ignore[attr-defined]
+    assert (facts["event"], facts["error"]) == ("sweep failed", "OverflowError")
+    assert facts["traceback"][-1].endswith(" mistaken")
+    assert "marmot" not in caplog.text
 
 
 def test_json_lines_hold_event_level_logger_time_and_facts(lines: io.StringIO) -> None:

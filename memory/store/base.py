@@ -8,6 +8,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from memory.clock import Clock, system_clock
@@ -37,6 +38,7 @@ from memory.ops import (
 from memory.search.fusion import Weights
 from memory.store import fallbacks
 from memory.store.embedding import check_space, made_embedder, service_of
+from memory.store.options import CENTURY, check_seconds
 from memory.store.reads import filled
 from memory.store.reembedding import Reembedding
 from memory.store.slicing import Slicing
@@ -69,7 +71,7 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
     memory.search.embedders; None: callers bring them), ``weights`` (how scores are mixed), ``language`` (of the text
     analyser), ``source`` (who writes: stamped on every item), ``track_access`` (reads count as accesses), ``index`` (metadata paths worth an index),
     ``feed_retention`` (seconds that events are kept), ``sweep_interval`` (seconds between sweeps that reclaim
-    expired items; None: only when asked), ``layers`` (see memory.layers).
+    expired items; None: only when asked), ``layers`` (see memory.layers). Raises InvalidSetting, InvalidItem.
     """
 
     name: ClassVar[str]
@@ -101,6 +103,9 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         most = self.capabilities.max_dimension
         if dimension is not None and (type(dimension) is not int or not 0 < dimension <= most):
             raise InvalidItem(f"dimension must be an int from 1 to {most}", field="dimension")
+        check_seconds(CENTURY, feed_retention=feed_retention)
+        if sweep_interval is not None:
+            check_seconds(CENTURY, sweep_interval=sweep_interval)
         self._clock = clock or system_clock
         self.injected_clock = clock is not None
         self.feed = feed
@@ -363,6 +368,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
             except MemoryStoreError as error:
                 # Reclaiming space can wait; the next round tries again.
                 _log.warning("sweep failed", backend=self.name, error=error)
+            except Exception as error:  # noqa: BLE001 - a mistake of ours; nobody awaits this task who could be told
+                # Where it came from, without its message, which may quote what is stored.
+                frames = extract_tb(error.__traceback__)
+                trace = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+                _log.error("sweep failed", backend=self.name, error=error, traceback=trace)
 
     async def _health(self) -> dict[str, Any]:
         """Plain facts for ``health``; raising means unhealthy. A store with connections tells ``connections_in_use``:

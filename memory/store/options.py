@@ -6,14 +6,16 @@ from memory.errors import InvalidSetting
 
 LONGEST = 1e6
 """Seconds, some eleven days: no wait is meant to be longer."""
+CENTURY = 100 * 365.25 * 86_400
+"""Seconds: no span of time is meant to be longer, and this one before or after any date of now is a date too."""
 
 
-def check_seconds(**options: float) -> None:
+def check_seconds(longest: float = LONGEST, /, **options: float) -> None:
     """Each is a positive number of seconds. Raises InvalidSetting, which names the one that is not."""
     for name, value in options.items():
-        if type(value) not in (int, float) or not 0 < value < LONGEST:
+        if type(value) not in (int, float) or not 0 < value <= longest:
             raise InvalidSetting(
-                f"{name} must be a positive number of seconds below {LONGEST:,.0f}, not {value!r}", setting=name
+                f"{name} must be a positive number of seconds, at most {longest:,.0f}, not {value!r}", setting=name
             )
 
 

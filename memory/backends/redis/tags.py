@@ -58,8 +58,8 @@ class Tags:
             fields, feed = await store.servers.call(names.format, "HMGET", names.format, "fields", "feed")
             if int(fields or 0) > len(store.fields):
                 await store.learn()
-            told = (*told, len(store.fields), feed or b"0", self.since)
-            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told)
+            facts = (len(store.fields), feed or b"0", self.since)
+            mark, epoch = await store.servers.run(ENTER, [names.state(tag)], *told, *facts)
             if not epoch:
                 break
             await store.spaces.wait_for_switch(tag, epoch)

@@ -51,7 +51,9 @@ def _read_row(db: apsw.Connection, key: Key, op: Read) -> Row | None:
         return None
     raw = encode_key(key)
     found = first(db, _READ, (raw,))
-    if found is None or (found[7] is not None and found[7] <= op.now):
+    if found is None:
+        return None
+    if type(found[7]) is int and found[7] <= op.now:  # of another type: the seal below says that it is damaged
         return None
     if not scope.covers_owner(found[9], found[10], found[11]):
         return None

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from memory.clock import ManualClock, from_micros
-from memory.errors import InvalidItem, NotFound, VersionConflict
+from memory.errors import BackendUnavailable, InvalidItem, NotFound, VersionConflict
 from memory.store import MemoryStore
-from memory.testing.contract.suite import Make, Suite, home, ids, item, needs
+from memory.testing.contract.suite import Make, Suite, home, ids, item, needs, settle, whole
 
 
 async def plant(store: MemoryStore, clock: ManualClock) -> int:
@@ -263,3 +263,24 @@ class Sweeping(Suite):
             change = await task
         await watcher.aclose()
         assert (change.kind, change.key[1]) == ("delete", "a")
+
+    async def test_the_sweeper_goes_on_after_whatever_goes_wrong(self, make: Make) -> None:
+        store: Any = make(sweep_interval=0.01)
+        inner: Any = whole(store)
+        real, swept = inner._sweep, []
+        failures = [OverflowError("a float too large"), BackendUnavailable("down"), KeyError("x")]
+
+        async def sweep(now: int) -> int:
+            if failures:
+                raise failures.pop()
+            swept.append(await real(now))
+            return 0
+
+        async def has_swept() -> bool:
+            return bool(swept)
+
+        inner._sweep = sweep
+        await store.open()
+        await settle(10, has_swept)
+        assert not failures
+        await store.close()

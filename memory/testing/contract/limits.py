@@ -229,6 +229,35 @@ class Limits(Suite):
         with pytest.raises(TypeError):
             make(nonsense=1)
 
+    async def test_spans_of_time_are_seconds_that_can_be_counted(self, make: Make) -> None:
+        for name in ("feed_retention", "sweep_interval"):
+            for value in (
+                0,
+                -1,
+                -0.5,
+                float("inf"),
+                float("nan"),
+                1e300,
+                10**30,
+                1e11,
+                "60",
+                True,
+                timedelta(1),
+                b"1",
+                [1],
+            ):
+                with pytest.raises(InvalidSetting, match=f"{name} must be a positive number of seconds") as caught:
+                    make(**{name: value})
+                assert caught.value.setting == name
+        with pytest.raises(InvalidSetting, match="feed_retention"):
+            make(feed_retention=None)
+        for seconds in (100 * 365 * 86_400, 1e-6):
+            store: Any = await make(feed_retention=seconds, sweep_interval=max(seconds, 1.0)).open()
+            await store.put(item())
+            await store.sweep()
+            assert await ids(store) == ["a"]
+            await store.close()
+
     async def test_an_unknown_language_is_refused(self, make: Make) -> None:
         with pytest.raises(InvalidSetting, match="english"):
             store = await make(language="englsh").open()
