@@ -262,7 +262,11 @@ def check_place(path: Path) -> None:
 
 def check_apart(store: MemoryStore, path: Path) -> None:
     """Raises InvalidSetting for a file that the store lives in: whatever is written there would be its end."""
-    if store._lives_in(path):
+    try:
+        lives_there = store._lives_in(path)
+    except OSError:
+        return  # there can be no such file, as whoever opens it is told
+    if lives_there:
         raise InvalidSetting(f"{path} is a file of the memory itself; choose another name", setting="path")
 
 

@@ -170,7 +170,8 @@ class SharedItems(InMemoryStore):
 class KeptByReference(InMemoryStore):
     async def put(self, item: Any, **options: Any) -> Any:
         stored = await super().put(item, **options)
-        self.__dict__.setdefault("_mine", {})[stored.key] = stored
+        kept = replace(stored, content=item.content, metadata=item.metadata)
+        self.__dict__.setdefault("_mine", {})[stored.key] = kept
         return stored
 
     async def get(self, id: str, *, namespace: Any = None) -> Any:
