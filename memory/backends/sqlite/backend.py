@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 import apsw
+import msgspec
 
 from memory.backends.sqlite import aside, mending, reading, scanning, upkeep, verifying
 from memory.backends.sqlite.compiling import compile_filter
@@ -57,6 +58,7 @@ from memory.store.types import Durability, RepairReport
 T = TypeVar("T")
 INLINE_KEYS = 16
 INLINE_ROWS = 128
+FEW_EVENTS = 32
 INLINE_SECONDS = 0.002
 """After so long a read on the loop gives up and goes to a worker."""
 _nearest_soon = partial(nearest, patient=False)
@@ -336,8 +338,10 @@ class SqliteStore(MemoryStore):
         return await self._searched(self._around_pace, around, around, op)
 
     async def _feed(self, op: FeedRead) -> Events:
-        events = self._at_once(upkeep.read_feed, op)
-        return await self._read_in(upkeep.read_feed, op) if events is None else events
+        few = self._at_once(upkeep.read_feed, msgspec.structs.replace(op, limit=min(op.limit, FEW_EVENTS)))
+        if few is not None and len(few.events) < max(1, min(op.limit, FEW_EVENTS)):
+            return few  # mostly there are none
+        return await self._read_in(upkeep.read_feed, op)
 
     def _current_fields(self) -> Mapping[tuple[str, ...], int]:
         return self._writing().fields
