@@ -112,7 +112,7 @@ async def callers(
         for number in range(options.rounds + 1):
             order = list(sides) if number % 2 else list(reversed(sides))
             for side in order:
-                rates[side].append(await sides[side](calls or options.calls * 4, number))
+                rates[side].append(await sides[side](calls or options.calls * 16, number))
         found = {side: tuple(measured[1:]) for side, measured in rates.items()}
         tell: dict[str, Any] = {"records": size, "durability": store.durability if what == "put" else ""}
         session.add(name, f"64 callers, {what}", store.name, "/s", found[""], floor=found["uncoalesced"], **tell)

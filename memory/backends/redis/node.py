@@ -94,9 +94,7 @@ class Node:
         self._due.append(request)
         if self._clock is None:
             self._clock = loop.call_at(now + self._tick, self._look)
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._dispatch)
+        self._dispatch()
         return request
 
     def _look(self) -> None:
@@ -145,12 +143,10 @@ class Node:
     # --- connections ---------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        self._scheduled = False
-        while self._queue and len(self._busy) < self._pool:
-            batch = self._take()
-            if not batch:
-                return
-            task = asyncio.get_running_loop().create_task(self._serve(batch))
+        """Let a free connection take what waits, at the end of this turn of the loop."""
+        if not self._scheduled and len(self._busy) < self._pool:
+            self._scheduled = True
+            task = asyncio.get_running_loop().create_task(self._serve())
             self._busy.add(task)
             task.add_done_callback(self._served)
 
@@ -166,14 +162,21 @@ class Node:
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
-        if not task.cancelled():
+        if task.cancelled():
+            self._scheduled = False  # it may have ended before it took anything
+        else:
             task.exception()  # each request has been told
-        if self._queue and not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+        if self._queue:
+            self._dispatch()
 
-    async def _serve(self, batch: list[Request]) -> None:
-        """Send a pipeline and read its answers; whatever happens, every request of it ends."""
+    async def _serve(self) -> None:
+        """Send what waits in a pipeline and read its answers; whatever happens, every request of it ends."""
+        self._scheduled = False
+        batch = self._take()
+        if self._queue:
+            self._dispatch()
+        if not batch:
+            return
         connection = None
         try:
             connection = self._reuse()
