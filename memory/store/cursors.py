@@ -10,22 +10,20 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from memory.clock import to_micros
+from memory.clock import EARLIEST, LATEST
 from memory.errors import InvalidCursor, InvalidItem
 from memory.filters import Filter, digest_form
-from memory.model import UNSTAMPED, MemoryItem, check_id, check_namespace
+from memory.model import MemoryItem, check_id, check_namespace
 from memory.ops import Order, Position, Scope
 
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 T = TypeVar("T")
-MIN_MICROS, MAX_MICROS = to_micros(UNSTAMPED), to_micros(datetime.max.replace(tzinfo=UTC))
 _encode = msgspec.json.encode
 
 
@@ -86,7 +84,7 @@ def check_place(store: MemoryStore, scope: Scope, order: Order, place: Position)
 
 def is_time(micros: int) -> bool:
     """Whether it is a moment that an item can have."""
-    return MIN_MICROS <= micros <= MAX_MICROS
+    return EARLIEST <= micros <= LATEST
 
 
 def altered() -> InvalidCursor:
