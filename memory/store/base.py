@@ -6,16 +6,14 @@ import asyncio
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from memory.clock import Clock, system_clock
-from memory.errors import Closed, InvalidItem, InvalidSetting, MemoryStoreError, UnsupportedOperation, WrongLoop
-from memory.filters.check import split_path
+from memory.errors import Closed, InvalidItem, InvalidSetting, UnsupportedOperation, WrongLoop
 from memory.layers import Layer, wrap
-from memory.model import Key, MemoryItem, check_source, check_text
+from memory.model import Key, MemoryItem, check_source
 from memory.ops import (
     WHOLE,
     Around,
@@ -38,10 +36,11 @@ from memory.ops import (
 from memory.search.fusion import Weights
 from memory.store import fallbacks
 from memory.store.embedding import check_space, made_embedder, service_of
-from memory.store.options import CENTURY, check_seconds
+from memory.store.options import CENTURY, check_index, check_seconds
 from memory.store.reads import filled
 from memory.store.reembedding import Reembedding
 from memory.store.slicing import Slicing
+from memory.store.sweeping import sweep_forever
 from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
 from memory.store.upkeep import Upkeep
@@ -116,9 +115,7 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         self.weights = weights or Weights()
         self._space: Space | None = None
         self.language = language
-        if isinstance(index, str) or not isinstance(index, Iterable):
-            raise InvalidItem(f"index must be a sequence of metadata paths, not {index!r}", field="index")
-        self.index = tuple(_declared(path) for path in index)
+        self.index = check_index(index)
         self.sweep_interval = sweep_interval
         self._layers = tuple(layers)
         self._track_access = track_access
@@ -190,7 +187,7 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
             self._loop = loop
             self._was_open = True
             if self.sweep_interval is not None:
-                self._sweeper = loop.create_task(self._sweep_forever(self.sweep_interval))
+                self._sweeper = loop.create_task(sweep_forever(self, self.sweep_interval))
             _open_stores.add(self)
             _log.info("open", backend=self.name, durability=self.durability, feed=self.feed)
         return self
@@ -360,20 +357,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
         """Reclaim expired rows (by version), tombstones older than a day and old events; returns the rows removed."""
         return 0
 
-    async def _sweep_forever(self, interval: float) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                await self._sweep(self._clock())
-            except MemoryStoreError as error:
-                # Reclaiming space can wait; the next round tries again.
-                _log.warning("sweep failed", backend=self.name, error=error)
-            except Exception as error:  # noqa: BLE001 - a mistake of ours; nobody awaits this task who could be told
-                # Where it came from, without its message, which may quote what is stored.
-                frames = extract_tb(error.__traceback__)
-                trace = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-                _log.error("sweep failed", backend=self.name, error=error, traceback=trace)
-
     async def _health(self) -> dict[str, Any]:
         """Plain facts for ``health``; raising means unhealthy. A store with connections tells ``connections_in_use``:
         how many serve a caller just now (0 when nobody waits for an answer)."""
@@ -403,13 +386,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
 
     async def _filled(self, op: Scan) -> list[tuple[Row, MemoryItem]]:
         return await filled(self, op)
-
-
-def _declared(path: Any) -> tuple[str, ...]:
-    parts = split_path(check_text(path, "index"))
-    if parts[0] != "metadata" or len(parts) < 2:
-        raise InvalidItem(f'index paths lie below metadata, e.g. "metadata.score"; got {path!r}', field="index")
-    return parts
 
 
 def _forget_loops() -> None:

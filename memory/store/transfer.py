@@ -22,7 +22,7 @@ from memory.store.bound import Namespace
 from memory.store.embedding import add_vectors, check_maker, mismatch
 from memory.store.settle import BATCH, apply_all
 from memory.store.types import ImportReport, Progress
-from memory.store.writes import Writes
+from memory.store.updating import Updates
 from memory.sync import blocking
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
-class Transfers(Writes):
+class Transfers(Updates):
     """The export and import part of a store or view."""
 
     async def export_jsonl(

@@ -10,7 +10,7 @@ import msgspec
 from memory.backends.in_memory import InMemoryStore
 from memory.codec import content_hash
 from memory.ops import Read
-from memory.store import Capabilities, bound, cursors, reads, settle, view, watching, writes
+from memory.store import Capabilities, bound, cursors, reads, settle, updating, view, watching, writes
 from mutants.catalogue import caught, patched, replace
 
 
@@ -59,12 +59,12 @@ def patch_keeping_null(target: Any, patch: Any) -> Any:
 patched(
     "test_metadata_is_merged_and_null_removes",
     "null is stored instead of removing",
-    (writes, "merge_patch", patch_keeping_null),
+    (updating, "merge_patch", patch_keeping_null),
 )
 patched(
     "test_content_is_merged_as_rfc_7396_says",
     "a merge patch merges one level only",
-    (writes, "merge_patch", shallow_patch),
+    (updating, "merge_patch", shallow_patch),
 )
 
 _check = writes.Writes._check
@@ -136,7 +136,7 @@ async def update_without_cas(
 patched(
     "test_no_update_is_lost_among_64_writers",
     "update reads, then writes",
-    (writes.Writes, "update", update_without_cas),
+    (updating.Updates, "update", update_without_cas),
 )
 
 
