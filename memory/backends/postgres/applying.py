@@ -26,16 +26,8 @@ FIELDS = (
 type, asyncpg took longer to send a write than the server to apply it."""
 
 RESULTS = (
-    *(
-        "o_n int4",
-        "o_said int2",
-        "o_version int8",
-        "o_created int8",
-        "o_updated int8",
-        "o_accessed int8",
-        "o_count int8",
-    ),
-    *("o_expires int8", "o_owed text", "o_body bytea", "o_raw bytea"),
+    *("o_n int4", "o_said int2", "o_version int8", "o_created int8", "o_updated int8", "o_accessed int8"),
+    *("o_count int8", "o_expires int8", "o_owed text", "o_body bytea", "o_raw bytea"),
 )
 """What is said of a write."""
 
