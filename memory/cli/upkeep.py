@@ -38,7 +38,7 @@ async def verify(at: At) -> int | None:
         if len(report.problems) > _SHOWN:
             print(f"  and {len(report.problems) - _SHOWN} more; --json lists them all")
         if report.problems:
-            note("`memory backup` first, then `memory repair`")
+            note("`memory backup` first, if it can copy this; then `memory repair`, which keeps what it cannot save")
     return None if report.ok else MISSING
 
 

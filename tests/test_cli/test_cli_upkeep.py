@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,13 +120,35 @@ def test_a_sound_store_verifies_and_a_damaged_one_does_not(nuts: Memory, empty: 
     file.write_bytes(data.replace(b"Ana is allergic", b"Bob is allergic"))
     damaged = nuts("verify")
     assert (damaged.code, "1 problems found" in damaged.out or "problems found" in damaged.out) == (1, True)
-    assert "`memory repair`" in damaged.err
+    assert damaged.err == (
+        "memory: `memory backup` first, if it can copy this; then `memory repair`, which keeps what it cannot save\n"
+    )
+    assert nuts("backup", "whole.backup").code == 0
     assert nuts("verify", "--json").json["ok"] is False
     assert nuts("get", "a1").code == 5
     repaired = nuts("repair")
     assert (repaired.code, "set aside" in repaired.err) == (5, True)
     assert nuts("verify").code == 0
     assert nuts("count").out == "2\n"
+
+
+def test_a_file_with_a_damaged_page_is_not_backed_up_and_repair_keeps_it(nuts: Memory, empty: Path) -> None:
+    file = empty / "memory.db"
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'items_kind'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with file.open("r+b") as pages:
+        pages.seek((page - 1) * size)
+        pages.write(bytes(range(1, 51)))
+    data = file.read_bytes()
+    verified = nuts("verify")
+    assert (verified.code, "if it can copy this" in verified.err) == (1, True)
+    refused = nuts("backup", "whole.backup")
+    assert (refused.code, "run 'memory repair' first" in refused.err) == (5, True)
+    assert not (empty / "whole.backup").exists()
+    assert "kept the damaged file as" in nuts("repair").out
+    assert (empty / "memory.db.damaged").read_bytes()[(page - 1) * size :][:50] == data[(page - 1) * size :][:50]
+    assert (nuts("verify").code, nuts("count").out) == (0, "3\n")
 
 
 def test_a_sound_store_is_repaired_without_loss(nuts: Memory) -> None:
