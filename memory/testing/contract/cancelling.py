@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from unittest import mock
 
 from memory.clock import ManualClock
 from memory.errors import MemoryStoreError
+from memory.model import MemoryItem
 from memory.store import MemoryStore, deleting, transfer, upkeep, writes
 from memory.store import settle as settling
 from memory.store.searching import Mode
@@ -54,16 +55,17 @@ class Cancelling(Suite):
         assert errors == [], "what nobody waited for has failed"
 
     async def test_a_cancelled_batch_leaves_each_item_whole(self, store: MemoryStore) -> None:
-        for steps in range(0, 40, 3):
-            task = asyncio.ensure_future(
-                store.put_many([item(f"{i:03}", steps, metadata={"s": steps}) for i in range(100)])
-            )
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait({task})
-            for one in (await store.list(limit=200)).items:
-                assert one.metadata["s"] == one.content
+        def put(number: int) -> Awaitable[list[MemoryItem]]:
+            return store.put_many([item(f"{i:03}", number, metadata={"s": number}) for i in range(100)])
+
+        with small_batches():
+            for number, (at, when) in enumerate(await _moments(partial(put, 0)), 1):
+                run = Stepped(partial(put, number), at, when)
+                await asyncio.wait({run.task})
+                assert run.task.cancelled() or not run.reached, (at, when)
+                found = (await store.list(limit=200)).items
+                assert len(found) == 100
+                assert [one.id for one in found if one.metadata["s"] != one.content] == [], (at, when)
 
     async def test_a_cancelled_open_can_be_repeated(self, make: Make) -> None:
         for at, when in await _moments(make().open):
