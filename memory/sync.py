@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from memory.errors import Closed, WrongLoop
 
@@ -225,3 +225,38 @@ def _iterate(home: Home, source: AsyncIterator[R], name: str) -> Iterator[R]:
             yield value
     finally:
         home.run(finish, name)
+
+
+class Opens:
+    """What is opened and closed, by ``async with`` on a running loop, by ``with`` without one."""
+
+    @property
+    def _home(self) -> Home:
+        raise NotImplementedError
+
+    async def open(self) -> Self:
+        """Open it on the running loop."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Release everything; again is harmless."""
+        raise NotImplementedError
+
+    def open_sync(self) -> Self:
+        """Synchronous twin of ``open``: a private thread owns the loop until ``close_sync``."""
+        return self._home.run(self.open, "open_sync")
+
+    close_sync = blocking(close)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        self.open_sync()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close_sync()

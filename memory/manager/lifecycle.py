@@ -10,7 +10,7 @@ from memory.errors import Closed, InvalidItem, InvalidSetting
 from memory.manager.keywords import REFUSED, translated
 from memory.model import check_namespace
 from memory.store import MemoryStore
-from memory.sync import TO_OPEN, Home, blocking
+from memory.sync import TO_OPEN, Home, Opens, blocking
 from memory.telemetry import configure
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from memory.store.bound import Namespace
 
 
-class Lifecycle:
+class Lifecycle(Opens):
     """Makes, opens and closes the store, and keeps what calls are narrowed to."""
 
     def __init__(
@@ -109,22 +109,5 @@ class Lifecycle:
         """Finish what was accepted and release everything; again is harmless."""
         if self._built is not None:
             await self._built.close()
-
-    def open_sync(self) -> Self:
-        """Synchronous twin of ``open``: a private thread owns the loop until ``close_sync``."""
-        return self._home.run(self.open, "open_sync")
-
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    def __enter__(self) -> Self:
-        self.open_sync()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close_sync()
 
     close_sync = blocking(close)

@@ -44,7 +44,7 @@ from memory.store.sweeping import sweep_forever
 from memory.store.tracking import AccessTracker
 from memory.store.types import Capabilities, Durability, RepairReport
 from memory.store.upkeep import Upkeep
-from memory.sync import TO_OPEN, Home, blocking
+from memory.sync import TO_OPEN, Home, Opens, blocking
 from memory.telemetry import get_logger, ready
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ _log = get_logger("store")
 _open_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
 
-class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
+class MemoryStore(Upkeep, Reembedding, Slicing, Opens, ABC):
     """A memory for agents behind one interface; subclasses are the backends.
 
     A backend declares ``name`` and ``capabilities`` and implements ``_open``, ``_close``, ``_write``, ``_read``
@@ -217,23 +217,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, ABC):
                 self.embedding = None
                 self._residence.leave()
                 _log.info("close", backend=self.name)
-
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    def __enter__(self) -> Self:
-        self.open_sync()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close_sync()
-
-    def open_sync(self) -> Self:
-        """Synchronous twin of ``open``: a private thread owns the loop until ``close_sync``."""
-        return self._home.run(self.open, "open_sync")
 
     close_sync = blocking(close)
 

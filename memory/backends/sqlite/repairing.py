@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
@@ -54,18 +55,7 @@ def repair_within(db: apsw.Connection, language: str, now: int) -> RepairReport:
 def _set_aside(db: apsw.Connection, now: int) -> list[str]:
     names: list[str] = []
     breather = Breather()
-    after = -(2**63)
-    while True:
-        rows = fetch(
-            db,
-            f"SELECT {FULL_SQL}, rowid FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
-            (after, STEP),
-        )
-        if not rows:
-            return names
-        if not rises(after, rows):
-            raise CorruptData("the table of records does not end")
-        after = rows[-1][18]
+    for rows in _batches(db):
         for row in rows:
             breather.breathe()
             why = why_damaged(row)
@@ -74,6 +64,24 @@ def _set_aside(db: apsw.Connection, now: int) -> list[str]:
             names.append(name_of(row[1]))
             db.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", (row[1], now, why, row[0]))
             db.execute("DELETE FROM items NOT INDEXED WHERE rowid = ?", (row[18],))
+    return names
+
+
+def _batches(db: apsw.Connection) -> Iterator[list[tuple[Any, ...]]]:
+    """All records as selected by FULL_SQL, each with its row number and the number of its text, some at a time."""
+    after = -(2**63)
+    while True:
+        rows = fetch(
+            db,
+            f"SELECT {FULL_SQL}, rowid, doc FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
+            (after, STEP),
+        )
+        if not rows:
+            return
+        if not rises(after, rows):
+            raise CorruptData("the table of records does not end")
+        after = rows[-1][18]
+        yield rows
 
 
 def name_of(raw: Any) -> str:
@@ -101,19 +109,8 @@ def rebuild(db: apsw.Connection, analyser: Analyser) -> None:
     db.execute("UPDATE counter SET version = 1 + max(version, coalesce((SELECT max(version) FROM items), 0))")
     db.execute(f"INSERT INTO mixed {OUT_OF_ORDER}")
     fields = declared(db)
-    after = -(2**63)
     breather = Breather()
-    while True:
-        rows = fetch(
-            db,
-            f"SELECT {FULL_SQL}, rowid, doc FROM items NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608 - our own column names
-            (after, STEP),
-        )
-        if not rows:
-            return
-        if not rises(after, rows):
-            raise CorruptData("the table of records does not end")
-        after = rows[-1][18]
+    for rows in _batches(db):
         texts: list[tuple[int, str]] = []
         entries: list[bytes] = []
         for row in rows:
