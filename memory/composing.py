@@ -23,12 +23,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memory.errors import InvalidFilter, InvalidItem, InvalidSetting, UnsupportedOperation
-from memory.registry import accepted, check_options, create_store
+from memory.registry import accepted, check_options, create_store, did_you_mean
 
 if TYPE_CHECKING:
     from memory.store import MemoryStore
@@ -129,7 +128,7 @@ class _Composing:
         options = {key: value for key, value in table.items() if key != "shape"}
         for key in options:
             if key not in known or key in ("clock", "layers", "embedder"):
-                self.refuse(f"{table['shape']} has no {key!r}{_hint(key, known)}", place, key)
+                self.refuse(f"{table['shape']} has no {key!r}{did_you_mean(key, known)}", place, key)
         needed = [
             key for key in ("fast", "truth", "primary", "mirrors", "routes") if key in known and key not in options
         ]
@@ -176,7 +175,7 @@ class _Composing:
             known = ("namespace", "under", "kind", "tag", "larger_than", "holds", "where", "order", "promote")
             for key in rule:
                 if key not in known:
-                    self.refuse(f"a route has no {key!r}{_hint(key, known)}", place, key, number)
+                    self.refuse(f"a route has no {key!r}{did_you_mean(key, known)}", place, key, number)
             if isinstance(rule.get("promote"), dict):
                 try:
                     rule["promote"] = Promotion(**rule["promote"])
@@ -198,7 +197,7 @@ class _Composing:
         """The table of a store."""
         table = self.stores.get(name)
         if not isinstance(table, dict):
-            self.refuse(f"there is no store {name!r}{_hint(name, self.stores)}", place, key)
+            self.refuse(f"there is no store {name!r}{did_you_mean(name, self.stores)}", place, key)
         return dict(table)
 
     def built(self, make: Any, name: str) -> MemoryStore:
@@ -239,8 +238,3 @@ class _Composing:
             elif inside and member and f'"{member}"' in line:
                 return at
         return 0
-
-
-def _hint(key: str, known: Any) -> str:
-    close = get_close_matches(key, [str(one) for one in known], 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

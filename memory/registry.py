@@ -138,7 +138,7 @@ def named(name: str) -> type[MemoryStore]:
     elif known in LATER:
         advice = _later(known)
     else:
-        advice = f"{_hint(known, (*BACKENDS, *offered))}; known: {', '.join(names())}"
+        advice = f"{did_you_mean(known, (*BACKENDS, *offered))}; known: {', '.join(names())}"
     raise InvalidSetting(f"there is no backend {name!r}{advice}", setting="backend_type")
 
 
@@ -198,7 +198,7 @@ def _from_url(url: str) -> tuple[type[MemoryStore], dict[str, Any]]:
     else:
         name = scheme.lower()
         listed = ", ".join(f"{one}://" for one in schemes)
-        advice = _later(name) if name in LATER else f"{_hint(name, schemes)}; known: {listed}"
+        advice = _later(name) if name in LATER else f"{did_you_mean(name, schemes)}; known: {listed}"
         raise InvalidSetting(f"no backend has URLs that begin with {scheme}://{advice}", setting="backend_type")
     place, _, query = rest.partition("?")
     made: dict[str, Any] = {}
@@ -313,7 +313,7 @@ def check_options(cls: type[MemoryStore], options: Mapping[str, Any]) -> dict[st
 def _unknown_option(cls: type[MemoryStore], name: str, known: Iterable[str]) -> InvalidSetting:
     known = list(known)
     return InvalidSetting(
-        f"the backend {_label(cls)} has no option {name!r}{_hint(name, known)}; it has: {', '.join(sorted(known))}",
+        f"the backend {_label(cls)} has no option {name!r}{did_you_mean(name, known)}; it has: {', '.join(sorted(known))}",
         setting=name,
     )
 
@@ -380,6 +380,7 @@ def _later(known: str) -> str:
     )
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a refusal: the known name that this one is nearly, if there is one."""
     close = get_close_matches(name, list(known), 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

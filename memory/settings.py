@@ -10,25 +10,20 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
-from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from memory.errors import InvalidSetting
-from memory.layers import Layer, deadline, observe
-from memory.registry import BACKENDS, COMPOSITE_FILE, WORDS, accepted, check_options, create_store, resolve
+from memory.registry import BACKENDS, COMPOSITE_FILE, WORDS, did_you_mean
 from memory.search.embedders import embedder_of, options_taken
-from memory.search.fusion import Weights
 from memory.telemetry.redaction import hide_secrets, is_secret
-from memory.telemetry.slow import SlowOperations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from memory.search.embedders import Embedder
-    from memory.store import MemoryStore
 
 PREFIX = "MEMORY_"
 TESTS_PREFIX = "MEMORY_TEST_"
@@ -146,7 +141,7 @@ class Settings(BaseSettings):
         fields = type(self).model_fields
         for name in given:
             if name not in fields:
-                raise InvalidSetting(f"there is no setting {name!r}{_hint(name, fields)}", setting=name)
+                raise InvalidSetting(f"there is no setting {name!r}{did_you_mean(name, fields)}", setting=name)
         given = {name: value for name, value in given.items() if not (name == "path" and value is None)}
         environment = EnvSettingsSource(type(self))
         _refuse_mistyped(os.environ, fields)
@@ -226,79 +221,6 @@ class Settings(BaseSettings):
     __str__ = __repr__
 
 
-def store_of(
-    backend_type: str | type[MemoryStore] | None,
-    settings: Settings | None,
-    options: dict[str, Any],
-    replaced: Mapping[str, str] | None = None,
-) -> tuple[Settings, MemoryStore]:
-    """The settings in force and the store they name, from the most particular: options, URL, settings.
-
-    ``replaced``: unknown option -> what to use instead.
-    """
-    fields = Settings.model_fields
-    # An embedder or weights that are no text or JSON are options of the store; the settings only know their names.
-    made = {
-        name
-        for name, plain in (("embedder", str), ("weights", dict))
-        if not isinstance(options.get(name, plain()), plain)
-    }
-    given = {
-        name: value
-        for name, value in options.items()
-        if name in fields and name not in made and not (name == "path" and value is None)
-    }
-    own = {name: value for name, value in options.items() if name not in fields or name in made}
-    if isinstance(backend_type, str):
-        given["backend_type"] = backend_type
-    if settings is None:
-        settings = Settings(**given)
-    elif given:
-        settings = settings.changed(**given)
-    spec = settings.backend_type if backend_type is None or isinstance(backend_type, str) else backend_type
-    if isinstance(spec, str) and spec.strip().lower() == "composite":
-        spec = f"composite:///{quote(str(settings.composite_file))}"
-    cls, told = resolve(spec)
-    if "path" in told and "path" in given:
-        raise InvalidSetting("the file is named twice, by the URL and by path; leave one out", setting="path")
-    known = accepted(cls)
-    unknown = [name for name in own if name not in known]
-    for name in unknown:
-        if replaced and name in replaced:
-            raise InvalidSetting(f"{name}: {replaced[name]}", setting=name)
-    if unknown:
-        raise _unknown_keyword(unknown[0], {*fields, *known})
-    layers = [*_layers(settings, cls), *own.pop("layers", ())]
-    from_settings = settings.store_options(getattr(cls, "name", ""), known) | _of_search(settings, cls, told, known)
-    from_arguments = {name: from_settings[name] for name in from_settings if name in given}
-    chosen = check_options(cls, {**from_settings, **told, **from_arguments, **own})
-    return settings, create_store(cls, **chosen, **({"layers": layers} if layers else {}))
-
-
-def _of_search(
-    settings: Settings, cls: type[MemoryStore], told: Mapping[str, Any], known: Iterable[str]
-) -> dict[str, Any]:
-    """The options that say how to search by meaning, made of their settings.
-
-    Who names a dimension and no embedder brings vectors of their own, which the default embedder would not fit. A
-    backend may have a default of its own.
-    """
-    options: dict[str, Any] = {}
-    unsaid = "embedder" not in settings._origins
-    if "embedder" in known and "embedder" not in told and not (unsaid and cls._default_embedder() is not None):
-        options["embedder"] = None if unsaid and settings.dimension is not None else embedder_from(settings)
-    if "weights" in known:
-        try:
-            options["weights"] = Weights(**settings.weights)
-        except TypeError:
-            unknown = next(name for name in settings.weights if name not in Weights.__struct_fields__)
-            raise InvalidSetting(
-                f"{PREFIX}WEIGHTS: there is no weight {unknown!r}{_hint(unknown, Weights.__struct_fields__)}",
-                setting="weights",
-            ) from None
-    return options
-
-
 def embedder_from(settings: Settings) -> Embedder | None:
     """The embedder that settings name; None when they name none.
 
@@ -316,22 +238,6 @@ def embedder_from(settings: Settings) -> Embedder | None:
     return embedder_of(
         settings.embedder, **{name: value for name, value in told.items() if value is not None and name in taken}
     )
-
-
-def _unknown_keyword(name: str, known: set[str]) -> InvalidSetting:
-    close = get_close_matches(name, sorted(known), 1, 0.6)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known))}"
-    return InvalidSetting(f"neither a setting nor an option of the backend is called {name!r}; {hint}", setting=name)
-
-
-def _layers(settings: Settings, cls: type[MemoryStore]) -> list[Layer]:
-    """What the settings put around every operation, outermost first; nothing when they ask for nothing."""
-    layers: list[Layer] = []
-    if settings.slow_seconds is not None:
-        layers.append(observe(SlowOperations(settings.slow_seconds, cls.name)))
-    if settings.deadline is not None:
-        layers.append(deadline(settings.deadline))
-    return layers
 
 
 def shown(name: str, value: Any) -> Any:
@@ -403,8 +309,3 @@ def _not_json(error: SettingsError, env_file: str | Path | None) -> InvalidSetti
     name = field[1] if field else "settings"
     variable = _variable(name, env_file)
     return InvalidSetting(f'{variable}: it must be JSON, such as {{"name": "value"}}', setting=name)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

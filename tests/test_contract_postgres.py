@@ -13,6 +13,7 @@ import servers
 from memory.backends.postgres import PostgresStore
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract, TwinsContract, ViewContract
+from memory.testing.contract.batches import Batches
 from memory.testing.contract.dedup import Dedup
 from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.nearness import Nearness
@@ -67,7 +68,7 @@ class BehindPgBouncer(Postgres):
 
 
 class TestPostgresBehindPgBouncer(
-    BehindPgBouncer, Writing, Versions, Updating, Dedup, Nearness, Transfer, Retrying, Lifecycle
+    BehindPgBouncer, Writing, Batches, Versions, Updating, Dedup, Nearness, Transfer, Retrying, Lifecycle
 ):
     pass
 

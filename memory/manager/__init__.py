@@ -2,7 +2,7 @@
 
 - ``front``: the manager, put together from ``lifecycle`` (settings, open, close), ``singles`` (add, get, update, delete),
   ``finding`` (search, context), ``conversations`` (messages, history) and ``seeds`` (the names of earlier managers).
-- ``messages``, ``context``, ``originals``, ``keywords``: what these are made of.
+- ``choosing``: which store that is. ``messages``, ``context``, ``originals``, ``keywords``: what the others are made of.
 """
 
 from __future__ import annotations

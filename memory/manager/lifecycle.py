@@ -55,7 +55,7 @@ class Lifecycle(Opens):
         """The store, made at the first call. Raises InvalidSetting, BackendUnavailable."""
         with self._building:
             if self._built is None:
-                from memory.settings import store_of
+                from memory.manager.choosing import store_of
 
                 backend_type, options = self._wanted
                 assert not isinstance(backend_type, MemoryStore)

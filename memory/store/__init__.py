@@ -1,7 +1,7 @@
 """The contract: ``MemoryStore``, its views, and what their operations return.
 
-- ``base``: lifecycle and hooks. ``view``: scopes. ``reads``, ``writes``, ``searching``, ``watching``,
-  ``transfer``, ``upkeep``: the public operations, once for all backends.
+- ``base``: lifecycle and hooks. ``view``: scopes. ``reads``, ``writes``, ``updating``, ``deleting``, ``searching``,
+  ``watching``, ``transfer``, ``upkeep``, ``reembedding``: the public operations, once for all backends.
 - ``settle``: from a hook's result to a value or one typed error. ``cursors``: opaque positions.
 - ``fallbacks``: slower defaults of the optional hooks.
 """

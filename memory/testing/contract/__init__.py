@@ -20,6 +20,7 @@ from typing import cast
 
 from memory.store import MemoryStore
 from memory.testing.contract.agreeing import Agreeing
+from memory.testing.contract.batches import Batches
 from memory.testing.contract.cancelling import Calm, Cancelling
 from memory.testing.contract.dedup import Dedup
 from memory.testing.contract.embedding import Embedding
@@ -29,8 +30,9 @@ from memory.testing.contract.filtering import Filtering
 from memory.testing.contract.hostile import Hostile
 from memory.testing.contract.lifecycle import Lifecycle
 from memory.testing.contract.limits import Limits, LongTexts, Vectors
+from memory.testing.contract.mixing import Mixing
 from memory.testing.contract.names import Names, Payloads
-from memory.testing.contract.nearness import Mixing, Nearness
+from memory.testing.contract.nearness import Nearness
 from memory.testing.contract.neighbouring import Neighbouring
 from memory.testing.contract.ordering import Ordering
 from memory.testing.contract.reading import Reading
@@ -49,6 +51,7 @@ from memory.testing.twins import Twins
 
 class OperationsContract(
     Writing,
+    Batches,
     Reading,
     Filtering,
     Agreeing,
