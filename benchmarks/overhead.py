@@ -16,9 +16,9 @@ from benchmarks.session import Session, fill
 from memory import MemoryItem, MemoryStore
 from memory.codec import content_hash, encode
 from memory.layers import deadline, observe, wrap
-from memory.model import vector_bytes
 from memory.ops import Put, Read, Result, Write
 from memory.search.analysis import Analyser
+from memory.vectors import vector_bytes
 
 NAME = "overhead"
 RECORDS = 500

@@ -23,9 +23,10 @@ from memory.backends.redis.scripts import WRITE
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
 from memory.keys import encode_key
-from memory.model import Key, vector_bytes
+from memory.model import Key
 from memory.ops import Put
 from memory.search.analysis import Analyser
+from memory.vectors import vector_bytes
 
 TOGETHER = 16
 """Records of one call in a pipeline by hand: about as many as the store takes."""

@@ -17,8 +17,9 @@ import msgspec
 
 from memory.clock import from_micros
 from memory.errors import CorruptData, InvalidItem
-from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes, vector_bytes
-from memory.model import vector as to_vector
+from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes
+from memory.vectors import vector as to_vector
+from memory.vectors import vector_bytes
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema

@@ -24,6 +24,7 @@ from memory.codec import content_hash, decode, encode
 from memory.errors import BatchError, CorruptData, InvalidItem, MemoryStoreError, UnknownOutcome
 from memory.model import MemoryItem, check_item, key_order, new_id, path_bytes
 from memory.ops import Row
+from memory.vectors import check_embedding, vector_bytes
 
 SCALARS = st.one_of(
     st.none(),
@@ -76,7 +77,7 @@ def row_of(item: MemoryItem) -> Row:
         accessed=to_micros(item.accessed_at),
         count=item.access_count,
         expires=None if item.expires_at is None else to_micros(item.expires_at),
-        embedding=model.vector_bytes(item.embedding),
+        embedding=vector_bytes(item.embedding),
     )
 
 
@@ -312,10 +313,10 @@ def test_every_refusal_names_the_field() -> None:
 
 
 def test_a_number_is_checked_as_float32() -> None:
-    assert model.check_embedding([0.1]).tolist() == [np.float32(0.1)]
+    assert check_embedding([0.1]).tolist() == [np.float32(0.1)]
     for bad in ([1e39], [math.inf], [], [[1.0]], "x", None, [None], ["a"], np.zeros(65_537)):
         with pytest.raises(InvalidItem):
-            model.check_embedding(bad)
+            check_embedding(bad)
 
 
 def test_a_cycle_is_too_deep() -> None:

@@ -15,8 +15,8 @@ from memory.codec import BODY_FIELDS, encode
 from memory.migration import migrate
 from memory.migration.comparing import merged
 from memory.migration.sources import StoreSource
-from memory.model import vector_bytes
 from memory.ops import Put, Remove
+from memory.vectors import vector_bytes
 
 replace = msgspec.structs.replace
 VICTIM = (("team",), "victim")

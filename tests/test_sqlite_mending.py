@@ -15,8 +15,8 @@ import pytest
 from memory import MemoryItem
 from memory.backends.sqlite import SqliteStore, mending
 from memory.errors import BackendUnavailable, CorruptData, MemoryStoreError
-from memory.model import vector_bytes
 from memory.search.embedders import HashingEmbedder
+from memory.vectors import vector_bytes
 
 PAGE = 4096
 OPTIONS: dict[str, Any] = {"index": ("metadata.n",), "feed": True, "embedder": None, "dimension": 4}

@@ -22,9 +22,9 @@ from memory.backends.sqlite.planning import find_records
 from memory.backends.sqlite.spaces import read_state
 from memory.errors import CorruptData
 from memory.keys import encode_key
-from memory.model import vector_bytes
 from memory.ops import Attach, Nearest, Space
 from memory.testing.embedder import WordEmbedder
+from memory.vectors import vector_bytes
 
 
 def vector(*values: float) -> Any:

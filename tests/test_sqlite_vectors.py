@@ -30,10 +30,11 @@ from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
 from memory.errors import CorruptData
 from memory.filters import parse
-from memory.model import key_order, vector_bytes
+from memory.model import key_order
 from memory.ops import WHOLE, Nearest, Scope
 from memory.search.vectors import cosines, matrix, products, slack, unit
 from memory.store import fallbacks
+from memory.vectors import vector_bytes
 
 DIMENSION = 24
 FILTERS: list[Any] = [

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from memory.errors import EmbeddingMismatch, InvalidItem
-from memory.model import MemoryItem, vector_bytes
+from memory.model import MemoryItem
 from memory.ops import Put, Space
+from memory.vectors import vector_bytes
 
 if TYPE_CHECKING:
     from memory.search.embedders.base import Embedder

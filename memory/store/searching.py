@@ -10,7 +10,7 @@ import msgspec
 
 from memory.errors import InvalidItem, InvalidSetting
 from memory.filters import parse
-from memory.model import check_embedding, check_text, key_order, vector_bytes
+from memory.model import check_text, key_order
 from memory.search.text import query_terms
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
@@ -19,6 +19,7 @@ from memory.store.ranking import Question, Ranking, cut
 from memory.store.reads import check_limit
 from memory.store.types import SearchPage
 from memory.sync import blocking
+from memory.vectors import check_embedding, vector_bytes
 
 if TYPE_CHECKING:
     from memory.filters import Filter, Where

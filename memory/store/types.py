@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from memory.errors import InvalidItem
-from memory.model import DEFAULT_NAMESPACE, MAX_DIMENSION, Key, MemoryItem
+from memory.model import DEFAULT_NAMESPACE, Key, MemoryItem
+from memory.vectors import MAX_DIMENSION
 
 Durability = Literal["none", "process", "power", "replicated", "unknown"]
 """What survives after an acknowledged write: nothing, the death of this process, power loss, loss of a server."""

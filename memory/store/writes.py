@@ -12,7 +12,7 @@ import msgspec
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
 from memory.errors import InvalidItem, MemoryStoreError, UnsupportedOperation
-from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item, own, vector_bytes
+from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item, own
 from memory.ops import ABSENT, ANY, WHOLE, Put
 from memory.store.deleting import Deletes
 from memory.store.embedding import Embed, add_vectors, check_dimension, check_embed, check_space
@@ -29,6 +29,7 @@ from memory.store.settle import (
 )
 from memory.store.slicing import is_due, pause
 from memory.sync import blocking
+from memory.vectors import vector_bytes
 
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore

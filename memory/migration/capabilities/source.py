@@ -17,9 +17,10 @@ from memory.migration.capabilities.entries import item_of
 from memory.migration.records import Pair
 from memory.migration.report import Finding
 from memory.migration.sources import Changed, StoreSource
-from memory.model import DEFAULT_NAMESPACE, Key, MemoryItem, check_id, vector_bytes
+from memory.model import DEFAULT_NAMESPACE, Key, MemoryItem, check_id
 from memory.ops import Position, Row
 from memory.store.slicing import is_due, pause
+from memory.vectors import vector_bytes
 
 if TYPE_CHECKING:
     from typing import Any

@@ -13,11 +13,12 @@ import pytest
 
 from memory.clock import ManualClock
 from memory.errors import AlreadyExists, EmbeddingMismatch, InvalidCursor, InvalidItem, InvalidSetting, VersionConflict
-from memory.model import MemoryItem, key_order, vector_bytes
+from memory.model import MemoryItem, key_order
 from memory.search.vectors import cosines, matrix
 from memory.store import MemoryStore
 from memory.testing.contract.searching import WORDS, collect
 from memory.testing.contract.suite import Make, Suite, Tap, home, ids, item, needs, walk
+from memory.vectors import vector_bytes
 
 SIZE = 12
 
