@@ -49,6 +49,7 @@ _FLUSH = (
 def connect(path: Path, durability: str) -> apsw.Connection:
     """A connection with the settings of the store's own."""
     db = apsw.Connection(str(path), statementcachesize=200)
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", durability)
     db.pragma("temp_store", "memory")

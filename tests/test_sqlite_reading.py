@@ -495,3 +495,21 @@ async def test_texts_that_reach_the_index_without_a_new_version_are_found_once(t
         db.close()
         assert [hit.item.id for hit in await store.search("eagle")] == ["a", "b", "c"]
         assert len(await store.search("marmot eagle")) == 3
+
+
+async def test_a_page_asked_for_again_prepares_no_statement(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "m.db", index=("metadata.topic",), sweep_interval=None) as store:
+        await store.put_many([MemoryItem(content="x", metadata={"topic": f"t{n % 3}"}) for n in range(12)])
+        prepared: list[int] = []
+
+        def note(operation: int, *_: object) -> int:
+            prepared.append(operation)
+            return apsw.SQLITE_OK
+
+        assert store._direct is not None
+        store._direct.authorizer = note  # asked by SQLite of each statement that it prepares
+        assert len((await store.list({"metadata.topic": "t1"}, limit=2)).items) == 2
+        assert prepared
+        prepared.clear()
+        assert len((await store.list({"metadata.topic": "t2"}, limit=3)).items) == 3
+        assert not prepared

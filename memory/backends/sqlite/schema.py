@@ -47,6 +47,8 @@ def connect(
         db.set_busy_timeout(round(busy_timeout * 1000))
         db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        # Plans that look at no bound value: else SQLite prepares a statement with LIMIT ? anew each time that it is bound.
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         db.execute(f"PRAGMA temp_store = memory; PRAGMA cache_size = -{cache_kib}; PRAGMA cell_size_check = on")
         if read_only:
             db.execute("PRAGMA query_only = on")
