@@ -246,6 +246,8 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     keys: tuple[Key, ...]
     now: int
     scope: Scope = WHOLE
+    fresh: bool = False
+    """What is read decides a write: where the store is down, nothing stands in for it."""
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -259,6 +261,8 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     limit: int = 100
     vectors: bool = True
     """False: the caller does not need embeddings."""
+    fresh: bool = False
+    """As in ``Read``."""
 
 
 class Page(msgspec.Struct, gc=False):

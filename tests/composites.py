@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ WRITE_STEPS = ("before", "request lost", "half", "reply lost")
 
 Cell = tuple[str, str, str]
 """A member, the hook that was called of it, and the step at which the call failed."""
+met: ContextVar[list[Cell]] = ContextVar("met")
+"""Where whoever calls wants to know which faults its call met."""
 
 
 class Faults:
@@ -67,6 +70,7 @@ class Faults:
                 if step is None:
                     return await hook(*args)
                 self.injected[member, name, step] += 1
+                met.get([]).append((member, name, step))
                 if step == "before":
                     raise BackendUnavailable(f"{member} failed")
                 if name != "write":
@@ -146,3 +150,37 @@ COMPOSITIONS: dict[str, Callable[..., Any]] = {
     "by_content": by_content,
     "nested": nested,
 }
+
+
+def queued(place: Path, faults: Faults, **options: Any) -> MirroredStore:
+    """Writes wait while the primary is down."""
+    mirrors = {"copy": memory("copy", faults)}
+    queue = file(place, "queue", faults)
+    return MirroredStore(file(place, "primary", faults), mirrors, queue=queue, **options)
+
+
+def queued_and_stale(place: Path, faults: Faults, **options: Any) -> MirroredStore:
+    """Writes wait, and reads go on, while the primary is down."""
+    return mirrored_in_memory(place, faults, queue=file(place, "queue", faults), stale_reads=True, **options)
+
+
+def stale(place: Path, faults: Faults, **options: Any) -> MirroredStore:
+    """Reads go on while the primary is down, writes are refused."""
+    primary, mirrors = file(place, "primary", faults), {"copy": file(place, "copy", faults)}
+    return MirroredStore(primary, mirrors, vectors="copy", text="copy", stale_reads=True, **options)
+
+
+def tiered_queued(place: Path, faults: Faults, **options: Any) -> TieredStore:
+    """A fast tier before a truth whose writes wait while its primary is down."""
+    patience = {name: options[name] for name in ("failures", "recovery") if name in options}
+    truth = queued(place, faults, layers=faults.of("truth"), **patience)
+    return TieredStore(memory("fast", faults), truth, **options)
+
+
+OUTAGES: dict[str, Callable[..., Any]] = {
+    "queued": queued,
+    "queued_and_stale": queued_and_stale,
+    "stale": stale,
+    "tiered_queued": tiered_queued,
+}
+"""Compositions that go on, by half, while their primary is down."""

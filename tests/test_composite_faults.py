@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np  # noqa: F401 - loaded before the loop runs
 import pytest
-from composites import COMPOSITIONS, STEPS, WHOLE_STEPS, WRITE_STEPS, Cell, Faults
+from composites import COMPOSITIONS, OUTAGES, STEPS, WHOLE_STEPS, WRITE_STEPS, Cell, Faults
 
 from memory import MemoryItem, MemoryStore
 from memory.errors import BatchError, MemoryStoreError, NotFound, UnknownOutcome
@@ -38,9 +38,13 @@ MEMBERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "by_namespace": {"n": ASKED, **ROUTED},
     "by_content": {**dict.fromkeys(("working", "tagged", "odd", "rest"), ASKED), "journal": LISTED},
     "nested": {"fast": LISTED, "truth": ALL, "primary": ALL, "routed": LISTED, "a": LISTED, "rest": LISTED},
+    "queued": {"primary": ALL, "copy": LISTED, "queue": ("write", "scan")},
+    "queued_and_stale": {"primary": ALL, "copy": ASKED, "index": ASKED, "queue": ("write", "scan")},
+    "stale": {"primary": ALL, "copy": ASKED},
+    "tiered_queued": {"fast": LISTED, "truth": ALL, "primary": ALL, "copy": LISTED, "queue": ("write", "scan")},
 }
 """Every member of every composition, and every hook that is called of it while the composition works."""
-ONE_BY_ONE = {"journal"}
+ONE_BY_ONE = {"journal", "queue"}
 """Members that are given one write at a time, which cannot stop half way."""
 
 
@@ -62,8 +66,9 @@ class Writer:
     """Writes a few items that nobody else writes, so that it knows what may be stored of each: what was acknowledged
     last, or what was sent since and is not known of. Whatever it is told it compares with that."""
 
-    def __init__(self, store: MemoryStore, number: int, seed: int, told: Counter[str]) -> None:
-        self.store, self.namespace, self.told = store, NAMESPACES[number], told
+    def __init__(self, store: MemoryStore, number: int, seed: int, told: Counter[str], faults: Faults) -> None:
+        self.store, self.number, self.namespace = store, number, NAMESPACES[number]
+        self.told, self.faults = told, faults
         self.random = random.Random(f"{seed} {number}")
         self.may_be: dict[str, set[int | None]] = {f"{number}-{i}": {None} for i in range(KEYS)}
         self.versions: dict[str, int] = {}
@@ -77,6 +82,10 @@ class Writer:
             kind=self.random.choice(kinds), tags=self.random.choice(tags), metadata={"n": self.random.randrange(10)},
             embedding=[1.0, float(self.turn)],
         )  # fmt: skip
+
+    async def steps(self, count: int) -> None:
+        for _ in range(count):
+            await self.step()
 
     async def step(self) -> None:
         calls = {
@@ -137,10 +146,7 @@ class Writer:
                 may_be.add(value)
             if self.random.random() < 0.5:
                 return
-            try:
-                outcome = await outcome.retry()
-            except MemoryStoreError as error:
-                outcome = error
+            outcome = await self.retried(id, outcome)
         self.told["claims"] += 1
         if isinstance(outcome, NotFound) or outcome is False:
             assert None in may_be, f"{id} is said to be absent; it holds one of {may_be}"
@@ -154,6 +160,15 @@ class Writer:
             self.versions[id] = outcome.version
         if value != SAME and not isinstance(outcome, NotFound):
             self.may_be[id] = {value}
+
+    async def retried(self, id: str, error: UnknownOutcome) -> Any:
+        try:
+            return await error.retry()
+        except MemoryStoreError as failed:
+            return failed
+
+    async def healed(self) -> None:
+        """Told that every member is well again and nothing waits any more."""
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -225,16 +240,18 @@ class Writer:
             assert found.version >= self.versions.get(id, 0), f"the version of {id} fell"
 
 
-async def storm(name: str, place: Path, *, wanted: int, seed: int) -> tuple[Faults, Counter[str]]:
+async def storm(
+    name: str, place: Path, *, wanted: int, seed: int, kind: type[Writer] = Writer
+) -> tuple[Faults, Counter[str]]:
     """Writers among faults until so many were injected, at every step of every member. Now and then all is healed,
     drained and compared, every other time by a store that is made anew."""
     faults, told = Faults(seed), Counter[str]()
 
     def composed() -> Any:
-        return COMPOSITIONS[name](place, faults, failures=1_000, recovery=0.001, sweep_interval=None)
+        return {**COMPOSITIONS, **OUTAGES}[name](place, faults, failures=1_000, recovery=0.001, sweep_interval=None)
 
     store = await composed().open()
-    writers = [Writer(store, number, seed, told) for number in range(len(NAMESPACES))]
+    writers = [kind(store, number, seed, told, faults) for number in range(len(NAMESPACES))]
     try:
         while faults.total < wanted or cells(name) - faults.injected.keys():
             assert told["rounds"] < ROUNDS, f"never failed: {sorted(cells(name) - faults.injected.keys())}"
@@ -242,7 +259,8 @@ async def storm(name: str, place: Path, *, wanted: int, seed: int) -> tuple[Faul
             faults.rate = 0.12
             async with asyncio.TaskGroup() as group:
                 for writer in writers:
-                    group.create_task(steps(writer, 50))
+                    group.create_task(writer.steps(50))
+            faults.down.clear()
             if told["rounds"] % 2:
                 await store.close()
                 store = composed()
@@ -257,11 +275,6 @@ async def storm(name: str, place: Path, *, wanted: int, seed: int) -> tuple[Faul
     return faults, told
 
 
-async def steps(writer: Writer, count: int) -> None:
-    for _ in range(count):
-        await writer.step()
-
-
 async def opened(store: Any, faults: Faults) -> None:
     """Open a store whose members go on failing for a while."""
     for _ in range(5):
@@ -274,8 +287,21 @@ async def opened(store: Any, faults: Faults) -> None:
     await store.open()
 
 
+async def emptied(store: Any) -> None:
+    """Whatever has waited for a primary is applied, or given up, and nothing is left of it."""
+    inner = store.truth.store if hasattr(store, "truth") else store
+    queue = getattr(inner, "queue", None)
+    if queue is not None:
+        await queue.drain()
+        assert not queue.waiting
+        assert await queue.member.store.count() == 0
+
+
 async def heal(store: Any, writers: list[Writer], told: Counter[str]) -> None:
     """With the members well again and the feeds followed, every copy is right and every key holds what it may hold."""
+    await emptied(store)
+    for writer in writers:
+        await writer.healed()
     await store.sweep()
     report = await store.verify()
     assert report.ok, report.problems[:3]

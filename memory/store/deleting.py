@@ -58,7 +58,8 @@ class Deletes(Bound):
         accept = None if filter is None else predicate(filter)
         deleted, after = 0, None
         while True:
-            op = Scan(now=store._clock(), scope=scope, where=filter, after=after, limit=BATCH, vectors=False)
+            now = store._clock()
+            op = Scan(now=now, scope=scope, where=filter, after=after, limit=BATCH, vectors=False, fresh=True)
             pairs = await store._filled(op)
             todo = [(item.key, row.version) for row, item in pairs]
             while todo:
@@ -70,7 +71,7 @@ class Deletes(Bound):
                 deleted += sum(1 for result in results if result is True)
                 lost = [op.key for op, r in zip(removes, results, strict=True) if isinstance(r, VersionConflict)]
                 finish_batch([r for r in results if not isinstance(r, VersionConflict)])
-                rows = await store._do_read(Read(keys=tuple(lost), now=now, scope=scope)) if lost else []
+                rows = await store._do_read(Read(keys=tuple(lost), now=now, scope=scope, fresh=True)) if lost else []
                 fresh = [(row, decode(row)) for row in rows if row is not None]
                 todo = [(item.key, row.version) for row, item in fresh if accept is None or accept(item)]
             if len(pairs) < BATCH:

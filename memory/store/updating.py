@@ -91,7 +91,7 @@ class Updates(Writes):
             embedding = given.embedding.copy()
         ttl_micros(store, ttl)
         while True:
-            (row,) = await store._do_read(Read(keys=(key,), now=store._clock(), scope=self._scope))
+            (row,) = await store._do_read(Read(keys=(key,), now=store._clock(), scope=self._scope, fresh=True))
             if row is None:
                 raise not_found(key)
             if wanted not in (ANY, row.version):

@@ -36,13 +36,17 @@ class Answering(CompositeStore):
     """By what is searched for (vectors, text): the mirror that is asked."""
     stale: str | None = None
     """The mirror that answers reads now, because the primary is down."""
+    stale_answers: int = 0
+    """Questions that a mirror has answered so. One call may ask several: where this has risen meanwhile, its result may be stale."""
 
     async def _read(self, op: Read) -> list[Row | None]:
-        return await self._answer(lambda member: member.read(op), _originals)
+        return await self._answer(lambda member: member.read(op), _originals, fresh=op.fresh)
 
     async def _scan(self, op: Scan) -> Page:
         loose = replace(op, where=None) if names_version(op.where) else op
-        return await self._answer(lambda member: member.scan(op if member is self.primary else loose), _page)
+        return await self._answer(
+            lambda member: member.scan(op if member is self.primary else loose), _page, fresh=op.fresh
+        )
 
     async def _count(self, op: Count) -> int | None:
         counted = await self._answer(lambda member: _count(member, op), lambda found: found, op.where)
@@ -78,7 +82,12 @@ class Answering(CompositeStore):
         )
 
     async def _answer(
-        self, ask: Callable[[Member], Awaitable[T]], plain: Callable[[T], T], where: Filter | None = None
+        self,
+        ask: Callable[[Member], Awaitable[T]],
+        plain: Callable[[T], T],
+        where: Filter | None = None,
+        *,
+        fresh: bool = False,
     ) -> T:
         """What the primary says; while it is down, and where that is allowed, what the first mirror says that answers.
 
@@ -87,7 +96,7 @@ class Answering(CompositeStore):
         try:
             answer = await ask(self.primary)
         except DOWN as error:
-            if not self.stale_reads or names_version(where):
+            if fresh or not self.stale_reads or names_version(where):
                 raise
             for mirror in self.mirrors.values():
                 try:
@@ -97,6 +106,7 @@ class Answering(CompositeStore):
                 if self.stale != mirror.name:
                     _log.warning("reads are stale", member=mirror.name, error=error)
                 self.stale = mirror.name
+                self.stale_answers += 1
                 return answer
             raise
         self.stale = None

@@ -155,6 +155,12 @@ def check_member(member: Member, whole: MemoryStore, *, feed: bool) -> None:
             f"the member {name!r} is for {store.language}, the composite for {whole.language}; name one language",
             setting=name,
         )
+    if getattr(store, "stale_reads", False):
+        raise InvalidSetting(
+            f"the member {name!r} ({store.name}) has stale_reads, and {whole.name} would pass on, or keep, what is stale as if it "
+            "were not; leave stale_reads out there: only the outermost store can have it",
+            setting=name,
+        )
     if feed and not store.capabilities.feed:
         raise InvalidSetting(
             f"the member {name!r} ({store.name}) cannot keep a feed, which its part here needs; choose another backend",

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from memory.backends.composite.answering import Answering
-from memory.backends.composite.copies import FORBIDDEN
+from memory.backends.composite.copies import FORBIDDEN, original
 from memory.backends.composite.following import POLL_SECONDS, Follower
 from memory.backends.composite.members import DOWN, Member, together
 from memory.backends.composite.mirror import Mirror
 from memory.backends.composite.queue import Queue
 from memory.errors import InvalidSetting, MemoryStoreError
-from memory.ops import Event, Problem, Result, Status, Write
+from memory.model import Key
+from memory.ops import Event, Problem, Read, Result, Status, Write
 from memory.store import Capabilities, MemoryStore
 from memory.store.types import RepairReport
 from memory.telemetry import get_logger
@@ -25,7 +26,7 @@ class MirroredStore(Answering):
     """Every write is the primary's, which alone acknowledges; its feed brings it to the mirrors, stored with the write.
 
     ``mirrors``: by name. ``stale_reads``: while the primary is down, the first mirror answers reads; ``stale`` names it then,
-    and ``health`` says how far it is behind. ``vectors`` and ``text`` name the mirror that is searched by vector and by text;
+    ``stale_answers`` rises, and ``health`` says how far it is behind. ``vectors`` and ``text`` name the mirror that is searched by vector and by text;
     it is brought up to date before it answers, and what it finds is read from the primary. ``queue``: a store of its own that
     keeps writes while the primary is down. Each is UnknownOutcome until it is applied, and its ``retry`` tells when it is.
     Further options as in CompositeStore.
@@ -135,20 +136,34 @@ class MirroredStore(Answering):
     async def _write(self, ops: Sequence[Write], atomic: bool) -> list[Result]:
         queue = self.queue
         try:
-            return await super()._write(ops, atomic)
+            results = await super()._write(ops, atomic)
         except DOWN:
             if queue is None or atomic:
                 raise
             kept: list[Result] = []
             for op in ops:
                 try:
-                    await queue.add(op, self._floor(op.key))
+                    await queue.add(op, await self._known(op.key))
                     kept.append(Result(Status.UNKNOWN))
                 except MemoryStoreError as error:
                     if not kept:
                         raise
                     kept.append(Result(Status.FAILED, error=error))
             return kept
+        if queue is not None and queue.waiting:
+            queue.learn(ops, results)
+        return results
+
+    async def _known(self, key: Key) -> int:
+        """The highest version of a key that is known here: also of what others have written, as far as a mirror has it."""
+        known = self._floor(key)
+        for member in self.mirrors.values():
+            try:
+                (row,) = await member.read(Read(keys=(key,), now=self._clock()))
+            except MemoryStoreError:
+                continue
+            known = max(known, 0 if row is None else original(row).version)
+        return known
 
     # --- upkeep --------------------------------------------------------------------------------
 
