@@ -173,7 +173,7 @@ def stale(place: Path, faults: Faults, **options: Any) -> MirroredStore:
 def tiered_queued(place: Path, faults: Faults, **options: Any) -> TieredStore:
     """A fast tier before a truth whose writes wait while its primary is down."""
     patience = {name: options[name] for name in ("failures", "recovery") if name in options}
-    truth = queued(place, faults, layers=faults.of("truth"), **patience)
+    truth = queued(place, faults, **patience)
     return TieredStore(memory("fast", faults), truth, **options)
 
 

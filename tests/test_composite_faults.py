@@ -41,7 +41,7 @@ MEMBERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "queued": {"primary": ALL, "copy": LISTED, "queue": ("write", "scan")},
     "queued_and_stale": {"primary": ALL, "copy": ASKED, "index": ASKED, "queue": ("write", "scan")},
     "stale": {"primary": ALL, "copy": ASKED},
-    "tiered_queued": {"fast": LISTED, "truth": ALL, "primary": ALL, "copy": LISTED, "queue": ("write", "scan")},
+    "tiered_queued": {"fast": LISTED, "primary": ALL, "copy": LISTED, "queue": ("write", "scan")},
 }
 """Every member of every composition, and every hook that is called of it while the composition works."""
 ONE_BY_ONE = {"journal", "queue"}

@@ -133,7 +133,9 @@ class Outlasting(Writer):
         def checked(answer: tuple[Any, bool]) -> None:
             told, stale = answer
             if not stale:
-                assert self.tidying or not down or down != self.outage or hasattr(self.store, "truth"), "who knows this?"
+                assert self.tidying or not down or down != self.outage or hasattr(self.store, "truth"), (
+                    "who knows this?"
+                )
                 check(told)
                 return
             self.told["stale answers"] += 1

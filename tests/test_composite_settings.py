@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,38 @@ async def test_the_manager_and_its_settings_know_it(empty: Path, monkeypatch: py
         assert memory.store.name == "tiered"
         await memory.store.put(MemoryItem(content="a marmot"))
         assert await memory.store.count() == 1
+
+
+@pytest.mark.parametrize("seconds", [0, 0.25])
+def test_a_cache_ttl_below_what_a_tiered_store_promises_is_refused(seconds: float, empty: Path) -> None:
+    address = written(GOOD)
+    assert MemoryManager(address, cache_ttl=0.5).store.capabilities.staleness == 0.5
+    bound = "staleness = 0.25 for its tiered store, or " if seconds else ""
+    told = f"may be 0.5 s old. Set {bound}cache_ttl to 0.5 or more, or leave it out"
+    for store in (address, create_store(address)):
+        with pytest.raises(InvalidSetting, match=re.escape(told)) as caught:
+            MemoryManager(store, cache_ttl=seconds)
+        assert caught.value.setting == "cache_ttl"
+
+
+async def test_a_cache_ttl_is_held_against_a_store_that_is_made_when_it_is_opened(empty: Path) -> None:
+    memory = MemoryManager(written(GOOD), cache_ttl=0.25)
+    for _ in range(2):
+        with pytest.raises(InvalidSetting, match="cache_ttl"):
+            await memory.open()
+
+
+def test_a_member_with_stale_reads_is_refused() -> None:
+    def standing_in() -> MirroredStore:
+        return MirroredStore(InMemoryStore(), {"copy": InMemoryStore()}, stale_reads=True)
+
+    for make in (
+        lambda: TieredStore(InMemoryStore(), standing_in()),
+        lambda: MirroredStore(standing_in(), {"copy": InMemoryStore()}),
+        lambda: RoutedStore({"all": Route(standing_in())}),
+    ):
+        with pytest.raises(InvalidSetting, match="has stale_reads"):
+            make()
 
 
 BAD: dict[str, tuple[str, str, int, str]] = {

@@ -7,10 +7,10 @@
 | ``cleanup_interval`` | ``sweep_interval``, seconds |
 | ``namespace`` | the manager stays in this namespace and what lies below it |
 | ``log_level`` | also as a number of ``logging`` |
-| ``cache_ttl`` | how old a read may be, in seconds: accepted, since no cache is put before the engine that was chosen |
+| ``cache_ttl`` | how old a read may be, in seconds: no cache is put before the engine that was chosen |
 
-A ``tiered`` composite, which reads from a cache, is chosen as the backend and has a bound of its own (``staleness``), which
-``cache_ttl`` does not change.
+A ``tiered`` composite, which reads from a cache, is chosen as the backend and has a bound of its own (``staleness``). One that is
+larger than ``cache_ttl`` is refused, and never changed in silence.
 The rest, in REFUSED, is refused with its replacement, unless the chosen backend has an option of that name.
 """
 
@@ -81,6 +81,19 @@ def _check_cache_ttl(seconds: Any) -> None:
             "cache_ttl must be seconds, 0 or more (no cache is put before the engine that was chosen)",
             setting="cache_ttl",
         )
+
+
+def check_cache_ttl(store: MemoryStore, seconds: float | None) -> None:
+    """That no read of this store may be older. Raises InvalidSetting."""
+    staleness = store.capabilities.staleness
+    if seconds is None or staleness <= seconds:
+        return
+    bound = f"staleness = {seconds:g} for its tiered store, or " if seconds else ""
+    raise InvalidSetting(
+        f"cache_ttl says that a read is at most {seconds:g} s old; one of {store.name} may be {staleness:g} s old. "
+        f"Set {bound}cache_ttl to {staleness:g} or more, or leave it out",
+        setting="cache_ttl",
+    )
 
 
 def _level(number: int) -> str:

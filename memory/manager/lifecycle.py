@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from memory.errors import Closed, InvalidItem, InvalidSetting
-from memory.manager.keywords import REFUSED, translated
+from memory.manager.keywords import REFUSED, check_cache_ttl, translated
 from memory.model import check_namespace
 from memory.store import MemoryStore
 from memory.sync import TO_OPEN, Home, Opens, blocking
@@ -30,6 +30,7 @@ class Lifecycle(Opens):
         namespace: Namespace | None = None,
         **options: Any,
     ) -> None:
+        self._cache_ttl: float | None = options.get("cache_ttl")
         backend_type, options = translated(backend_type, options)
         try:
             self._namespace = None if namespace is None else check_namespace(namespace)
@@ -43,6 +44,7 @@ class Lifecycle(Opens):
         if isinstance(backend_type, MemoryStore):
             if settings is not None or options:
                 raise InvalidSetting("a store that is ready-made takes no settings; give them when making the store")
+            check_cache_ttl(backend_type, self._cache_ttl)
             self._built = backend_type
             return
         try:
@@ -59,7 +61,9 @@ class Lifecycle(Opens):
 
                 backend_type, options = self._wanted
                 assert not isinstance(backend_type, MemoryStore)
-                self._settings, self._built = store_of(backend_type, self._settings, options, REFUSED)
+                settings, store = store_of(backend_type, self._settings, options, REFUSED)
+                check_cache_ttl(store, self._cache_ttl)
+                self._settings, self._built = settings, store
             return self._built
 
     @property

@@ -100,10 +100,10 @@ class Queue:
         return self._last
 
     def learn(self, ops: Sequence[Write], results: Sequence[Result]) -> None:
-        """Of these writes the primary was told directly: a retry may have come before the queue."""
+        """These were sent to the primary directly: where a retry came before the queue, what it was told stays true."""
         for op, result in zip(ops, results, strict=True):
-            if op.token in self.waiting and result.status is Status.DONE:
-                self._settled[op.token] = _version(result)
+            if op.token in self.waiting and result.status is not Status.UNKNOWN:
+                self._settle(op, _version(result) if result.status is Status.DONE else None)
 
     async def drain(self) -> None:
         """Apply what waits, in order. Raises what the members raise; what is not applied yet goes on waiting."""
@@ -136,7 +136,7 @@ class Queue:
         """Send a write to the primary; whether it is settled."""
         # What was queued before it is no later write of others.
         floor = max(op.floor or 0, self._latest.get(op.key, 0))
-        sent, untouched = _replace(op, floor=floor), False
+        sent, result, row = _replace(op, floor=floor), Result(Status.UNKNOWN), None
         for _ in range(ATTEMPTS):
             (result,) = await self.primary.write([sent])
             if result.status is Status.DONE:
@@ -150,17 +150,13 @@ class Queue:
                 break
             # Either the primary does not say, or others have written: then it will never say anything else.
             (row,) = await self.primary.read(Read(keys=(op.key,), now=self.primary.store._clock()))
-            if row is not None:
-                untouched = row.version <= floor
-            elif type(op) is not Put:
-                return self._settle(op)
-            else:
-                untouched = False
-                if self._latest.get(op.key) == ABSENT:
-                    sent = _replace(op, floor=INT_MAX, expect=ABSENT if op.expect == ANY else op.expect)
+            if row is None and type(op) is Put and self._latest.get(op.key) == ABSENT:
+                sent = _replace(op, floor=INT_MAX, expect=ABSENT if op.expect == ANY else op.expect)
         else:
-            if untouched:
-                return False
+            if row is not None and row.version <= floor:
+                return False  # nobody has written
+            if row is None and type(op) is not Put:
+                return self._settle(op)  # there is nothing to remove, or to touch
         self.overtaken += 1
         _log.warning("queued write given up", status=result.status.value, error=result.error)
         return self._settle(op)
