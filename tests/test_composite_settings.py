@@ -165,6 +165,7 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "bad filter": ('"metadata.hot" = true', '"metadata.hot" = { "$gtt" = 1 }', 37, "gtt"),
     "a filter of what is stamped": ('"metadata.hot" = true', '"access_count" = 1', 37, "access_count"),
     "no such mirror": ('vectors = "copy"', 'vectors = "main"', 17, "there is no mirror 'main'"),
+    "stale within": ('vectors = "copy"', 'vectors = "copy"\nstale_reads = true', 7, "has stale_reads"),
     "strange": ('store = "memory"', 'store = "memory"\nshop = 1', 3, "there is nothing called 'shop'"),
 }
 
