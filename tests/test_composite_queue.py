@@ -12,12 +12,27 @@ from composites import Faults, file, memory, queued, stale
 from memory import MemoryItem
 from memory.backends.composite import MirroredStore
 from memory.backends.composite.queue import Queue
-from memory.errors import AlreadyExists, BackendUnavailable, NotFound, UnknownOutcome
+from memory.errors import (
+    AlreadyExists,
+    BackendUnavailable,
+    InvalidItem,
+    MemoryStoreError,
+    NotFound,
+    StorageFull,
+    UnknownOutcome,
+)
 from memory.layers import Hook, Layer
 from memory.ops import Result, Status
 
-Failing = Callable[[int], str | None]
-"""From the number of a call (1, 2...) to how it fails: before it is sent, without its request, or its reply, having arrived."""
+Failing = Callable[[int], str | MemoryStoreError | None]
+"""From the number of a call (1, 2...) to how it fails: before it is sent, without its request, or its reply, having arrived; or
+what it is told."""
+
+
+@pytest.fixture(autouse=True)
+def _by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is applied before a test says so."""
+    monkeypatch.setattr("memory.backends.composite.mirrored.POLL_SECONDS", 3_600)
 
 
 def queue_of(store: MirroredStore) -> Queue:
@@ -35,6 +50,8 @@ def failing(hook: str, how: Failing) -> Layer:
                 return await inner(*args)
             calls += 1
             step = how(calls)
+            if isinstance(step, MemoryStoreError):
+                return [Result(Status.FAILED, error=step) for _ in args[0]]
             if step == "before":
                 raise BackendUnavailable("it failed")
             results = [Result(Status.UNKNOWN) for _ in args[0]] if step == "request lost" else await inner(*args)
@@ -53,7 +70,6 @@ def fail(store: MirroredStore, member: str, how: Failing) -> None:
 
 async def waiting(store: MirroredStore, faults: Faults, *contents: int, id: str = "a") -> list[UnknownOutcome]:
     """Writes that wait, and a primary that is back."""
-    await queue_of(store)._turn.acquire()  # nothing is applied yet
     faults.down.add("primary")
     unknown = []
     for content in contents:
@@ -61,7 +77,6 @@ async def waiting(store: MirroredStore, faults: Faults, *contents: int, id: str 
             await store.put(MemoryItem(id=id, content=content))
         unknown.append(caught.value)
     faults.down.clear()
-    queue_of(store)._turn.release()
     return unknown
 
 
@@ -105,14 +120,12 @@ async def test_a_removal_a_write_and_an_access_of_which_the_primary_does_not_say
     async with queued(tmp_path, faults, failures=1_000) as store:
         await store.put(MemoryItem(id="a", content=0))
         await store.touch("a")
-        await queue_of(store)._turn.acquire()
         faults.down.add("primary")
         for write in (store.delete("a"), store.put(MemoryItem(id="a", content=1)), store.touch("a")):
             with pytest.raises(UnknownOutcome):
                 await write
         faults.down.clear()
         fail(store, "primary", lambda call: how if call % 2 else None)
-        queue_of(store)._turn.release()
         await queue_of(store).drain()
         found = await store.get("a")
         assert found is not None
@@ -138,9 +151,7 @@ async def test_a_process_that_ends_between_two_writes_of_one_item_loses_neither(
     faults = Faults()
     async with queued(tmp_path, faults, failures=1_000) as store:
         await waiting(store, faults, 1, 2)
-        await queue_of(store)._turn.acquire()
         fail(store, "primary", lambda call: "before" if call > 1 else None)
-        queue_of(store)._turn.release()
         with pytest.raises(BackendUnavailable):
             await queue_of(store).drain()
     async with queued(tmp_path, faults, failures=1_000) as store:
@@ -156,7 +167,6 @@ async def test_a_queue_that_does_not_say_whether_it_keeps_a_write_is_not_taken_f
     faults = Faults()
     async with queued(tmp_path, faults, failures=1_000) as store:
         fail(store, "queue", lambda call: how if call == 1 else None)
-        await queue_of(store)._turn.acquire()
         faults.down.add("primary")
         with pytest.raises(BackendUnavailable if how == "before" else UnknownOutcome) as caught:
             await store.put(MemoryItem(id="a", content=1))
@@ -164,7 +174,6 @@ async def test_a_queue_that_does_not_say_whether_it_keeps_a_write_is_not_taken_f
             with pytest.raises(UnknownOutcome):
                 await caught.value.retry()
         faults.down.clear()
-        queue_of(store)._turn.release()
         await queue_of(store).drain()
         kept = how == "reply lost" or (retried and how == "request lost")
         assert await outcome(store) == (1 if kept else None, 0, 0)
@@ -194,16 +203,12 @@ async def test_a_retry_that_comes_before_the_queue_is_no_write_of_others(tmp_pat
     faults = Faults()
     async with queued(tmp_path, faults, failures=1_000) as store:
         first, second = await waiting(store, faults, 1, 2)
-        await queue_of(store)._turn.acquire()
         assert (await first.retry()).content == 1
-        queue_of(store)._turn.release()
         await queue_of(store).drain()
         assert await outcome(store) == (2, 0, 0)
         assert (await second.retry()).content == 2
         first, second = await waiting(store, faults, 3, 4)
-        await queue_of(store)._turn.acquire()
         assert (await second.retry()).content == 4
-        queue_of(store)._turn.release()
         await queue_of(store).drain()
         assert await outcome(store) == (4, 0, 1), "the first was overtaken by the second"
 
@@ -212,7 +217,6 @@ async def test_a_retry_that_was_refused_is_not_applied_after_all(tmp_path: Path)
     faults = Faults()
     async with queued(tmp_path, faults, failures=1_000) as store:
         await store.put(MemoryItem(id="a", content=0))
-        await queue_of(store)._turn.acquire()
         faults.down.add("primary")
         with pytest.raises(UnknownOutcome):
             await store.delete("a")
@@ -221,9 +225,22 @@ async def test_a_retry_that_was_refused_is_not_applied_after_all(tmp_path: Path)
         faults.down.clear()
         with pytest.raises(AlreadyExists):
             await caught.value.retry()
-        queue_of(store)._turn.release()
         await queue_of(store).drain()
         assert await outcome(store) == (None, 0, 0)
+
+
+@pytest.mark.parametrize(("error", "kept"), [(StorageFull("full"), 1), (InvalidItem("no"), 0)])
+async def test_a_write_that_the_primary_refuses_waits_unless_it_is_the_items_fault(
+    error: MemoryStoreError, kept: int, tmp_path: Path
+) -> None:
+    faults = Faults()
+    async with queued(tmp_path, faults, failures=1_000) as store:
+        await waiting(store, faults, 1)
+        fail(store, "primary", lambda call: error if call == 1 else None)
+        await queue_of(store).drain()
+        assert (await outcome(store))[2] == 1 - kept
+        await queue_of(store).drain()
+        assert await outcome(store) == (1 if kept else None, 0, 1 - kept)
 
 
 async def test_what_others_wrote_before_the_primary_went_down_is_no_reason_to_give_a_write_up(tmp_path: Path) -> None:
@@ -244,7 +261,6 @@ def queued_elsewhere(place: Path) -> MirroredStore:
 async def test_what_was_overtaken_does_not_make_the_primary_look_sick(tmp_path: Path) -> None:
     faults = Faults()
     async with queued(tmp_path, faults, failures=2, recovery=60.0) as store:
-        await queue_of(store)._turn.acquire()
         for number in range(5):
             await store.put(MemoryItem(id=str(number), content=0))
         faults.down.add("primary")
@@ -255,7 +271,6 @@ async def test_what_was_overtaken_does_not_make_the_primary_look_sick(tmp_path: 
         store.primary.breaker.left(failed=False)
         for number in range(5):
             await store.put(MemoryItem(id=str(number), content=2))
-        queue_of(store)._turn.release()
         await queue_of(store).drain()
         assert [await outcome(store, str(number)) for number in range(5)] == [(2, 0, 5)] * 5
 

@@ -26,9 +26,10 @@ class MirroredStore(Answering):
     """Every write is the primary's, which alone acknowledges; its feed brings it to the mirrors, stored with the write.
 
     ``mirrors``: by name. ``stale_reads``: while the primary is down, the first mirror answers reads; ``stale`` names it then,
-    ``stale_answers`` rises, and ``health`` says how far it is behind. ``vectors`` and ``text`` name the mirror that is searched by vector and by text;
-    it is brought up to date before it answers, and what it finds is read from the primary. ``queue``: a store of its own that
-    keeps writes while the primary is down. Each is UnknownOutcome until it is applied, and its ``retry`` tells when it is.
+    ``stale_answers`` rises, and ``health`` says how far it is behind. ``vectors`` and ``text`` name the mirror that is searched
+    by vector and by text; it is brought up to date before it answers, and what it finds is read from the primary. ``queue``: a
+    store of its own that keeps writes while the primary is down. Each is UnknownOutcome until it is applied, and its ``retry``
+    tells when it is.
     Further options as in CompositeStore.
     """
 
