@@ -11,7 +11,7 @@ from composites import Faults, file, memory, queued, stale
 
 from memory import MemoryItem
 from memory.backends.composite import MirroredStore
-from memory.backends.composite.queue import Queue
+from memory.backends.composite.queue import ATTEMPTS, Queue
 from memory.errors import (
     AlreadyExists,
     BackendUnavailable,
@@ -241,6 +241,18 @@ async def test_a_write_that_the_primary_refuses_waits_unless_it_is_the_items_fau
         assert (await outcome(store))[2] == 1 - kept
         await queue_of(store).drain()
         assert await outcome(store) == (1 if kept else None, 0, 1 - kept)
+
+
+async def test_a_write_is_not_given_up_while_nobody_has_written_its_item(tmp_path: Path) -> None:
+    faults = Faults()
+    async with queued(tmp_path, faults, failures=1_000) as store:
+        await store.put(MemoryItem(id="a", content=0))
+        await waiting(store, faults, 1)
+        fail(store, "primary", lambda call: "request lost" if call <= ATTEMPTS else None)
+        await queue_of(store).drain()
+        assert await outcome(store) == (0, 1, 0)
+        await queue_of(store).drain()
+        assert await outcome(store) == (1, 0, 0)
 
 
 async def test_what_others_wrote_before_the_primary_went_down_is_no_reason_to_give_a_write_up(tmp_path: Path) -> None:
