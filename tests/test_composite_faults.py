@@ -21,8 +21,8 @@ NAMESPACES = (("a", "x"), ("n",), ("b",), ("a",))
 """One for each writer; every route has some."""
 SAME = -1
 """What a write leaves stored that changes no content."""
-ROUNDS = 60
-"""After so many rounds every member has failed at every step, or the test is no good."""
+ROUNDS = 240
+"""After so many rounds every member has failed at every step, or the test is no good: the rarest is met in one round of twenty."""
 
 KEYED = ("read", "write")
 LISTED = (*KEYED, "scan")
