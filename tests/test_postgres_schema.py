@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import servers
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from memory import F, ManualClock, MemoryItem, create_store
-from memory.backends.postgres import PostgresStore, nearest, reading
+from memory.backends.postgres import PostgresStore, nearest, reading, upkeep
 from memory.backends.postgres.layout import LAYOUT
 from memory.errors import BackendUnavailable, CorruptData, InvalidSetting
 from memory.testing.making import name_of
@@ -74,6 +75,21 @@ async def test_a_read_is_planned_for_the_one_row_of_state(url: str, schema: str,
         read = store.names.fill(reading.ONE).replace("$1", "'a'::bytea")
         plan = "\n".join(row[0] for row in await admin.fetch("EXPLAIN " + read))
     assert "Hash" not in plan, plan
+
+
+async def test_a_page_of_the_feed_looks_at_its_own_events_only(url: str, schema: str, admin: Any) -> None:
+    async with PostgresStore(url, schema=schema, feed=True) as store:
+        await store.put_many([MemoryItem(content=n) for n in range(2_000)])
+        page = store.names.fill(upkeep.FEED).replace("$1", "0").replace("$2", "100")
+        ((explained,),) = await admin.fetch("EXPLAIN (ANALYZE, FORMAT JSON) " + page)
+    (top,) = json.loads(explained)
+    assert looked_at(top["Plan"]) < 1_000, explained
+
+
+def looked_at(node: dict[str, Any]) -> float:
+    """Rows that a step of a plan and those below it have met, whether they passed or not."""
+    rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    return float(rows * node["Actual Loops"] + sum(looked_at(below) for below in node.get("Plans", ())))
 
 
 async def test_stores_with_different_prefixes_share_a_schema_and_nothing_else(url: str, schema: str) -> None:

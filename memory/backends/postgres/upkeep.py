@@ -18,13 +18,14 @@ SWEEP_STEP = 500
 START_SECONDS = 0.5
 
 # The number of an event is its transaction's and its place therein. A transaction that is still under way may yet commit
-# events below others', so only what lies below the oldest such transaction is read.
-_FEED = """
+# events below others', so only what lies below the oldest such transaction is read. The head stays out of both looks at the
+# feed: with it there, one is a look through all of it for each event, and the other sorts all that follow.
+FEED = """
 SELECT f.seq, f.key, f.version, f.at, f.removed, f.owner, f.was, s.feed_floor, s.head,
-       EXISTS (SELECT FROM $feed later WHERE later.seq >= s.head) AS held
+       (SELECT max(later.seq) FROM $feed later) >= s.head AS held
   FROM (SELECT feed_floor, (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + feed_base) << 20 AS head
           FROM $state) s
-  LEFT JOIN LATERAL (SELECT * FROM $feed f WHERE f.seq > $1 AND f.seq < s.head ORDER BY f.seq LIMIT $2) f ON true
+  LEFT JOIN (SELECT * FROM $feed f WHERE f.seq > $1 ORDER BY f.seq LIMIT $2) f ON f.seq < s.head
 """
 _NOW = """
 SELECT feed_floor, (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + feed_base) << 20,
@@ -64,7 +65,7 @@ async def read_feed(caller: Caller, op: FeedRead) -> Events:
         return await _start(caller)
     pause, end = 0.002, asyncio.get_running_loop().time() + START_SECONDS
     while True:
-        found = await caller.fetch(_FEED, (op.after, op.limit))
+        found = await caller.fetch(FEED, (op.after, op.limit))
         floor, head, held = found[0][7:]
         events = [_event(row) for row in found if row[0] is not None]
         if events or not held or asyncio.get_running_loop().time() > end:
