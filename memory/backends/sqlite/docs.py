@@ -80,13 +80,18 @@ def term_text(
 ) -> str:
     """What the text index gets for a record: its terms, their repetitions, and its scope. Terms hold no ~ or colon."""
     words = [namespace_tokens(namespace), *owner_tokens(user, agent, session), *terms]
-    for term, count in terms.items():
-        if count > 1:
-            words += [f"{term}~{n}" for n in range(2, min(count, PLAIN_TF) + 1)]
-            if count > PLAIN_TF:
-                rest = count - PLAIN_TF
-                words += [f"{term}~b{bit}" for bit in range(TF_BITS) if rest >> bit & 1]
+    words += [_repetitions(count).replace("\0", term) for term, count in terms.items() if count > 1]
     return " ".join(words)
+
+
+@lru_cache(1_024)
+def _repetitions(count: int) -> str:
+    """The words for a term that occurs more than once, with NUL in its place: a word at a time, a long text would take
+    milliseconds of the loop."""
+    marks = [str(n) for n in range(2, min(count, PLAIN_TF) + 1)]
+    if count > PLAIN_TF:
+        marks += [f"b{bit}" for bit in range(TF_BITS) if (count - PLAIN_TF) >> bit & 1]
+    return " ".join([f"\0~{mark}" for mark in marks])
 
 
 def occurrences(term: str, padded: str) -> int:
