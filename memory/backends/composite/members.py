@@ -197,19 +197,3 @@ def weakest(stores: Iterable[MemoryStore]) -> Durability:
     """What survives wherever an item lies."""
     told = {store.durability for store in stores}
     return next(level for level in _SAFETY if level in told)
-
-
-async def all_of(calls: Sequence[Awaitable[T]]) -> list[T]:
-    """The answers of all, asked together; the error of the first that fails."""
-    if len(calls) == 1:
-        return [await calls[0]]
-
-    async def wait(call: Awaitable[T]) -> T:
-        return await call
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(wait(call)) for call in calls]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -13,7 +13,6 @@ import msgspec
 
 from memory.backends.composite.copies import marked, unmarked
 from memory.backends.composite.lanes import Lanes
-from memory.backends.composite.members import all_of
 from memory.backends.composite.moving import Mover
 from memory.backends.composite.recent import Recent, Sent
 from memory.backends.composite.routes import Route
@@ -40,6 +39,7 @@ from memory.ops import (
     refusal,
 )
 from memory.store.settle import BATCH
+from memory.store.together import all_of
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Placing:
 
     async def _look(self, where: dict[Route, list[Key]], found: dict[Key, Found], now: int, scope: Scope) -> None:
         reads = [route.member.read(Read(keys=tuple(keys), now=now, scope=scope)) for route, keys in where.items()]
-        for (route, keys), rows in zip(where.items(), await all_of(reads) if reads else [], strict=True):
+        for (route, keys), rows in zip(where.items(), await all_of(reads), strict=True):
             for key, row in zip(keys, rows, strict=True):
                 if row is not None and (key not in found or plain(found[key][1]).version < plain(row).version):
                     found[key] = (route, row)
@@ -206,7 +206,7 @@ class Placing:
                         sent.setdefault(decided.route, []).append((place, decided))
                 if end <= part[-1]:
                     break
-            for done in await all_of([self._send(part) for part in sent.values()]) if sent else []:
+            for done in await all_of([self._send(part) for part in sent.values()]):
                 results.update(done)
         error = Overloaded("an item is written elsewhere faster than here; try again later")
         return [results.get(place) or Result(Status.FAILED, error=error) for place in range(end)]

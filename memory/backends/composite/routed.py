@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from msgspec.structs import replace
 
 from memory.backends.composite.journal import Journal
-from memory.backends.composite.members import Member, all_of, together, weakest
+from memory.backends.composite.members import Member, together, weakest
 from memory.backends.composite.mending import mended
 from memory.backends.composite.merging import merged_matches, merged_namespaces, merged_page, merged_sides
 from memory.backends.composite.placing import Placing, every_row, plain
@@ -40,6 +40,7 @@ from memory.ops import (
 from memory.search.text import CANDIDATES_PER_TERM
 from memory.store import Capabilities, MemoryStore, fallbacks
 from memory.store.embedding import mismatch
+from memory.store.together import all_of
 from memory.store.types import Durability, RepairReport
 
 T = TypeVar("T")

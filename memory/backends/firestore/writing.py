@@ -18,6 +18,7 @@ from memory.backends.firestore.spaces import read_space, space_write
 from memory.errors import DeadlineExceeded, MemoryStoreError
 from memory.ops import Put, Remove, Result, Row, Status
 from memory.ops import Write as Op
+from memory.store.together import all_of
 
 if TYPE_CHECKING:
     from memory.backends.firestore.store import FirestoreStore
@@ -80,12 +81,7 @@ class Batch:
             raise DeadlineExceeded(
                 f"writes contended for {self.store.timeout:g} s; this one was not applied", seconds=self.store.timeout
             )
-        if len(parts) == 1:
-            await self._commit(parts[0], held)
-            return
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(self._commit(part, held))
+        await all_of([self._commit(part, held) for part in parts])
 
     async def _learn(self, chosen: list[int], held: Known) -> None:
         """Read the documents that are not known."""

@@ -7,7 +7,6 @@ same slot, and in the order of the tag. So one number says where a reader stands
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.redis.reading import unpack_texts
@@ -15,6 +14,7 @@ from memory.backends.redis.records import time_of
 from memory.backends.redis.scripts import COLLECT, FEED
 from memory.keys import decode_key
 from memory.ops import Event, Events, FeedRead, Owner
+from memory.store.together import all_of
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
@@ -64,9 +64,7 @@ def _owner(raw: bytes) -> Owner | None:
 async def collect(store: RedisStore) -> None:
     """Take what the tags have written since into the feed of the store."""
     tags = await store.tags.all()
-    async with asyncio.TaskGroup() as group:
-        for tag in tags:
-            group.create_task(_collect(store, tag))
+    await all_of([_collect(store, tag) for tag in tags])
 
 
 async def _collect(store: RedisStore, tag: bytes) -> None:

@@ -8,7 +8,6 @@ MaxScore: Turtle and Flood 1995).
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from memory.backends.redis.entries import counts_of
@@ -21,6 +20,7 @@ from memory.keys import SEPARATOR
 from memory.model import path_bytes
 from memory.ops import Candidate, Match, Matched
 from memory.search.text import CANDIDATES_PER_TERM, Scorer, upper_bound
+from memory.store.together import all_of
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
@@ -42,14 +42,13 @@ async def match(store: RedisStore, op: Match) -> Matched:
     survivors = Survivors(store, op.scope, op.where, op.now)
     lists: list[Listing] = [[] for _ in op.terms]
 
-    first: dict[tuple[int, bytes], asyncio.Task[bytes]] = {}
-    async with asyncio.TaskGroup() as group:
-        # Only asking is done side by side: many tasks that compute would hold the loop together.
-        for place, term in enumerate(op.terms):
-            for tag in tags:
-                first[place, tag] = group.create_task(_ask(store, op, term.encode(), tag, b"", CANDIDATES_PER_TERM))
-    for (place, tag), asked in first.items():
-        lists[place] += await _postings(store, op, op.terms[place].encode(), tag, survivors, asked.result())
+    asked = [(place, tag) for place in range(len(op.terms)) for tag in tags]
+    # Only asking is done side by side: many tasks that compute would hold the loop together.
+    first = await all_of(
+        [_ask(store, op, op.terms[place].encode(), tag, b"", CANDIDATES_PER_TERM) for place, tag in asked]
+    )
+    for (place, tag), found in zip(asked, first, strict=True):
+        lists[place] += await _postings(store, op, op.terms[place].encode(), tag, survivors, found)
     if len(tags) > 1:
         for listing in lists:
             listing.sort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from memory.keys import encode_key
 from memory.model import Key
 from memory.ops import Read, Row, Scope
 from memory.store.grouping import Group
+from memory.store.together import all_of
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
@@ -181,9 +181,7 @@ class Points:
                 for i, place in enumerate(places):
                     answers[place] = number, parts[3 * i : 3 * i + 3]
 
-        async with asyncio.TaskGroup() as group:
-            for tag, places in by_tag.items():
-                group.create_task(answer(tag, places))
+        await all_of([answer(tag, places) for tag, places in by_tag.items()])
         return [answers[place] for place in range(len(asked))]
 
 

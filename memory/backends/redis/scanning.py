@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from memory.filters import predicate
 from memory.keys import SEPARATOR, encode_key
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Position, Row, Scan, Scope
+from memory.store.together import all_of
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
@@ -172,9 +172,7 @@ async def _by_value(store: RedisStore, op: Scan, tags: Sequence[bytes], wanted: 
         if cursor.entries:
             heapq.heappush(heap, (place(cursor.entries[0], cursor), i, 0))
 
-    async with asyncio.TaskGroup() as group:
-        for i in range(len(cursors)):
-            group.create_task(refill(i))
+    await all_of([refill(i) for i in range(len(cursors))])
     while heap:
         chosen: list[tuple[int, bytes]] = []
         while heap and len(chosen) < size:

@@ -16,6 +16,7 @@ from memory.errors import BackendUnavailable, MemoryStoreError, Overloaded
 from memory.keys import encode_key
 from memory.ops import Put, Remove, Result, Space, Status, Write
 from memory.store.embedding import mismatch
+from memory.store.together import all_of
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore
@@ -48,9 +49,7 @@ async def write(store: RedisStore, ops: Sequence[Write]) -> list[Result]:
     if len(batches) == 1:
         await _write_tag(store, next(iter(batches.values())))
     else:
-        async with asyncio.TaskGroup() as group:
-            for batch in batches.values():
-                group.create_task(_write_tag(store, batch))
+        await all_of([_write_tag(store, batch) for batch in batches.values()])
     return [result or Result(Status.UNKNOWN) for result in results]
 
 

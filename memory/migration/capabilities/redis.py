@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any, Self
@@ -14,6 +13,7 @@ from memory.backends.redis.faults import LostError
 from memory.backends.redis.node import Part
 from memory.backends.redis.servers import Servers
 from memory.migration.capabilities.source import MAX_BYTES, Record
+from memory.store.together import all_of
 
 PAGE = 500
 AT_ONCE = 64
@@ -71,9 +71,7 @@ class RedisReader:
         """What lies under these keys."""
         records: list[Record | None] = []
         for start in range(0, len(keys), AT_ONCE):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._record(key)) for key in keys[start : start + AT_ONCE]]
-            records += [task.result() for task in tasks]
+            records += await all_of([self._record(key) for key in keys[start : start + AT_ONCE]])
         return records
 
     async def _record(self, key: str) -> Record | None:
