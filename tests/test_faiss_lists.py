@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ async def test_changes_are_seen_and_merged_into_new_lists(tmp_path: Path, monkey
         generation = index_of(store).generation
         assert len(np.unique(generation.ords)) == generation.count
         assert generation.manifest.lists == int(np.sqrt(generation.count))
+
+
+async def test_searches_that_are_always_quick_take_a_new_generation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory.backends.faiss.cache.MERGE", 100)
+    async with opened(tmp_path) as store:
+        await fill(store, VECTORS[:1_000])
+        assert await found(store, VECTORS[5]) == ["5"]
+        monkeypatch.setattr(type(store._nearest_pace), "is_short", lambda pace, crowded=False: True)
+        await fill(store, VECTORS[1_000:1_600], 1_000)
+        async with asyncio.timeout(15):
+            await merged(store, VECTORS[7], 1_400)
 
 
 async def test_each_code_is_in_the_list_of_its_vector(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from memory.backends.faiss.building import build, is_there
 from memory.backends.faiss.generation import DoubtfulError, Generation, Manifest, read_generation, read_manifest
 from memory.backends.faiss.index import FaissIndex
 from memory.backends.faiss.lists import worth
+from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.faults import ENGINE_ERRORS
 from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.spaces import VectorState, read_state
@@ -68,7 +69,9 @@ class FaissCache(VectorCache):
 
     def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Index:
         """All that is known in this read transaction. Raises TooLongError unless patient, CorruptData."""
-        if self._fresh is not None and isinstance(self._index, FaissIndex) and patient:
+        if self._fresh is not None and isinstance(self._index, FaissIndex):
+            if not patient:
+                raise TooLongError  # else searches that are quick would never take it
             self._index = None
         index = super().index(db, state, patient=patient)
         if isinstance(index, FaissIndex) and self._is_due(index.generation.manifest, index.tail.count):
