@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from types import MethodType
@@ -227,20 +228,21 @@ def _iterate(home: Home, source: AsyncIterator[R], name: str) -> Iterator[R]:
         home.run(finish, name)
 
 
-class Opens:
+class Opens(ABC):
     """What is opened and closed, by ``async with`` on a running loop, by ``with`` without one."""
 
     @property
+    @abstractmethod
     def _home(self) -> Home:
-        raise NotImplementedError
+        """Which loop it lives on."""
 
+    @abstractmethod
     async def open(self) -> Self:
         """Open it on the running loop."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self) -> None:
         """Release everything; again is harmless."""
-        raise NotImplementedError
 
     def open_sync(self) -> Self:
         """Synchronous twin of ``open``: a private thread owns the loop until ``close_sync``."""

@@ -7,6 +7,7 @@ descending too; each group of equal times is put in order, and one that a chunk 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,7 +78,7 @@ class Walk:
                 return sorted(ready, key=self._place)
 
 
-class _Walk:
+class _Walk(ABC):
     """One collection's documents."""
 
     def __init__(
@@ -96,13 +97,13 @@ class _Walk:
         self.ended = False
         self.start(by, after)
 
+    @abstractmethod
     def start(self, by: By, after: Position | None) -> None:
         """Put the cursor behind a position."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def read(self) -> list[Found]:
         """The next documents; may be none before the end."""
-        raise NotImplementedError
 
     async def chunk(self) -> list[Found]:
         """The next documents that are shown; may be none before the end."""
