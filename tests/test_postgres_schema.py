@@ -86,10 +86,33 @@ async def test_a_page_of_the_feed_looks_at_its_own_events_only(url: str, schema:
     assert looked_at(top["Plan"]) < 1_000, explained
 
 
-def looked_at(node: dict[str, Any]) -> float:
-    """Rows that a step of a plan and those below it have met, whether they passed or not."""
-    rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-    return float(rows * node["Actual Loops"] + sum(looked_at(below) for below in node.get("Plans", ())))
+async def test_a_search_among_few_reads_the_vectors_of_these_alone(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory.backends.postgres.vectorindex.INDEXED_FROM", 1_000)
+    async with PostgresStore(url, schema=schema) as store:
+        await store.put_many(items(2_000))
+        assert await store._in_session().index.build()
+        caller, plans = store._in_session().caller, []
+        fetch = caller.fetch
+
+        async def explained(template: str, values: Any, *rest: Any) -> Any:
+            ((plan,),) = await fetch("EXPLAIN (ANALYZE, FORMAT JSON) " + template, values, *rest)
+            plans.append(json.loads(plan)[0]["Plan"])
+            return await fetch(template, values, *rest)
+
+        monkeypatch.setattr(caller, "fetch", explained)
+        found = await store.search(vector=[1.0] * 8, mode="vector", limit=10, where=F.metadata.score < 1)
+    assert len(found) == 10
+    assert sum(looked_at(plan, "vectors") for plan in plans) <= 20, plans
+
+
+def looked_at(node: dict[str, Any], table: str = "") -> float:
+    """Rows that a step of a plan and those below it have met, of one table or all, whether they passed or not."""
+    rows = (
+        node["Actual Rows"] + node.get("Rows Removed by Filter", 0) if table in ("", node.get("Relation Name")) else 0
+    )
+    return float(rows * node["Actual Loops"] + sum(looked_at(below, table) for below in node.get("Plans", ())))
 
 
 async def test_stores_with_different_prefixes_share_a_schema_and_nothing_else(url: str, schema: str) -> None:

@@ -19,6 +19,7 @@ from redis.asyncio import RedisCluster as AsyncRedisCluster
 from servers import server
 
 from memory.backends.redis import RedisStore
+from memory.backends.redis.faults import LostError
 from memory.errors import (
     BackendUnavailable,
     DeadlineExceeded,
@@ -412,3 +413,35 @@ def test_a_prefix_that_would_change_slots_is_refused(prefix: str) -> None:
 async def test_a_single_server_said_to_be_a_cluster_is_told_apart() -> None:
     with pytest.raises(BackendUnavailable, match="no cluster"):
         await RedisStore(server("redis").url.replace("redis://", "redis+cluster://")).open()
+
+
+async def test_a_call_that_finds_nothing_under_way_leaves_at_once_and_others_together() -> None:
+    async with RedisStore(server("redis").url, prefix=unique(), sweep_interval=None, pool=3) as store:
+        node = store.servers.first
+        for _ in range(3):
+            await store.get("a")
+            # In the same turn in which the answer came.
+            first, *others = [node.send((b"ECHO", b"%d" % number)) for number in range(4)]
+            assert [request.sent for request in (first, *others)] == [True, False, False, False]
+            assert [await request.answer for request in (first, *others)] == [b"0", b"1", b"2", b"3"]
+            assert node.in_use <= 2
+        assert len(node._idle) <= 2
+
+
+async def test_a_call_whose_task_never_began_leaves_no_connection_with_its_answer() -> None:
+    async with RedisStore(server("redis").url, prefix=unique(), sweep_interval=None, timeout=0.3) as store:
+        await store.put(item())
+        node = store.servers.first
+        while node._busy:
+            await asyncio.sleep(0)
+        request = node.send((b"ECHO", b"not yours"))
+        (task,) = node._busy
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+        assert (node._busy, node._idle) == (set(), [])
+        found = await store.get("a")
+        assert found is not None
+        assert found.content == "text"
+        with pytest.raises(LostError):
+            await request.answer

@@ -31,10 +31,15 @@ def admitted(op: Nearest) -> Sql:
     return Sql(_SPACE, (len(op.vector) // 4, op.embedder, op.embedder))
 
 
-def by_scan(op: Nearest, wanted: bytes, limit: int) -> tuple[Statement, bool]:
-    """The nearest of all that pass: row, vector, negative product; and whether SQL says the whole filter."""
+def by_scan(op: Nearest, wanted: bytes, limit: int, among: list[bytes] | None) -> tuple[Statement, bool]:
+    """The nearest of all that pass: row, vector, negative product; and whether SQL says the whole filter.
+
+    ``among``: the keys of those that pass, where they are known. The server takes a third of all records to lie in any range,
+    and reads every vector rather than look up so many.
+    """
     parts, exact = visible(op.scope, op.now, op.where)
-    condition = all_of([*parts, admitted(op)])
+    known = None if among is None else Sql(f"x.key = ANY({MARK}::bytea[])", (among,))
+    condition = all_of([*parts, admitted(op), known])
     said = Sql(
         f"SELECT {ROW}, x.raw, s.embedder, x.v $near {MARK} AS far FROM $state s "  # noqa: S608 - templates; all values bound
         "JOIN $vectors x ON x.space = s.space JOIN $records r ON r.key = x.key "
@@ -59,10 +64,11 @@ def by_index(op: Nearest, wanted: bytes, limit: int, space: Space, number: int) 
 
 
 def survivors(op: Nearest) -> Statement:
-    """How many pass, counted up to FEW and one more."""
+    """The keys of those that pass, one array; NULL where they are more than FEW."""
     condition = all_of(visible(op.scope, op.now, op.where)[0])
     said = Sql(
-        f"SELECT count(*) FROM (SELECT FROM $records r WHERE {condition.text} LIMIT {FEW + 1}) few",  # noqa: S608 - templates
+        f"SELECT CASE WHEN count(*) <= {FEW} THEN coalesce(array_agg(few.key), '{{}}') END "  # noqa: S608 - templates
+        f"FROM (SELECT r.key FROM $records r WHERE {condition.text} LIMIT {FEW + 1}) few",
         condition.params,
     )
     return numbered(said), said.params

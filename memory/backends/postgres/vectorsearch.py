@@ -36,22 +36,26 @@ class VectorSearch:
 
     async def typed(self) -> list[Row]:
         """The nearest, found by the server."""
-        if self.index is not None and not self.op.exact and await self._many():
-            rows = await self._by_index(self.index)
-            if rows is not None:
-                return rows
-        return await self._by_scan()
+        few: list[bytes] | None = None
+        if self.index is not None and not self.op.exact:
+            few = await self._few()
+            if few is None:
+                rows = await self._by_index(self.index)
+                if rows is not None:
+                    return rows
+        return await self._by_scan(few)
 
-    async def _many(self) -> bool:
+    async def _few(self) -> list[bytes] | None:
+        """The keys of all that pass; None where they are many."""
         if self.op.where is None and not self.op.scope.path and self.op.scope.user_id is None:
-            return True
-        ((count,),) = await self.caller.fetch_apart(*nearest.survivors(self.op))
-        return bool(count > nearest.FEW)
+            return None
+        ((keys,),) = await self.caller.fetch_apart(*nearest.survivors(self.op))
+        return keys if keys is None else list(keys)
 
-    async def _by_scan(self) -> list[Row]:
+    async def _by_scan(self, among: list[bytes] | None) -> list[Row]:
         limit = self.op.limit + nearest.SPARE
         while True:
-            statement, exact = nearest.by_scan(self.op, self.wanted, limit)
+            statement, exact = nearest.by_scan(self.op, self.wanted, limit, among)
             found = await self.caller.fetch_apart(*statement)
             passing = await self._passing(found, exact)
             if len(found) < limit or nearest.decided(

@@ -1,8 +1,9 @@
 """One server: its connections, the requests that wait for them, and what becomes of each.
 
-Requests of one turn of the loop leave together in one pipeline. Each has its own deadline and its own outcome: a caller
-that gives up leaves its answer to be read and dropped, so no answer ever reaches another caller, and a connection whose
-answers stay away is closed, never used again. The driver retries nothing here.
+A request that finds nothing under way leaves at once; else those of one turn of the loop leave together in one pipeline.
+Each has its own deadline and its own outcome: a caller that gives up leaves its answer to be read and dropped, so no answer
+ever reaches another caller, and a connection whose answers stay away is closed, never used again. The driver retries
+nothing here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -80,7 +82,7 @@ class Node:
         return await self.send(parts, asking).answer
 
     def send(self, parts: Sequence[Part], asking: bool = False) -> Request:
-        """Queue one command. Raises Overloaded, Closed."""
+        """Send or queue one command. Raises Overloaded, Closed."""
         if self._closed:
             raise Closed("this redis store is closed")
         if len(self._queue) >= self._most:
@@ -90,11 +92,18 @@ class Node:
         loop = asyncio.get_running_loop()
         now = loop.time()
         request = Request(parts, loop.create_future(), asking, now + self._timeout)
-        self._queue.append(request)
         self._due.append(request)
         if self._clock is None:
             self._clock = loop.call_at(now + self._tick, self._look)
-        self._dispatch()
+        connection = None if self._busy or self._queue or asking else self._reuse()
+        if connection is None:
+            self._queue.append(request)
+            self._dispatch()
+        else:
+            # The server works while the task is made that takes its answer.
+            request.sent = True
+            connection._writer.write(pack(parts, asking))
+            self._start(connection, request)
         return request
 
     def _look(self) -> None:
@@ -146,9 +155,12 @@ class Node:
         """Let a free connection take what waits, at the end of this turn of the loop."""
         if not self._scheduled and len(self._busy) < self._pool:
             self._scheduled = True
-            task = asyncio.get_running_loop().create_task(self._serve())
-            self._busy.add(task)
-            task.add_done_callback(self._served)
+            self._start()
+
+    def _start(self, connection: Any = None, sent: Request | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(connection, sent))
+        self._busy.add(task)
+        task.add_done_callback(partial(self._served, connection))
 
     def _take(self) -> list[Request]:
         batch: list[Request] = []
@@ -160,37 +172,46 @@ class Node:
                 size += request.size
         return batch
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def _served(self, connection: Any, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
         if task.cancelled():
             self._scheduled = False  # it may have ended before it took anything
+            if connection is not None:
+                connection._close()
         else:
             task.exception()  # each request has been told
         if self._queue:
             self._dispatch()
 
-    async def _serve(self) -> None:
-        """Send what waits in a pipeline and read its answers; whatever happens, every request of it ends."""
-        self._scheduled = False
-        batch = self._take()
-        if self._queue:
-            self._dispatch()
-        if not batch:
-            return
-        connection = None
+    async def _serve(self, connection: Any, sent: Request | None) -> None:
+        """Send what waits in a pipeline and read its answers; whatever happens, every request of it ends.
+
+        ``sent``: what was sent already, on ``connection``.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        if sent is None:
+            self._scheduled = False
+            batch = self._take()
+            if self._queue:
+                self._dispatch()
+        else:
+            batch = [sent]
         try:
-            connection = self._reuse()
-            if connection is None:
-                connection = await self._connect()
-            while True:
+            connection = connection or self._reuse()
+            while batch:
+                if connection is None:
+                    connection = await self._connect()
                 await self._exchange(connection, batch)
                 batch = [] if self._closed else self._take()
-                if not batch:
-                    break
+            if connection is None:
+                return
             if self._closed:
                 await _discard(connection)
             else:
                 self._idle.append(connection)
+                # Not only in `_served`: the caller that has its answer now goes on before that, and may ask again.
+                self._busy.discard(task)
         except BaseException as error:
             if connection is not None:
                 await _discard(connection)
@@ -231,12 +252,17 @@ class Node:
 
     async def _exchange(self, connection: Any, batch: list[Request]) -> None:
         async with asyncio.timeout(self._timeout):
-            packed = [pack(request.parts, request.asking) for request in batch]
-            for request in batch:
-                request.sent = True
-            await connection.send_packed_command(packed, check_health=False)
+            if not batch[0].sent:
+                packed = [pack(request.parts, request.asking) for request in batch]
+                for request in batch:
+                    request.sent = True
+                await connection.send_packed_command(packed, check_health=False)
             started = perf_counter()
             for request in batch:
+                if perf_counter() - started > SLICE_SECONDS:
+                    # Answers that have all arrived are read without a pause: let those who have theirs go on.
+                    await asyncio.sleep(0)
+                    started = perf_counter()
                 if request.asking:
                     await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                 try:
@@ -245,10 +271,6 @@ class Node:
                     answer = error
                 if not request.answer.done():
                     request.answer.set_result(answer)
-                if perf_counter() - started > SLICE_SECONDS:
-                    # Answers that have all arrived are read without a pause: let those who have theirs go on.
-                    await asyncio.sleep(0)
-                    started = perf_counter()
 
 
 def pack(parts: Sequence[Part], asking: bool) -> bytes:
