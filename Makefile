@@ -40,14 +40,14 @@ docs: $(TEST)  ## run the code blocks of the README and of docs/
 # own, which `make test` runs: the contract over a further server of a backend, through twins and views, and over composites
 # and FAISS, which their own tests trace, and most of its sentences over servers (KEPT are those that reach further); random
 # programs and sequences; every payload of every attack and every operand of every filter, but in memory; the longest
-# sentences, but on the embedded stores; what else was seen to add nothing.
+# sentences, but on the embedded stores; children that are killed, which leave no data; what else was seen to add nothing.
 UNTRACED := hold_the_loop or holds_the_loop or stalls or test_imports or disturbance
 CONTRACTS := (Through and not InMemoryThroughTwins) or TestRedisStack or TestRedisCluster or (TestPostgres and not WithoutPgvector) \
     or TestFirestoreV1 or TestIndexing or TestFaiss or TestTiered or TestMirrored or TestRouted
 KEPT := across or aside or asked or beyond or cannot or chosen or cosine or declared or dedup or descends or df_counts or embed \
     or equally or follows or given or index or instants or numbers or process or reach or retry or shares or space or survive or switch \
     or token or trace or undo or unset or waits or works or zero
-SERVED := (TestRedis or TestPostgres or TestFirestoreV2 or TestPlain) and not ($(KEPT))
+SERVED := (TestRedis or TestPostgres or TestFirestoreV2 or TestPlain or InMemoryThroughTwins) and not ($(KEPT))
 RANDOM := random_programs or redis_machine or postgres_machine or firestore_machine or hundred_operations or two_thousand \
     or search_agrees or properties or nearly_all_of_the_nearest
 PAYLOADS := test_tenants or ((hostile_name or attacks_are or every_operand or random_filters) and not InMemory) \
@@ -56,9 +56,11 @@ LONG := (at_any_await or 64_writers or hybrid_scores or one_big_page or bad_line
     or more_than_a_thousand or never_query_text or no_owner_is_mistaken or report_their_progress or thousand_newest) \
     and not InMemory and not Sqlite
 VARIANTS := (test_storm or faults_servers or test_migration) and (plain or stack or cluster or pgbouncer)
+KILLED := killed_while or killed_in_a_switch or killed_on_the_way or killed_twenty or kill_anywhere
 OTHERS := test_benchmarks or test_docs or the_example or test_migration.py or test_migration_v1 or migration_reporting \
-    or text_search_pure or compat_typing or bash_completes or gets_stay_fast or does_not_sync or before_it_commits
-AGAIN := $(CONTRACTS) or ($(SERVED)) or $(RANDOM) or $(PAYLOADS) or ($(LONG)) or ($(VARIANTS)) or $(OTHERS)
+    or text_search_pure or compat_typing or bash_completes or gets_stay_fast or does_not_sync or before_it_commits \
+    or (made_up_among_faults and (by_content or nested)) or (appears_everywhere and before) or (cancelled_calls and firestore)
+AGAIN := $(CONTRACTS) or ($(SERVED)) or $(RANDOM) or $(PAYLOADS) or ($(LONG)) or ($(VARIANTS)) or $(KILLED) or $(OTHERS)
 QUICK := not full and not semantic and not mutants
 
 coverage: $(TEST)  ## the tests under branch coverage; fails below the bar of pyproject.toml

@@ -78,6 +78,13 @@ async def refused(url: str, *words: str, **options: Any) -> MemoryStoreError:
     return caught.value
 
 
+async def test_a_pooler_that_nobody_spoke_of_is_told_with_its_setting() -> None:
+    pooled = str(servers.server("pgbouncer").url)
+    await refused(pooled, "PgBouncer", "pgbouncer=true")
+    async with PostgresStore(pooled, pgbouncer=True):
+        pass
+
+
 async def test_a_server_that_is_down_is_named() -> None:
     port = services.free_port()
     error = await refused(f"postgresql://me:hunter2@127.0.0.1:{port}/db", f"me@127.0.0.1:{port}/db", "start the server")

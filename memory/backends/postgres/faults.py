@@ -41,7 +41,8 @@ _SAID: Mapping[str, str] = {
     "57P01": "the server is shutting down; try again when it is up",
     "57P02": "the server crashed and restarts; try again in a moment",
     "57P03": "the server is starting up; try again in a moment",
-    "08P01": "the server, or the pooler before it, refuses the connection: {detail}",
+    "08P01": "the server, or the pooler before it, refuses the connection: {detail}. Where it is PgBouncer, open the store with "
+    "pgbouncer=true",
     "3F000": "the store's schema is gone; was it dropped? Close the store and open it again to make a new one",
     "42P01": "a table of the store is gone; restore a backup, or open the store with another schema",
     "42883": "the store's function is gone or of another version; close the store and open it again",
