@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -287,8 +288,11 @@ class Ranking:
         """The share of the query's idf that an item matched."""
         return self._scorer.matched_share(hit.counts) if hit.counts else 0.0
 
-    def hit(self, found: Found, *, explain: bool) -> Hit:
-        """The item with its score and how that came about."""
+    def hits(self, found: Sequence[Found], *, explain: bool) -> list[Hit]:
+        """The items with their scores and how these came about."""
+        return [self._hit(each, explain) for each in found]
+
+    def _hit(self, found: Found, explain: bool) -> Hit:
         components: dict[str, Any] = {}
         if self._asked.mode != "vector":
             components |= {"text": found.text, "matched": self.matched(found)}

@@ -15,7 +15,7 @@ from memory.search.text import query_terms
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
 from memory.store.embedding import check_embedder, check_space
-from memory.store.ranking import Question, Ranking, cut
+from memory.store.ranking import Found, Question, Ranking, SortKey, cut
 from memory.store.reads import check_limit
 from memory.store.types import SearchPage
 from memory.sync import blocking
@@ -130,22 +130,20 @@ class Searches(Bound):
             # The first page by plain relevance needs no more than itself, and what tells whether another follows.
             whole = place is not None or chosen == "hybrid" or order == "composite" or mmr is not None
             whole = whole or least_text > 0 or least_vector > -1.0
-            ranking = Ranking(
-                store,
-                Question(
-                    mode=chosen, terms=terms, vector=asked, embedder=None if store.embedding is None else store.embedding.name, scope=scope, where=filter, now=now,
-                    wanted=pool + 1 if whole else limit + 1, neighbours=neighbours,
-                    composite_at=None if order == "relevance" else now if place is None else place.began,
-                    mmr=mmr, limit=limit, exact=exact,
-                ),
+            question = Question(
+                mode=chosen, terms=terms, vector=asked, embedder=None if store.embedding is None else store.embedding.name, scope=scope, where=filter, now=now,
+                wanted=pool + 1 if whole else limit + 1, neighbours=neighbours,
+                composite_at=None if order == "relevance" else now if place is None else place.began,
+                mmr=mmr, limit=limit, exact=exact,
             )  # fmt: skip
+        # A search that waits holds little for a collection of garbage to walk through: no ranking yet, and no closure's cells.
         async with store._searching:
+            ranking = Ranking(store, question)
             ranked = await ranking.run()
             complete = len(ranked) <= pool
             found = cut(ranked[:pool], ranking, least, least_text, least_vector)
             if place is not None:
-                start = (-place.score, key_order((place.namespace, place.id)))
-                found = [hit for hit in found if hit.rank > start]
+                found = _beyond(found, (-place.score, key_order((place.namespace, place.id))))
             page, more = found[:limit], len(found) > limit
             if store._tracker is not None:
                 for hit in page:
@@ -156,14 +154,17 @@ class Searches(Bound):
                 began = now if place is None else place.began
                 ended = _Place(last.score, last.item.namespace, last.item.id, pool, began)
                 following = cursors.write(_digest(scope, filter, query, given, how), ended)
-            hits = [ranking.hit(hit, explain=explain) for hit in page]
-            return SearchPage(hits, following, complete or more)
+            return SearchPage(ranking.hits(page, explain=explain), following, complete or more)
 
     search_sync = blocking(search)
 
 
+def _beyond(found: list[Found], start: tuple[float, SortKey]) -> list[Found]:
+    return [hit for hit in found if hit.rank > start]
+
+
 def _digest(scope: Scope, filter: Filter | None, query: str | None, given: bytes | None, how: tuple[Any, ...]) -> str:
-    """What a cursor belongs to. No closure of the search: a thousand that wait would hold ten thousand cells."""
+    """What a cursor belongs to."""
     told = "" if given is None else hashlib.blake2b(given, digest_size=12).hexdigest()
     return cursors.question("search", scope, filter, query, told, *how)
 
