@@ -445,3 +445,25 @@ async def test_a_call_whose_task_never_began_leaves_no_connection_with_its_answe
         assert found.content == "text"
         with pytest.raises(LostError):
             await request.answer
+
+
+async def test_a_loop_that_says_at_the_write_that_a_connection_is_gone_costs_the_caller_nothing() -> None:
+    class Gone:
+        """A writer as other loops than asyncio's have it for a connection that broke in this very turn."""
+
+        def write(self, data: bytes) -> None:
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(writer, name)
+
+    async with opened(server("redis").url) as store:
+        await store.put(item())
+        node = store.servers.first
+        connection = node._idle[-1]
+        writer, connection._writer = connection._writer, Gone()
+        found = await store.get("a")
+        assert found is not None
+        assert found.content == "text"
+        assert writer.is_closing()
+        assert connection not in node._idle

@@ -96,15 +96,21 @@ class Node:
         if self._clock is None:
             self._clock = loop.call_at(now + self._tick, self._look)
         connection = None if self._busy or self._queue or asking else self._reuse()
-        if connection is None:
+        if connection is None or not self._goes_out(connection, request):
             self._queue.append(request)
             self._dispatch()
-        else:
-            # The server works while the task is made that takes its answer.
-            request.sent = True
-            connection._writer.write(pack(parts, asking))
-            self._start(connection, request)
         return request
+
+    def _goes_out(self, connection: Any, request: Request) -> bool:
+        """Whether it is sent at once: the server then works while the task is made that takes its answer."""
+        try:
+            connection._writer.write(pack(request.parts, request.asking))
+        except (OSError, RuntimeError):  # some loops say only now that the connection is gone; nothing was sent
+            connection._close()
+            return False
+        request.sent = True
+        self._start(connection, request)
+        return True
 
     def _look(self) -> None:
         """End the requests whose time is up. One timer for all: a timer for each costs as much as sending it."""
