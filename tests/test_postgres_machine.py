@@ -10,12 +10,14 @@ from flavours import flavour
 from memory.testing.machine import check
 
 FLAVOURS = ["postgres", "postgres_plain", "pgbouncer"]
+EXAMPLES = 20
+"""Programs in every run: what is the base's, and not the statements', 50 programs over the embedded stores try (test_machine)."""
 
 
 @pytest.mark.timeout(900)  # a failure is made shorter for up to five minutes
 @pytest.mark.parametrize("name", FLAVOURS)
 def test_random_programs_agree_with_the_model(name: str, tmp_path: Path) -> None:
-    check(flavour(name), tmp_path)
+    check(flavour(name), tmp_path, examples=EXAMPLES)
 
 
 @pytest.mark.full

@@ -13,6 +13,8 @@ from memory.backends.redis import RedisStore
 from memory.testing.machine import check
 
 FLAVOURS = ["redis", "redis_stack", "redis_cluster"]
+EXAMPLES = 20
+"""Programs in every run: what is the base's, and not the commands', 50 programs over the embedded stores try (test_machine)."""
 
 
 def make_on(flavour: str) -> Any:
@@ -28,7 +30,7 @@ def make_on(flavour: str) -> Any:
 @pytest.mark.timeout(900)  # a failure is made shorter for up to five minutes
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_random_programs_agree_with_the_model(flavour: str, tmp_path: Path) -> None:
-    check(make_on(flavour), tmp_path)
+    check(make_on(flavour), tmp_path, examples=EXAMPLES)
 
 
 @pytest.mark.full
