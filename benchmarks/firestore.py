@@ -46,7 +46,7 @@ async def run(session: Session) -> None:
 
 async def _questions(session: Session, store: MemoryStore, hand: Any, size: int) -> None:
     options = session.options
-    count = 5 if options.quick else 50
+    count = 2 if options.quick else 50
     users = [item.user_id or "" for item in workload.records(0, count)]
     vectors = workload.wanted(count)
     asked: list[tuple[str, Callable[[int], Awaitable[Any]], Callable[[int], Awaitable[Any]]]] = [
@@ -73,7 +73,7 @@ async def _bulk(session: Session, store: MemoryStore, hand: Any, size: int) -> N
     options, start = session.options, size
     ours: list[float] = []
     theirs: list[float] = []
-    count = 100 if options.quick else 1_000
+    count = 20 if options.quick else 1_000
     for number in range(options.rounds + 1):
         for mine in (True, False) if number % 2 else (False, True):
             items = workload.records(start, start + count)

@@ -48,7 +48,7 @@ async def run(session: Session) -> None:
             stack.push_async_callback(pooled.close)
             besides = {"connections lent by hand": Lent(hands)}
             await serving.callers(session, NAME, store, pooled, size, together=hands, besides=besides)
-    await _bulk(session, url, 500 if options.quick else 5_000)
+    await _bulk(session, url, 100 if options.quick else 5_000)
     stores = {size: await session.filled(NAME, size, pool=POOL) for size in options.records}
     for filled in stores.values():
         await _indexed(filled)

@@ -65,7 +65,7 @@ async def _bulk(session: Session, store: MemoryStore, hand: ByHand, size: int) -
     options, start = session.options, size
     ours: list[float] = []
     theirs: list[float] = []
-    count = 500 if options.quick else 2_000
+    count = 100 if options.quick else 2_000
     for number in range(options.rounds + 1):
         for mine in (True, False) if number % 2 else (False, True):
             items = workload.records(start, start + count, options.vectors)
