@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import inspect
 import os
 import re
 import tempfile
@@ -67,11 +68,26 @@ def by_itself() -> Iterator[None]:
 heartbeat.alone = by_itself
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: object) -> list[pytest.Item] | None:
+    """Of a class that is `full`, nothing is collected where that is deselected anyway: it would be every second test."""
+    if not inspect.isclass(obj) or not re.search(r"\bnot full\b", collector.config.getoption("markexpr")):
+        return None
+    marks = obj.__dict__.get("pytestmark", [])
+    return [] if any(mark.name == "full" for mark in (marks if isinstance(marks, list) else [marks])) else None
+
+
+def pytest_sessionstart() -> None:
+    """What is made while tests are collected stays: nothing of it is garbage, and the collector need not look for any."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What is there before the first test stays to the end: the collector, which tests call before they measure, need not look
     at the tree of all tests (a tenth of a second, or several) again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
