@@ -76,7 +76,9 @@ async def test_a_silent_server_is_given_up_within_the_deadline(store: FirestoreV
         return time.monotonic() - started
 
     # All at once: each waits for itself, and none has failed yet when the last is made, so that the breaker refuses none.
-    waited = await asyncio.gather(*map(given_up, every_call(store)))
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(given_up(call)) for call in every_call(store)]
+    waited = [call.result() for call in calls]
     assert 1 < min(waited) <= max(waited) < 5
     store._connected().breaker.left(failed=False)
     await asyncio.to_thread(emulator.resume)
