@@ -77,9 +77,14 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: obje
     return [] if any(mark.name == "full" for mark in (marks if isinstance(marks, list) else [marks])) else None
 
 
-def pytest_sessionstart() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """What is made while tests are collected stays: nothing of it is garbage, and the collector need not look for any."""
     gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
@@ -87,7 +92,6 @@ def pytest_collection_finish() -> None:
     at the tree of all tests (a tenth of a second, or several) again and again."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
