@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
@@ -172,3 +173,29 @@ async def paced(call: Callable[[int], Awaitable[Any]], until: asyncio.Event, eve
             spent.append((clock() - due) * 1e3)
             number, due = number + 1, due + every
     return spent
+
+
+@contextmanager
+def collections() -> Iterator[list[float]]:
+    """How long each collection of garbage takes meanwhile, in milliseconds.
+
+    What was there before is left out: what a benchmark itself holds is not the store's to be collected.
+    """
+    spent: list[float] = []
+    began = 0.0
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        nonlocal began
+        if phase == "start":
+            began = time.perf_counter()
+        else:
+            spent.append((time.perf_counter() - began) * 1_000)
+
+    gc.collect()
+    gc.freeze()
+    gc.callbacks.append(note)
+    try:
+        yield spent
+    finally:
+        gc.callbacks.remove(note)
+        gc.unfreeze()

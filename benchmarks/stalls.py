@@ -10,16 +10,15 @@ thread it runs, nothing else does.
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from benchmarks import crowding, workload
 from benchmarks.figures import percentile
-from benchmarks.measure import Heartbeat, heartbeat, paced
+from benchmarks.measure import Heartbeat, collections, heartbeat, paced
 from benchmarks.session import Session
 from memory import F, MemoryItem, MemoryStore
 from memory.model import Key
@@ -46,13 +45,10 @@ class _Phases:
     async def run(self, name: str, work: Work, store: MemoryStore | None, size: int) -> None:
         """Do the work while a heart beats and, where there is an open store, gets come in."""
         keys = workload.keys(size)
-        gc.collect()
-        gc.freeze()  # what the benchmark itself holds is not the store's to be collected
-        with _collections() as collections:
+        with collections() as spent:
             heart = await self._beside(name, work, store, keys)
-        gc.unfreeze()
         self.hearts.setdefault(name, []).append(heart)
-        self.collections[name] = max(self.collections.get(name, 0.0), *collections, 0.0)
+        self.collections[name] = max(self.collections.get(name, 0.0), *spent, 0.0)
 
     async def _beside(self, name: str, work: Work, store: MemoryStore | None, keys: Sequence[Key]) -> Heartbeat:
         async with heartbeat() as heart:
@@ -64,26 +60,6 @@ class _Phases:
                 self.gets.setdefault(name, []).append(percentile(await callers or [0.0], 0.99))
         del result  # a hundred thousand items that a caller lets go at once are its own affair
         return heart
-
-
-@contextmanager
-def _collections() -> Iterator[list[float]]:
-    """How long each collection of garbage takes, in milliseconds."""
-    spent: list[float] = []
-    began = 0.0
-
-    def note(phase: str, info: dict[str, int]) -> None:
-        nonlocal began
-        if phase == "start":
-            began = time.perf_counter()
-        else:
-            spent.append((time.perf_counter() - began) * 1_000)
-
-    gc.callbacks.append(note)
-    try:
-        yield spent
-    finally:
-        gc.callbacks.remove(note)
 
 
 async def _gets(store: MemoryStore, keys: Sequence[Key], ended: asyncio.Event) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from memory import BatchError, ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, indexing
 from memory.backends.sqlite import writer as writing
+from memory.backends.sqlite.planning import prepared
 from memory.errors import Closed, CorruptData, MemoryStoreError, Overloaded, UnknownOutcome
+from memory.ops import Put
 
 
 def commits(store: SqliteStore) -> list[int]:
@@ -380,3 +383,14 @@ async def test_an_expiry_of_another_type_is_damage_of_its_record(tmp_path: Path)
         db.close()
         with pytest.raises(CorruptData, match="'a'"):
             await store.get("a")
+
+
+def test_what_waits_for_the_writer_is_nothing_that_collections_of_garbage_walk_through() -> None:
+    """A full collection stops every thread, the loop's too, and comes the sooner the more it has to walk through."""
+    item = MemoryItem(content="x", tags=("one", "two"), metadata={"score": 1, "topic": "y"})
+    put = Put(key=item.key, now=0, token=b"", item=item, body=b"{}")
+    ready = prepared(put, {("metadata", "score"): 1, ("metadata", "topic"): 2})
+    assert ready.columns == (1, "y")
+    assert len(ready.entries) == 2
+    gc.collect()
+    assert not any(gc.is_tracked(part) for part in (ready, ready.entries, ready.columns))

@@ -40,10 +40,11 @@ class Prepared(msgspec.Struct, gc=False):
     crc: int = 0
     vcrc: int | None = None
     tags: str | None = None
-    entries: list[bytes] = []
+    entries: tuple[bytes, ...] = ()
+    """Of tags. A tuple like the columns: collections of garbage do not walk through those of plain values."""
     text: str | None = None
     """What the text index gets; None for a text without terms."""
-    columns: list[Any] = []
+    columns: tuple[Any, ...] = ()
     """The values of the declared fields."""
     fseal: int | None = None
 
@@ -56,7 +57,7 @@ def prepared(op: Write, fields: dict[tuple[str, ...], int]) -> Prepared:
     if type(op) is not Put:
         return Prepared(op, key)
     item = op.item
-    columns = [column_value(item.metadata, parts[1:]) for parts in fields]
+    columns = tuple([column_value(item.metadata, parts[1:]) for parts in fields])
     return Prepared(
         op,
         key,
@@ -64,7 +65,7 @@ def prepared(op: Write, fields: dict[tuple[str, ...], int]) -> Prepared:
         checksum(op.body),
         None if op.embedding is None else checksum(op.embedding),
         msgspec.json.encode(item.tags).decode() if item.tags else None,
-        [b"%b\0%b" % (tag.encode(), key) for tag in item.tags],
+        tuple([b"%b\0%b" % (tag.encode(), key) for tag in item.tags]),
         term_text(op.terms, path, item.user_id, item.agent_id, item.session_id) if op.terms else None,
         columns,
         field_seal(key, columns),
@@ -95,7 +96,7 @@ class Record(msgspec.Struct, gc=False):
     token: bytes
     digest: bytes
     tags: str | None
-    columns: list[Any] = []
+    columns: tuple[Any, ...] = ()
     """Values of the declared fields, as found."""
     put: Prepared | None = None
 
@@ -221,7 +222,7 @@ def to_record(row: tuple[Any, ...]) -> Record:
         # Not even overwritten: repair sets it aside first, so that nothing of it is lost.
         raise damaged(row[0])
     record = Record(*row[:15], *row[16:_STATE_WIDTH])
-    record.columns = list(row[_STATE_WIDTH:])
+    record.columns = row[_STATE_WIDTH:]
     return record
 
 
