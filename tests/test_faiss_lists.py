@@ -174,6 +174,18 @@ def test_vectors_without_clusters_get_more_probes() -> None:
     assert len(few.probes) == 7
 
 
+async def test_lists_that_do_not_separate_are_not_chosen_among(tmp_path: Path) -> None:
+    """Where the nearest lie in a third of the lists they may lie in any, and all codes are looked at."""
+    for name, rows in (("clustered", VECTORS), ("spread", np.random.default_rng(3).standard_normal((3_000, 64)))):
+        (tmp_path / name).mkdir()
+        async with opened(tmp_path / name, ivf=True) as store:
+            await fill(store, rows.astype(np.float32))
+            await found(store, VECTORS[0])
+            index = index_of(store)
+            assert len(index.generation.manifest.probes) == 7
+            assert (index.probes(10) is None) == (name == "spread")
+
+
 def test_more_results_are_looked_for_in_more_lists() -> None:
     probes = (1, 2, 3, 9)
     assert [probed(probes, wanted, 1.0) for wanted in (1, 2, 3, 4, 5, 8, 9)] == [1, 2, 3, 3, 9, 9, None]

@@ -22,6 +22,10 @@ from memory.search.vectors import Matrix, products
 LEADS = 16_384
 """An index that leads to more records is not used: looking up so many costs as much as a search through all codes."""
 
+APART = 8
+"""Lists that do not hold the nearest in this part of them do not separate: a search through more of them takes as long as one
+through all codes, and misses what lies farther."""
+
 
 class Tail(Coded):
     """Codes of what has changed since a generation; its records are looked up one by one."""
@@ -98,7 +102,10 @@ class FaissIndex:
     def probes(self, wanted: int) -> int | None:
         """In so many lists are the nearest ``wanted``; None: all are looked through."""
         manifest = self.generation.manifest
-        return probed(manifest.probes, wanted, sampled(manifest.count)) if self._ivf and manifest.lists else None
+        if not self._ivf or not manifest.lists:
+            return None
+        found = probed(manifest.probes, wanted, sampled(manifest.count))
+        return None if found is None or found * APART > manifest.lists else found
 
     def in_lists(self, unit: Matrix, probes: int | None) -> Ints | None:
         """The places in so many lists, those nearest to a unit vector; None: all."""
