@@ -2,13 +2,13 @@
 
 A number of the unit vector, turned and seen from the centre as in SQLite's codes, is one of four levels (-1.5, -0.5, 0.5, 1.5), one apart in steps of
 about its mean size, which is the best that two bits do for numbers that scatter as in a normal distribution. How many high
-bits differ is counted by FAISS. A query keeps its numbers (in QUERY bits): its product with levels is a few sums
-over bits, and how far such a product may be off is known, so that what cannot be among the nearest is left out.
+bits differ is counted by FAISS. A query keeps its numbers: its product with levels is sums of them over
+bits, looked up a byte at a time, and how far such a product may be off is known, so that what cannot be among the nearest is left out.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,8 @@ FOUR_BITS = 0.289
 """And products by SQLite's fine codes, as a part of their step: each number lies anywhere within one."""
 SIGN = 1.109
 """What the sum over high bits alone is worth, in scales."""
-QUERY = 5
-"""Bits of a query's number."""
+_BYTES = np.unpackbits(np.arange(256, dtype=np.uint8)[None, :], axis=0, bitorder="little").astype(np.float32)
+"""The bits of each byte, a column each."""
 
 
 class Codes(NamedTuple):
@@ -80,32 +80,16 @@ class Query:
         """Its product with the centre."""
         self._total = float(unit.sum())
         self._size = 1 / (FINEST * np.sqrt(len(unit)))
-        self._least = float(unit.min())
-        self._step = (float(unit.max()) - self._least) / (2**QUERY - 1) or 1.0
-        steps = np.rint((unit - self._least) / self._step).astype(np.uint8)
-        planes = np.zeros((QUERY, 8 * words_of(len(unit))), dtype=np.uint8)
-        for bit in range(QUERY):
-            packed = np.packbits(steps >> bit & 1, bitorder="little")
-            planes[bit, : len(packed)] = packed
-        self._planes = planes.view("<u8")
+        numbers = np.zeros(64 * words_of(len(unit)), dtype=np.float32)
+        numbers[: len(unit)] = unit
+        self._table = (numbers.reshape(-1, 8) @ _BYTES).reshape(-1)
+        """What each of the 256 values of a byte is worth, for each byte of a code: a look-up is eight numbers' sum."""
+        self._begins: Any = np.arange(0, len(self._table), 256, dtype=np.uint16 if len(self._table) <= 2**16 else np.int64)
 
     def sums(self, words: Words) -> Matrix:
         """For each row of bits (n, words) the sum of the query's numbers where a bit is set."""
-        columns = np.ascontiguousarray(words.T)
-        count = columns.shape[1]
-        both, bits = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint8)
-        total = np.zeros(count, dtype=np.uint32)
-        for bit, plane in enumerate(self._planes):
-            part = np.zeros(count, dtype=np.uint32)
-            for column, word in zip(columns, plane, strict=True):
-                np.bitwise_and(column, word, out=both)
-                part += np.bitwise_count(both, out=bits)
-            total += part << np.uint32(bit)
-        held = np.zeros(count, dtype=np.uint32)
-        for column in columns:
-            held += np.bitwise_count(column, out=bits)
-        found: Matrix = total.astype(np.float32) * np.float32(self._step)
-        found += held.astype(np.float32) * np.float32(self._least)
+        each = words.astype("<u8", copy=False).view(np.uint8) + self._begins
+        found: Matrix = self._table.take(each).sum(axis=1)
         return found
 
     def by_high(self, high: Matrix, scale: Matrix) -> Matrix:

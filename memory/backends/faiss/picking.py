@@ -39,11 +39,11 @@ FEW = 5_000
 SURER = (4.0, 4.0, 4.0)
 READ_BYTES = 2**17
 """So many bytes of vectors are read without looking at their codes: 85 of 384 numbers, at some 7 µs each."""
-FIRST = (16, 1)
-"""Vectors read at the first look: so many, and more for each result wanted."""
+FIRST = (40, 2)
+"""Vectors read at the first look: so many, and more for each result wanted. With fewer what they say is too little, and further looks are made."""
 NARROWER = 8
 """So many times as many are put in order before that."""
-STEP = 160
+STEP = 128
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
 """Vectors read for a search."""

@@ -90,7 +90,8 @@ def _insert(db: apsw.Connection, plan: Plan, new: list[Record], changes: VectorC
     if len(new) > 1:
         new.sort(key=lambda record: record.key)  # neighbours in the file are written together
     columns = _ITEM_COLUMNS + "".join(f", f{number}" for number in plan.fields.values())
-    rows, texts, entries = [], [], []
+    rows, texts = [], []
+    entries: list[bytes] = []
     vectors: list[tuple[int, bytes]] = []
     breather = Breather()
     for r in new:
