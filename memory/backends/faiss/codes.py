@@ -84,7 +84,9 @@ class Query:
         numbers[: len(unit)] = unit
         self._table = (numbers.reshape(-1, 8) @ _BYTES).reshape(-1)
         """What each of the 256 values of a byte is worth, for each byte of a code: a look-up is eight numbers' sum."""
-        self._begins: Any = np.arange(0, len(self._table), 256, dtype=np.uint16 if len(self._table) <= 2**16 else np.int64)
+        self._begins: Any = np.arange(
+            0, len(self._table), 256, dtype=np.uint16 if len(self._table) <= 2**16 else np.int64
+        )
 
     def sums(self, words: Words) -> Matrix:
         """For each row of bits (n, words) the sum of the query's numbers where a bit is set."""
