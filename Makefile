@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # More for pytest or for the benchmarks: make test ARGS="-k filters -x"
 ARGS ?=
-# How many processes share the tests; 0: this one runs them (for a debugger, ARGS=--pdb).
-WORKERS ?= 2
+# How many processes share the tests, one more than cores that a small machine has, since some tests wait for servers and deadlines;
+# 0: this one runs them (for a debugger, ARGS=--pdb).
+WORKERS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 EMBEDDER ?=
 

@@ -68,7 +68,8 @@ def test_each_benchmark_runs_and_leaves_figures(name, backend, tmp_path, capsys,
     figures = json.loads(out.read_text())["figures"]
     assert figures
     assert {figure["benchmark"] for figure in figures} == {name}
-    assert all(figure["value"] >= 0 for figure in figures if name not in ("overhead", "footprint"))
+    if name not in ("overhead", "composite", "footprint"):  # differences, below nothing where so few calls are timed
+        assert all(figure["value"] >= 0 for figure in figures)
     assert "targets met" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [out], "the stores' files are gone"
 
