@@ -31,7 +31,7 @@ test: $(TEST)  ## set up and run the tests (WORKERS=0: in one process)
 	@$(PYTEST) $(ARGS)
 
 test-semantic: $(SEMANTIC)  ## the tests with a real model (the first time installs 1.4 GB)
-	@$(PYTEST) -m semantic $(ARGS)
+	@$(PYTEST) -m semantic tests/semantic $(ARGS)
 
 docs: $(TEST)  ## run the code blocks of the README and of docs/
 	@$(BIN)/python -m pytest -m docs $(ARGS)
