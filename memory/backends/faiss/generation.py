@@ -32,6 +32,8 @@ PLAIN, LISTED = 3, 4
 """Formats: of a generation without lists, and with them. 1 and 2 had codes of vectors that were not turned."""
 _LONGEST = 65_536
 """Bytes of a manifest."""
+_COPIED = 65_536
+"""Numbers copied in one step."""
 GIVEN_BACK = 256
 """After so many look-ups of fine codes; each may map 64 kB."""
 
@@ -63,6 +65,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Lists that the places are sorted by; 0: they are not."""
     probes: tuple[int, ...] = ()
     """Of how many lists a search looks through (`memory.backends.faiss.lists.Lists`)."""
+
+
+def _narrowest(most: int) -> str:
+    return "<u4" if most < 2**32 else "<u8"
 
 
 class Layout:
@@ -124,6 +130,15 @@ class Generation:
         end = start + self.high.nbytes + self.low.nbytes
         self._bits = start - start % mmap.PAGESIZE, end + -end % mmap.PAGESIZE
         self._looked_up = 0
+        self._least = int(self.ords.min())
+        self._beyond = np.empty(self.count, dtype=_narrowest(int(self.ords.max()) - self._least))
+        for begin in range(0, self.count, _COPIED):
+            self._beyond[begin : begin + _COPIED] = self.ords[begin : begin + _COPIED] - self._least
+        self.give_back()
+
+    def ords_at(self, places: Ints) -> Ints:
+        """The numbers of the records at these places, which every search asks for: so they are kept, in half the memory."""
+        return self._beyond[places].astype(np.int64) + self._least
 
     def looked_up(self, count: int) -> None:
         """So many fine codes were looked up."""

@@ -15,6 +15,7 @@ from memory.backends.faiss.lists import probed, sampled
 from memory.backends.faiss.picking import FaissPicking
 from memory.backends.sqlite.codes import Codes, Ints, largest
 from memory.backends.sqlite.entries import FEW, HERE_SQL, SHARE, Rows, TooLongError, located
+from memory.backends.sqlite.picking import Passing
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.vectorcache import Coded
 from memory.search.vectors import Matrix, products
@@ -88,15 +89,17 @@ class FaissIndex:
         if self._rows is None or schema != self._schema:
             if not patient:
                 raise TooLongError
-            ords, rows = self.generation.ords, self.generation.rows
-            places = np.arange(len(ords))
-            if schema != self.generation.manifest.schema:
-                known, every = located(db)
-                at = np.minimum(np.searchsorted(known, ords), max(0, len(known) - 1))
-                places = np.flatnonzero(known[at] == ords) if len(known) else places[:0]
-                rows = every[at[places]]
-            self._rows, self._schema = Rows(rows, places), schema
-            self.generation.give_back()
+            generation = self.generation
+            generation.give_back()
+            if schema == generation.manifest.schema:
+                self._rows = Rows(generation.rows)
+            else:
+                known, rows = located(db)
+                at = np.minimum(np.searchsorted(known, generation.ords), max(0, len(known) - 1))
+                here = np.flatnonzero(known[at] == generation.ords) if len(known) else at[:0]
+                self._rows = Rows(rows[at[here]], here)
+            self._schema = schema
+            generation.give_back()
         return self._rows
 
     def probes(self, wanted: int) -> int | None:
@@ -117,6 +120,8 @@ class FaissIndex:
         ranges = zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
         return np.concatenate([np.arange(start, end) for start, end in ranges])
 
-    def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> FaissPicking:
+    def search(
+        self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int, passing: Passing | None
+    ) -> FaissPicking:
         """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""
-        return FaissPicking(self, db, unit, pool, limit)
+        return FaissPicking(self, db, unit, pool, limit, passing)

@@ -4,6 +4,7 @@ Nothing is fixed but how sure a cut has to be. The nearest of a first look are c
 are says, with the known error of each kind of code, which others can be among the nearest at all, and only those are
 read. Where even the codes that were cut off at first may hold one, more are looked through, and about so many next time.
 Where the places lie in lists, FAISS gets those of the lists that are nearest, and more of them when more is wanted.
+Where a filter lets only some records through, their vectors are read only after it was asked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from memory.backends.faiss.codes import FOUR_BITS, ONE_BIT, TWO_BITS, Query
 from memory.backends.faiss.generation import GIVEN_BACK
 from memory.backends.faiss.lists import one_thread
 from memory.backends.sqlite.codes import Ints, fine_products, largest, rough_cosines
-from memory.backends.sqlite.picking import CodedPicking, Likely, read_likely
+from memory.backends.sqlite.picking import CodedPicking, Likely, Passing, read_likely
 from memory.backends.sqlite.rotation import rotated_vector
 from memory.search.vectors import Matrix
 
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
 
 START = 2_048
 """Codes that the first search has put in order."""
-WIDEST = 8
-"""Never more than this part of all codes; a filter's are few."""
+PART = 3
+"""At least this part of the places that an index leads to: their codes lie scattered, and are gathered once."""
+WIDER = 4
+"""And so many times as many as are wanted."""
+WIDEST, WIDEST_HELD = 8, 2
+"""Never more than this part of all codes, and of all where a filter decides; those that an index leads to are few."""
 SURE = (1.6, 2.8, 2.0)
 """Standard deviations between the last result and the cut by differing bits, by products of high bits, and of more: of a
 hundred true results one lies beyond each."""
@@ -41,24 +46,38 @@ READ_BYTES = 2**17
 """So many bytes of vectors are read without looking at their codes: 85 of 384 numbers, at some 7 µs each."""
 FIRST = (40, 2)
 """Vectors read at the first look: so many, and more for each result wanted. With fewer what they say is too little, and further looks are made."""
+THROUGH = 5
+"""So many times as many are held to a filter first, of which is known only that it lets more through than an index should lead to."""
 NARROWER = 8
 """So many times as many are put in order before that."""
 STEP = 128
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
-"""Vectors read for a search."""
+"""Vectors read for a search, or records held to its filter."""
 Which = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class FaissPicking:
-    """A search through a generation and its tail."""
+    """A search through a generation and its tail. ``passing``: which of some records a filter lets through; None: all."""
 
-    def __init__(self, index: FaissIndex, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> None:
+    def __init__(
+        self,
+        index: FaissIndex,
+        db: apsw.Connection,
+        unit: Matrix,
+        pool: Ints | None,
+        limit: int,
+        passing: Passing | None,
+    ) -> None:
         self._index = index
         self._db = db
         self._unit = unit
         self._turned = rotated_vector(unit)
         self._query = Query(self._turned, index.generation.centre)
+        self._passing = passing
+        self._widest = WIDEST if passing is None else WIDEST_HELD
+        self._held = self._passed = 0
+        """So many records were held to the filter, of which so many passed."""
         self._pool: Ints | None = None
         others: Ints | None = None
         if pool is not None:
@@ -67,23 +86,25 @@ class FaissPicking:
         """Fine codes lie together in lists. What passes a filter does not, and each place of a file costs as much as a vector."""
         self._count = index.generation.count if self._pool is None else len(self._pool)
         self._among = self._pool
-        """Places to look through; None: all."""
+        """Places to look through; None: all,"""
+        self._high_bits: Any = None
+        """and their codes."""
         self._probes: int | None = None
         self._sure = SURER if self._count <= FEW else SURE
         self._tail = CodedPicking(index.tail, db, self._turned, others, limit)
         self._width = 0
         self._asked = np.empty(0, dtype=np.int64)
-        """Places of which the vector was asked for,"""
+        """Places of which the record was asked for,"""
         self._read = read_likely(db, self._asked, len(unit), False)
-        """and what there was,"""
+        """the vectors that were read,"""
         self._scores: Matrix = np.empty(0, dtype=np.float32)
-        """how near it is,"""
+        """how near they are,"""
         self._places = self._asked
-        """and where its code lies."""
+        """and where their codes lie."""
 
     def likely(self, wanted: int) -> Likely:
-        """Vectors among which the nearest ``wanted`` are."""
-        tail = self._tail.likely(wanted)
+        """Vectors among which the nearest ``wanted`` are that pass."""
+        tail = self._of_tail(wanted)
         if self._count <= max(READ_BYTES // (4 * len(self._unit)), wanted):
             self._take(np.setdiff1d(np.arange(self._count) if self._pool is None else self._pool, self._asked))
         else:
@@ -93,12 +114,41 @@ class FaissPicking:
         ords = np.concatenate([self._read.ords, tail.ords])[each]
         return Likely(ords, rows, tail.whole and len(self._asked) >= self._count)
 
+    def _of_tail(self, wanted: int) -> Likely:
+        found = self._tail.likely(wanted)
+        if self._passing is None:
+            return found
+        among = wanted
+        while True:
+            here = np.isin(found.ords, self._passing(found.ords))
+            if found.whole or here.sum() >= wanted or among >= MOST:
+                return Likely(found.ords[here], found.rows[here], found.whole)
+            among *= 4
+            found = self._tail.likely(among)
+
     def _by_code(self, wanted: int) -> None:
-        if self._pool is None and (probes := self._index.probes(wanted)) != self._probes:
+        among = self._among_nearest(wanted)
+        while True:
+            self._look_among(among, wanted)
+            needed = self._among_nearest(wanted)
+            if needed <= among or (WIDER * needed <= self._width and self._index.probes(needed) == self._probes):
+                return
+            among = needed
+
+    def _among_nearest(self, wanted: int) -> int:
+        """The nearest ``wanted`` that pass are among so many nearest, as far as is known by now."""
+        if self._passing is None:
+            return wanted
+        if not self._held:
+            return THROUGH * wanted
+        return min(max(MOST, wanted), -(-wanted * self._held // max(1, self._passed)))
+
+    def _look_among(self, among: int, wanted: int) -> None:
+        if self._pool is None and (probes := self._index.probes(among)) != self._probes:
             self._probes, self._width = probes, 0
-            self._among = self._index.in_lists(self._turned, probes)
-        widths, like = self._index.widths, wanted.bit_length()
-        width = max(START, widths.get(like, 0), 4 * wanted)
+            self._among, self._high_bits = self._index.in_lists(self._turned, probes), None
+        widths, like = self._index.widths, among.bit_length()
+        width = max(START, widths.get(like, 0), WIDER * among, 0 if self._pool is None else self._count // PART)
         self._look(width, wanted)
         while not self._is_wide_enough(wanted):
             width = 2 * self._width
@@ -112,14 +162,17 @@ class FaissPicking:
         if width != self._width:
             self._begin(width)
         first = FIRST[0] + FIRST[1] * wanted
-        if len(self._scores) < first:
+        first *= 1 if self._passing is None else THROUGH
+        most = max(MOST, 2 * wanted)
+        while len(self._scores) < wanted and len(self._asked) < most and not self._taken.all():
             self._refine(largest(self._rough, NARROWER * first))
             self._take_candidates(largest(self._fine, first))
+            first *= 4
         _, one, more = (np.float32(sure) for sure in self._sure)
         self._refine(np.flatnonzero(self._rough + one * ONE_BIT * self._sizes >= self._least(wanted)))
         reach: Any = self._fine + more * self._off
         reach[self._taken] = -np.inf
-        while len(self._asked) < max(MOST, 2 * wanted):
+        while len(self._asked) < most:
             can_be = np.flatnonzero(reach >= self._least(wanted))
             if not len(can_be):
                 return
@@ -149,10 +202,11 @@ class FaissPicking:
         if width >= (self._count if among is None else len(among)):
             every = np.arange(self._count) if among is None else among
             return every, None
-        high = generation.high if among is None else generation.high[among]
+        if self._high_bits is None:
+            self._high_bits = generation.high if among is None else generation.high[among]
         with one_thread():
             bits = self._query.bits.view(np.uint8)
-            differing, found = faiss.knn_hamming(bits, high.view(np.uint8), width, variant="mc")
+            differing, found = faiss.knn_hamming(bits, self._high_bits.view(np.uint8), width, variant="mc")
         places = found[0] if among is None else among[found[0]]
         return places, differing[0]
 
@@ -178,18 +232,22 @@ class FaissPicking:
 
     def _take_candidates(self, which: Ints) -> None:
         which = which[~self._taken[which]]
+        self._taken[which] = True
         if len(which):
-            self._taken[which] = True
             self._take(self._candidates[which])
 
     def _take(self, places: Ints) -> None:
-        """Read the vectors at these places."""
+        """Read the vectors at these places, of records that pass."""
         self._asked = np.concatenate([self._asked, places])
-        ords = self._index.generation.ords[places]
+        ords = self._index.generation.ords_at(places)
+        if self._passing is not None:
+            here = np.isin(ords, self._passing(ords))
+            self._held, self._passed = self._held + len(ords), self._passed + int(here.sum())
+            ords, places = ords[here], places[here]
         order = np.argsort(ords)
         found = read_likely(self._db, ords, len(self._unit), False)
-        here: Ints = order[np.searchsorted(ords, found.ords, sorter=order)]
-        self._places = np.concatenate([self._places, places[here]])
+        own: Ints = order[np.searchsorted(ords, found.ords, sorter=order)]
+        self._places = np.concatenate([self._places, places[own]])
         scores = rough_cosines(found.rows, self._unit)
         self._scores = np.concatenate([self._scores, scores])
         self._read = Likely(
@@ -205,8 +263,10 @@ class FaissPicking:
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""
-        if self._differing is None or (self._pool is None and self._width * WIDEST >= self._count):
+        if self._differing is None or (self._pool is None and self._width * self._widest >= self._count):
             return True
+        if len(self._scores) < wanted:
+            return len(self._asked) >= MOST
         # Of results that are near each other and others that are not, those that are not.
         best = self._places[np.argsort(-self._scores)[wanted // 2 : wanted]]
         here = np.flatnonzero(np.isin(self._candidates, best))

@@ -32,9 +32,9 @@ class TooLongError(Exception):
 
 
 class Rows:
-    """The place of each row of ``items`` that has one. Of two places of a row the later is found."""
+    """The place of each row of ``items`` that has one (``places``; None: as they are listed). Of two of a row the later is found."""
 
-    def __init__(self, rows: Ints, places: Ints) -> None:
+    def __init__(self, rows: Ints, places: Ints | None = None) -> None:
         import numpy as np
 
         self.np = np
@@ -42,10 +42,13 @@ class Rows:
         self._table: Any = None
         if len(rows) and last - self._first < WIDE * len(rows):
             self._table = np.full(last - self._first + 1, -1, dtype=np.int32)
-            self._table[rows - self._first] = places  # of two, numpy keeps the later
+            for start in range(0, len(rows), PAGE):  # of two, numpy keeps the later
+                part = rows[start : start + PAGE]
+                here = np.arange(start, start + len(part)) if places is None else places[start : start + PAGE]
+                self._table[part - self._first] = here
         else:
             order = np.argsort(rows, kind="stable")
-            self._known, self._at = rows[order], places[order]
+            self._known, self._at = rows[order], order if places is None else places[order]
 
     def find(self, rows: Ints) -> Ints:
         """The place of each of these, -1 where there is none."""

@@ -94,6 +94,9 @@ class _Search:
         self.unit = unit(op.vector)
         self.tested = self.passed = 0
         self.said = conditions(op, fields)
+        span = unindexed(key_condition(key_range(op.scope)))
+        self.condition = all_of([*self.said.parts, span])
+        self.narrowed = span is not None or len(self.said.parts) > 1  # one is that they live
         self.accept = None if self.said.exact or op.where is None else predicate(op.where)
 
     def run(self) -> list[Row]:
@@ -112,7 +115,7 @@ class _Search:
         known = self.cache.pool(asked, self.state.version)
         if known is not None:
             return known
-        rows = survivors(self.db, asked, index.most(self.state.vectors))
+        rows = survivors(self.db, asked, index.most(self.state.vectors), self.cache.wide)
         if rows is None:
             return None
         return self.cache.keep_pool(asked, self.state.version, index.places(self.db, rows, patient=self.patient))
@@ -152,7 +155,8 @@ class _Search:
         from memory.search.vectors import cosines
 
         limit = self.op.limit
-        picking = index.search(self.db, self.unit, pool, limit)
+        passing = self._passing_first if self.narrowed and pool is None else None
+        picking = index.search(self.db, self.unit, pool, limit, passing)
         wanted = limit
         while wanted <= max(MOST, limit):
             if not self.patient and wanted > LONG * limit:
@@ -172,6 +176,8 @@ class _Search:
             needed = round(limit / share) if share else NONE * wanted
             if len(result) >= limit and 5 * wanted >= 4 * needed:
                 return result
+            if passing is not None and len(held) < wanted:
+                break  # of those that were looked at no more pass
             wanted = max(2 * wanted, min(MOST, needed))
         return self._in_file(index, pool)
 
@@ -227,7 +233,7 @@ class _Search:
 
     def _passing(self, ords: Any, exact: Any, wanted: int) -> list[Row]:
         """Of these, best first, the rows that pass: at least the first ``wanted`` by score and key."""
-        condition = all_of([*self.said.parts, unindexed(key_condition(key_range(self.op.scope)))])
+        condition = self.condition
         rows: list[Row] = []
         start, size = 0, wanted
         while start < len(ords) and len(rows) < wanted:
@@ -242,6 +248,17 @@ class _Search:
             start, size = end, 2 * size
         self.passed += len(rows)
         return rows
+
+    def _passing_first(self, ords: Any) -> Any:
+        """Of these records those that pass as far as SQL can say, in any order."""
+        if not len(ords):
+            return ords
+        found = fetch(
+            self.db,
+            self._from("group_concat(c.value)", self.condition),
+            (numbers(ords.tolist()), *self.condition.params),
+        )
+        return self.np.fromstring(found[0][0] or "", dtype=self.np.int64, sep=",")
 
     def _from(self, selected: str, condition: Any) -> str:
         return (

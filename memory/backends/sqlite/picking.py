@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import apsw
@@ -30,6 +31,10 @@ class Likely(NamedTuple):
     ords: Ints
     rows: Matrix
     whole: bool
+
+
+Passing = Callable[["Ints"], "Ints"]
+"""Of the numbers of records those that pass a filter."""
 
 
 class Picking(Protocol):
@@ -73,8 +78,13 @@ class Index(Protocol):
         """So many survivors of a filter, of so many vectors, are worth being looked up before the codes are."""
         ...
 
-    def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> Picking:
-        """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""
+    def search(
+        self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int, passing: Passing | None
+    ) -> Picking:
+        """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all.
+
+        Of records that do not pass, as far as ``passing`` says, it may leave out the vectors.
+        """
         ...
 
 

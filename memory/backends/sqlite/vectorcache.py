@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from memory.backends.sqlite.entries import INLINE_CHANGES, TAIL, Entries, TooLongError
-from memory.backends.sqlite.picking import CodedPicking, Index
+from memory.backends.sqlite.picking import CodedPicking, Index, Passing
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.statements import fetch
 from memory.backends.sqlite.vectorlog import CHUNK_SQL, all_vectors, chunk_of, entry_ords, read_centre, stored_vectors
@@ -113,7 +113,9 @@ class Coded(Entries):
         self._moved(range(self.count, end))
         self.count = end
 
-    def search(self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int) -> CodedPicking:
+    def search(
+        self, db: apsw.Connection, unit: Matrix, pool: Ints | None, limit: int, passing: Passing | None = None
+    ) -> CodedPicking:
         """A search for ``limit`` vectors near a unit vector, among those at the places of ``pool`` or all."""
         from memory.backends.sqlite.rotation import rotated_vector
 
@@ -148,6 +150,8 @@ class VectorCache:
         self._dimension = 0
         self._pools: dict[Asked, Ints] = {}
         self._pools_of = -1
+        self.wide: set[str] = set()
+        """Queries for what an index lets through that listed too much: by their text, so there are few."""
 
     def index(self, db: apsw.Connection, state: VectorState, *, patient: bool) -> Held | Index:
         """All that is known in this read transaction. Raises TooLongError unless patient, CorruptData."""
