@@ -83,8 +83,11 @@ class Searches(Bound):
         InvalidCursor, EmbeddingMismatch, EmbeddingFailed, InvalidSetting (a vector is needed and nobody makes one).
         """
         store = self._enter()
-        # A crowd that comes at once is let in a few at a time, so that what each costs does not add up in one turn of the loop.
-        async with store._entrance:
+        # A crowd that comes at once is let in a few at a time, so that what each costs does not add up in one turn of the loop. A
+        # search that waits holds little for a collection of garbage to walk through: no ranking yet, no closure's cells, and
+        # not the coroutine and the method that `async with` keeps.
+        await store._entrance.acquire()
+        try:
             await store._own_turn()
             filter = parse(where)
             check_limit(limit, MAX_SEARCH_LIMIT)
@@ -136,8 +139,10 @@ class Searches(Bound):
                 composite_at=None if order == "relevance" else now if place is None else place.began,
                 mmr=mmr, limit=limit, exact=exact,
             )  # fmt: skip
-        # A search that waits holds little for a collection of garbage to walk through: no ranking yet, and no closure's cells.
-        async with store._searching:
+        finally:
+            store._entrance.release()
+        await store._searching.acquire()
+        try:
             ranking = Ranking(store, question)
             ranked = await ranking.run()
             complete = len(ranked) <= pool
@@ -155,6 +160,8 @@ class Searches(Bound):
                 ended = _Place(last.score, last.item.namespace, last.item.id, pool, began)
                 following = cursors.write(_digest(scope, filter, query, given, how), ended)
             return SearchPage(ranking.hits(page, explain=explain), following, complete or more)
+        finally:
+            store._searching.release()
 
     search_sync = blocking(search)
 
