@@ -98,9 +98,9 @@ class Floor:
         """By 1-bit codes, then by the vectors of the nearest 400."""
         return self.among(self.nearest_codes(wanted), wanted)
 
-    def faiss(self, wanted: Matrix) -> list[int]:
-        """The same with faiss for the codes."""
-        _, places = self._index.search(self._pack(wanted[None]), min(RESCORED, len(self.rows)))
+    def faiss(self, wanted: Matrix, rescored: int = RESCORED) -> list[int]:
+        """The same with faiss for the codes, and so many vectors."""
+        _, places = self._index.search(self._pack(wanted[None]), min(rescored, len(self.rows)))
         return self.among(places[0], wanted)
 
 
