@@ -12,6 +12,9 @@ ARGS ?=
 WORKERS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 EMBEDDER ?=
+# Hundreds of interpreters load the same modules, most of them started by tests: what one has compiled is there for the next,
+# also where the environment says, as images of containers do, that nothing shall be kept. `clean` removes it.
+export PYTHONDONTWRITEBYTECODE :=
 
 CORE := $(VENV)/.ready-core
 TEST := $(VENV)/.ready-test
