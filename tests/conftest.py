@@ -5,6 +5,7 @@ import gc
 import inspect
 import os
 import re
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,24 @@ from migrations import PAIRS
 from memory import ManualClock, MemoryManager
 from memory.testing import heartbeat
 from memory.testing.faults.small import make_small
+
+MEMORY_DISK = Path("/dev/shm")
+ROOM = 4 << 30
+"""Bytes that a run may need there; it was seen to take a quarter of them."""
+
+
+def in_memory(disk: Path) -> bool:
+    """Whether the files of the tests may lie there: it is a disk in memory, with room, whose programs may be run."""
+    if sys.platform != "linux" or not os.access(disk, os.W_OK):
+        return False
+    kind = os.statvfs(disk)
+    return kind.f_bavail * kind.f_frsize >= ROOM and not kind.f_flag & os.ST_NOEXEC
+
+
+# Thousands of small stores are made and removed again: a file system on a disk spends more on that than the tests on what is in
+# them, and its waits are those of whoever else writes to the disk. Whoever sets TMPDIR chooses the place: TMPDIR=/tmp make test.
+if "TMPDIR" not in os.environ and in_memory(MEMORY_DISK):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY_DISK)
 
 MEASURES = re.compile("stalls|disturbance|heartbeat|calm_work")
 _locks: list[IO[str]] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from memory.backends.in_memory import InMemoryStore
 from memory.backends.sqlite import SqliteStore
 from memory.store import MemoryStore
 from memory.testing.contract import StoreContract, TwinsContract, ViewContract
+
+ON_DISK = Path("/var/tmp")
 
 
 class InMemory:
@@ -39,7 +43,14 @@ class TestInMemoryThroughAView(InMemory, ViewContract):
 
 
 class TestSqlite(Sqlite, StoreContract):
+    """On a disk, whose waits are real, wherever the other tests have their files."""
+
     calm = True
+
+    @pytest.fixture
+    def place(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="memory-contract-", dir=ON_DISK if ON_DISK.is_dir() else None) as place:
+            yield Path(place)
 
 
 class TestSqliteThroughTwins(Sqlite, TwinsContract):
