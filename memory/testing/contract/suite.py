@@ -8,7 +8,7 @@ import gc
 import inspect
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -254,6 +254,18 @@ async def walk(store: Store, where: Where = None, *, limit: int = 100, **options
 async def ids(store: Store, where: Where = None, **options: Any) -> list[str]:
     """The ids of a list, in its order."""
     return [found.id for found in await walk(store, where, **options)]
+
+
+async def answers(
+    ask: Callable[[Any], Coroutine[Any, Any, Any]], questions: Sequence[Any], together: int = 16
+) -> list[Any]:
+    """What is answered to each question, some being asked together: alone, each would wait for the way to a server and back."""
+    found: list[Any] = []
+    for start in range(0, len(questions), together):
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ask(question)) for question in questions[start : start + together]]
+        found += [task.result() for task in asked]
+    return found
 
 
 async def put_all(store: MemoryStore, items: Iterable[MemoryItem]) -> list[MemoryItem]:
