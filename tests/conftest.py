@@ -24,7 +24,7 @@ from memory.testing.faults.small import make_small
 
 MEMORY_DISK = Path("/dev/shm")
 ROOM = 4 << 30
-"""Bytes that a run may need there; it was seen to take a quarter of them."""
+"""Bytes that have to be free there; each of the processes that share the tests was seen to take up to 370 MB, mostly servers."""
 
 
 def in_memory(disk: Path) -> bool:
