@@ -285,13 +285,17 @@ async def test_a_batch_in_parts_has_one_deadline_and_tells_what_was_done(url: st
 
 async def test_a_deadline_that_passes_while_the_loop_is_held_is_one(url: str, admin: Any, tmp_path: Path) -> None:
     schema = name_of(tmp_path)
-    async with PostgresStore(url, schema=schema, timeout=0.5) as store:
-        await store.put(MemoryItem(id="a", content="x"))
-        # The statement is new to the connection, so it takes two steps; the first one's answer comes with the deadline.
-        asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(time.sleep, 0.7))
-        with pytest.raises(DeadlineExceeded):
-            await store.get("a")
-        assert await store.get("a") is not None
+    port = servers.server("postgres").port
+    with Proxy(port) as proxy:
+        async with PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"), schema=schema, timeout=0.5) as store:
+            await store.put(MemoryItem(id="a", content="x"))
+            # The statement is new to the connection, so it takes two steps; the first one's answer comes while the loop is held.
+            proxy.inject("delay", "replies", seconds=0.3)
+            asyncio.get_running_loop().call_later(0.1, time.sleep, 0.7)
+            with pytest.raises(DeadlineExceeded):
+                await store.get("a")
+            proxy.heal()
+            assert await store.get("a") is not None
     await admin.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
 
