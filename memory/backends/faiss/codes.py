@@ -26,6 +26,8 @@ FOUR_BITS = 0.289
 """And products by SQLite's fine codes, as a part of their step: each number lies anywhere within one."""
 SIGN = 1.109
 """What the sum over high bits alone is worth, in scales."""
+SUMMED = 4_096
+"""Codes whose sums are looked up in one step: of all at once what is looked up would take hundreds of megabytes."""
 _BYTES = np.unpackbits(np.arange(256, dtype=np.uint8)[None, :], axis=0, bitorder="little").astype(np.float32)
 """The bits of each byte, a column each."""
 
@@ -90,8 +92,10 @@ class Query:
 
     def sums(self, words: Words) -> Matrix:
         """For each row of bits (n, words) the sum of the query's numbers where a bit is set."""
-        each = words.astype("<u8", copy=False).view(np.uint8) + self._begins
-        found: Matrix = self._table.take(each).sum(axis=1)
+        found: Matrix = np.empty(len(words), dtype=np.float32)
+        for start in range(0, len(words), SUMMED):
+            each = words[start : start + SUMMED].astype("<u8", copy=False).view(np.uint8) + self._begins
+            self._table.take(each).sum(axis=1, out=found[start : start + SUMMED])
         return found
 
     def by_high(self, high: Matrix, scale: Matrix) -> Matrix:

@@ -32,11 +32,15 @@ PART = 3
 """At least this part of the places that an index leads to: their codes lie scattered, and are gathered once."""
 WIDER = 4
 """And so many times as many as are wanted."""
-WIDEST, WIDEST_HELD = 8, 2
-"""Never more than this part of all codes, and of all where a filter decides; those that an index leads to are few."""
+WIDEST = 8
+"""Never more than this part of all codes;"""
+HELD = 65_536
+"""where a filter decides, up to so many of the nearer half are not too many either. Those that an index leads to are few."""
 SURE = (1.6, 2.8, 2.0)
 """Standard deviations between the last result and the cut by differing bits, by products of high bits, and of more: of a
 hundred true results one lies beyond each."""
+POOLED = (2.2, 2.8, 2.0)
+"""Where an index leads to more: one of two hundred is missed."""
 SLACK = np.float32(2e-3)
 """What rounding adds to that: of the scales, and of the query."""
 FEW = 5_000
@@ -75,7 +79,6 @@ class FaissPicking:
         self._turned = rotated_vector(unit)
         self._query = Query(self._turned, index.generation.centre)
         self._passing = passing
-        self._widest = WIDEST if passing is None else WIDEST_HELD
         self._held = self._passed = 0
         """So many records were held to the filter, of which so many passed."""
         self._pool: Ints | None = None
@@ -85,12 +88,13 @@ class FaissPicking:
         self._by_fine = index.generation.manifest.lists > 0 and self._pool is None
         """Fine codes lie together in lists. What passes a filter does not, and each place of a file costs as much as a vector."""
         self._count = index.generation.count if self._pool is None else len(self._pool)
+        self._widest = max(self._count // WIDEST, 0 if passing is None else min(self._count // 2, HELD))
         self._among = self._pool
         """Places to look through; None: all,"""
         self._high_bits: Any = None
         """and their codes."""
         self._probes: int | None = None
-        self._sure = SURER if self._count <= FEW else SURE
+        self._sure = SURER if self._count <= FEW else SURE if self._pool is None else POOLED
         self._tail = CodedPicking(index.tail, db, self._turned, others, limit)
         self._width = 0
         self._asked = np.empty(0, dtype=np.int64)
@@ -263,7 +267,7 @@ class FaissPicking:
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""
-        if self._differing is None or (self._pool is None and self._width * self._widest >= self._count):
+        if self._differing is None or (self._pool is None and self._width >= self._widest):
             return True
         if len(self._scores) < wanted:
             return len(self._asked) >= MOST
