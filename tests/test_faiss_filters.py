@@ -56,6 +56,24 @@ async def test_the_nearest_that_pass_are_found(tmp_path: Path, ivf: bool) -> Non
         assert (index_of(store).generation.manifest.lists > 0) == ivf
 
 
+async def test_what_the_tail_holds_hides_nothing_that_lies_deep_in_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picking, "MOST", 300)
+    async with opened(tmp_path) as store:
+        await fill(store, clustered(COUNT))
+        asked = clustered(5, seed=2)
+        await found(store, asked[0])
+        for i in range(20):  # all of them pass, and all are farther than anything else
+            await store.put(MemoryItem(id=f"t{i}", content=-1, embedding=-asked[i % 5]))
+        where = {"content": {"$in": [-1, *range(0, COUNT, 600)]}}
+        for vector in asked:
+            assert await found(store, vector, 10, where=where) == await found(
+                store, vector, 10, where=where, exact=True
+            )
+        assert index_of(store).tail.count >= 20
+
+
 async def test_vectors_of_what_does_not_pass_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     read_likely = picking.read_likely

@@ -64,9 +64,8 @@ class Slicing:
             self._turn_began = now
             asyncio.get_running_loop().call_soon(self._end_turn)
         elif now - self._turn_began > SLICE_SECONDS:
-            await asyncio.sleep(
-                0
-            )  # without a word in the task's context: a collection of garbage would walk through that too
+            # Without a word in the task's context: a collection of garbage would walk through that too.
+            await asyncio.sleep(0)
 
     def _end_turn(self) -> None:
         self._turn_began = None

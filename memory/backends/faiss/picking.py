@@ -113,6 +113,9 @@ class FaissPicking:
             self._take(np.setdiff1d(np.arange(self._count) if self._pool is None else self._pool, self._asked))
         else:
             self._by_code(wanted)
+            if self._passing is not None and len(self._scores) < wanted and len(self._asked) < self._count:
+                # Given up: what lies deeper may be nearer than what the tail has, so that is not to make up the number.
+                return Likely(self._read.ords, self._read.rows, False)
         _, each = np.unique(np.concatenate([self._read.ords, tail.ords]), return_index=True)
         rows = np.concatenate([self._read.rows, tail.rows])[each]
         ords = np.concatenate([self._read.ords, tail.ords])[each]
@@ -125,7 +128,7 @@ class FaissPicking:
         among = wanted
         while True:
             here = np.isin(found.ords, self._passing(found.ords))
-            if found.whole or here.sum() >= wanted or among >= MOST:
+            if found.whole or here.sum() >= wanted:
                 return Likely(found.ords[here], found.rows[here], found.whole)
             among *= 4
             found = self._tail.likely(among)
