@@ -21,7 +21,7 @@ TEST := $(VENV)/.ready-test
 SEMANTIC := $(VENV)/.ready-semantic
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-semantic docs coverage untraced lint format typecheck bench clean
+.PHONY: help demo test test-semantic docs coverage untraced lint format typecheck mypy pyright bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -82,8 +82,12 @@ format: $(TEST)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-typecheck: $(TEST)  ## mypy --strict, and pyright
+typecheck: mypy pyright  ## mypy --strict, and pyright (-j2: both at once)
+
+mypy: $(TEST)
 	@$(BIN)/mypy
+
+pyright: $(TEST)
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(TEST)  ## the benchmarks, as a table (ARGS="--help" lists them)
