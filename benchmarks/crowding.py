@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from memory import MemoryItem, MemoryStore
+from memory.store.base import ENTERING
 
 SEARCHES = 1_000
 BATCH = 1_000
@@ -62,3 +63,16 @@ async def crowd(store: MemoryStore, items: Sequence[MemoryItem], asked: Sequence
     report = reembedding.result()
     if not report.switched or report.embedded < len(items):
         raise RuntimeError(f"the store has not changed its embedder for all records: {report}")
+
+
+async def waiting(tasks: int) -> None:
+    """What the caller's tasks cost at all: so many that only wait until as few are let in together as are of the searches."""
+    places = asyncio.Semaphore(ENTERING)
+
+    async def wait() -> None:
+        async with places:
+            await asyncio.sleep(0)  # else each would leave before the next comes, and none would wait
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(tasks):
+            group.create_task(wait())
