@@ -10,7 +10,7 @@ from flavours import flavour
 from memory.testing.machine import check
 
 FLAVOURS = ["postgres", "postgres_plain", "pgbouncer"]
-EXAMPLES = 20
+EXAMPLES = 12
 """Programs in every run: what is the base's, and not the statements', 50 programs over the embedded stores try (test_machine)."""
 
 

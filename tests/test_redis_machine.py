@@ -13,7 +13,7 @@ from memory.backends.redis import RedisStore
 from memory.testing.machine import check
 
 FLAVOURS = ["redis", "redis_stack", "redis_cluster"]
-EXAMPLES = 20
+EXAMPLES = 12
 """Programs in every run: what is the base's, and not the commands', 50 programs over the embedded stores try (test_machine)."""
 
 

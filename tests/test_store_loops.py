@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import pydoc
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from memory import Closed, MemoryItem, MemoryManager, MemoryStore, WrongLoop
 from memory.backends.in_memory import InMemoryStore
+from memory.store.base import ENTERING
 from memory.store.transports import abandon
 
 
@@ -116,6 +118,24 @@ async def test_a_crowd_of_searches_is_begun_over_many_turns_of_the_loop() -> Non
         counting.cancel()
     assert begun.total() >= 1_000
     assert max(begun.values()) < 300, "what each computes would add up in one turn"
+
+
+async def test_searches_that_outlive_their_store_leave_no_place_too_many_when_it_is_open_again() -> None:
+    store = await InMemoryStore(sweep_interval=None).open()
+    tasks = [asyncio.create_task(store.search("marmot")) for _ in range(3 * ENTERING)]
+    await asyncio.sleep(0)
+    assert store._entrance.locked()
+    await store.close()
+    async with store:
+        async with asyncio.timeout(10):
+            for task in tasks:
+                with contextlib.suppress(Closed):
+                    await task
+        for gate, places in ((store._entrance, ENTERING), (store._searching, store.searches_at_once)):
+            for _ in range(places):
+                assert not gate.locked()
+                await gate.acquire()
+            assert gate.locked()
 
 
 def test_a_connection_is_let_go_though_its_loop_has_ended() -> None:

@@ -86,7 +86,8 @@ class Searches(Bound):
         # A crowd that comes at once is let in a few at a time, so that what each costs does not add up in one turn of the loop. A
         # search that waits holds little for a collection of garbage to walk through: no ranking yet, no closure's cells, and
         # not the coroutine and the method that `async with` keeps.
-        await store._entrance.acquire()
+        gate = store._entrance
+        await gate.acquire()
         try:
             await store._own_turn()
             filter = parse(where)
@@ -140,8 +141,9 @@ class Searches(Bound):
                 mmr=mmr, limit=limit, exact=exact,
             )  # fmt: skip
         finally:
-            store._entrance.release()
-        await store._searching.acquire()
+            gate.release()
+        gate = store._searching  # kept: by the time of its release the store may have been closed and opened again
+        await gate.acquire()
         try:
             ranking = Ranking(store, question)
             ranked = await ranking.run()
@@ -161,7 +163,7 @@ class Searches(Bound):
                 following = cursors.write(_digest(scope, filter, query, given, how), ended)
             return SearchPage(ranking.hits(page, explain=explain), following, complete or more)
         finally:
-            store._searching.release()
+            gate.release()
 
     search_sync = blocking(search)
 
