@@ -38,6 +38,12 @@ def to_micros(moment: object, field: str = "time") -> int:
     return micros
 
 
+def check_moment(moment: object, field: str) -> None:
+    """What ``to_micros`` refuses. Raises InvalidItem."""
+    if not (type(moment) is datetime and moment.tzinfo is UTC):  # in this zone every one lies within the years
+        to_micros(moment, field)
+
+
 def from_micros(micros: int) -> datetime:
     """Microseconds since the epoch as an aware UTC datetime, exactly."""
     return EPOCH + micros * _MICROSECOND

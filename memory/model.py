@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from memory.clock import to_micros
+from memory.clock import check_moment
 from memory.errors import InvalidItem
 from memory.vectors import check_embedding, vector_bytes
 
@@ -166,13 +166,14 @@ def key_order(key: Key) -> tuple[bytes, bytes]:
 
 def check_name(value: object, field: str, limit: int = MAX_NAME_BYTES) -> str:
     """A non-empty str without NUL or lone surrogates, at most ``limit`` UTF-8 bytes. Raises InvalidItem."""
+    if type(value) is str and value.isascii() and 0 < len(value) <= limit and "\0" not in value:
+        return value  # the common case, decided cheaply
     if not isinstance(value, str):
         raise InvalidItem(f"{field} must be a str, not {type(value).__name__}", field=field)
     if type(value) is not str:
         value = str.__str__(value)  # a StrEnum member becomes its plain value
     try:
-        # len() first: for ASCII names, the common case, it spares the encoding.
-        size = len(value) if value.isascii() else len(value.encode())
+        size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidItem(f"{field} holds a lone surrogate; it is not text", field=field) from None
     if not 0 < size <= limit:
@@ -236,47 +237,42 @@ def check_id(value: Any, field: str = "id") -> str:
     return check_name(value, field, MAX_ID_BYTES)
 
 
-_SAFE_LEAVES = frozenset({str, bool, type(None)})
-"""Types whose every value is a JSON value within the limits: most leaves are one, and need no call."""
-
-
-def check_json(value: Any, field: str, depth: int = 1) -> None:
-    """Any JSON value within the limits: depth 20, ints within 64 bits, finite floats, str keys. Raises InvalidItem."""
+def check_json(value: Any, field: str, depth: int = 1) -> Any:
+    """A JSON value within the limits, as a copy of which nobody else holds a part that can be changed: depth 20, ints
+    within 64 bits, finite floats, str keys. Raises InvalidItem.
+    """
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return
+    if kind is dict or kind is list:
+        if depth > MAX_JSON_DEPTH:
+            raise InvalidItem(f"{field} is nested deeper than {MAX_JSON_DEPTH} levels", field=field)
+        value = value.copy()  # what is checked is what is kept
+        if kind is dict:
+            for name in value:
+                if type(name) is not str:
+                    raise InvalidItem(f"{field} has the key {name!r}; JSON keys are str", field=field)
+        for place, part in value.items() if kind is dict else enumerate(value):
+            # Most parts are one of these, and need no call.
+            kind = type(part)
+            if kind is str or kind is bool or part is None:
+                continue
+            if (kind is int and INT_MIN <= part <= INT_MAX) or (kind is float and math.isfinite(part)):
+                continue
+            value[place] = check_json(part, field, depth + 1)
+        return value
     if kind is int:
         if not INT_MIN <= value <= INT_MAX:
             raise InvalidItem(f"{field} holds an int beyond 64 bits; store it as a string", field=field)
     elif kind is float:
         if not math.isfinite(value):
             raise InvalidItem(f"{field} holds {value!r}; JSON has no NaN or Infinity", field=field)
-    elif kind is dict or kind is list:
-        if depth > MAX_JSON_DEPTH:
-            raise InvalidItem(f"{field} is nested deeper than {MAX_JSON_DEPTH} levels", field=field)
-        if kind is dict:
-            for name in value:
-                if type(name) is not str:
-                    raise InvalidItem(f"{field} has the key {name!r}; JSON keys are str", field=field)
-            value = value.values()
-        for part in value:
-            kind = type(part)
-            if not (kind in _SAFE_LEAVES or (kind is int and INT_MIN <= part <= INT_MAX)):
-                check_json(part, field, depth + 1)
-    else:
+    elif not (kind is str or kind is bool or value is None):
         raise InvalidItem(f"{field} holds a {kind.__name__}; only plain JSON values can be stored", field=field)
-
-
-def own(value: Any) -> Any:
-    """A copy of a checked JSON value, of which nobody else holds a part that can be changed."""
-    kind = type(value)
-    return msgspec.to_builtins(value) if kind is dict or kind is list else value
+    return value
 
 
 def check_source(value: Any) -> dict[str, Any]:
     """Who writes, as a dict of the store's own. Raises InvalidItem."""
-    _check_object(value, "source")
-    source: dict[str, Any] = own(value)
+    source = _check_object(value, "source")
     try:
         msgspec.json.encode(source)
     except UnicodeEncodeError:
@@ -304,10 +300,14 @@ def _has_plain_names(item: MemoryItem) -> bool:
         return False
     user, agent, session = item.user_id, item.agent_id, item.session_id
     owner = (_SOME if user is None else user, _SOME if agent is None else agent, _SOME if session is None else session)
-    for name in (item.id, item.kind, *owner, *tags):
-        if not (type(name) is str and 0 < len(name) <= MAX_NAME_BYTES and name.isascii() and "\0" not in name):
+    names = (item.id, item.kind, *owner, *tags)
+    for name in names:
+        if type(name) is not str or not name:
             return False
-    return True
+    together = "".join(names)
+    if len(together) > MAX_NAME_BYTES and max(map(len, names)) > MAX_NAME_BYTES:
+        return False
+    return together.isascii() and "\0" not in together
 
 
 def _check_names(item: MemoryItem, changes: dict[str, Any]) -> None:
@@ -321,15 +321,16 @@ def _check_names(item: MemoryItem, changes: dict[str, Any]) -> None:
     changes["tags"] = check_tags(item.tags)
 
 
-def _check_object(value: object, field: str) -> None:
+def _check_object(value: Any, field: str) -> dict[str, Any]:
     if type(value) is not dict:
         raise InvalidItem(f"{field} must be a dict", field=field)
-    if value:
-        check_json(value, field)
+    checked: dict[str, Any] = check_json(value, field)
+    return checked
 
 
 def check_item(item: Any) -> MemoryItem:
-    """The item with every limit checked that needs no encoding, and names made plain. Raises InvalidItem.
+    """The item with every limit checked that needs no encoding, names made plain, and no part of its JSON values anybody
+    else's: a caller may change what it gave while the write is under way. Raises InvalidItem.
 
     The size limit is checked where the bytes are made (codec.encode), the number of terms where the
     text is analysed; all of it happens before any I/O.
@@ -353,15 +354,21 @@ def check_item(item: Any) -> MemoryItem:
         changes["importance"] = 0.0  # -0.0 is this number too, but not these bits, and not every engine keeps its sign
     if item.text is not None and type(item.text) is not str:
         raise InvalidItem("text must be a str or None", field="text")
-    check_json(item.content, "content")
-    _check_object(item.metadata, "metadata")
-    _check_object(item.source, "source")
+    if type(item.content) is not str:
+        changes["content"] = check_json(item.content, "content")
+    metadata, source = _check_object(item.metadata, "metadata"), _check_object(item.source, "source")
+    if metadata:
+        changes["metadata"] = metadata
+    if source:
+        changes["source"] = source
     if item.expires_at is not None:
-        to_micros(item.expires_at, "expires_at")
-    for field in ("created_at", "updated_at", "accessed_at"):
-        moment = getattr(item, field)
-        if moment is not UNSTAMPED:
-            to_micros(moment, field)
+        check_moment(item.expires_at, "expires_at")
+    if item.created_at is not UNSTAMPED:
+        check_moment(item.created_at, "created_at")
+    if item.updated_at is not UNSTAMPED:
+        check_moment(item.updated_at, "updated_at")
+    if item.accessed_at is not UNSTAMPED:
+        check_moment(item.accessed_at, "accessed_at")
     if type(item.access_count) is not int or not 0 <= item.access_count <= INT_MAX:
         raise InvalidItem("access_count must be an int from 0", field="access_count")
     if item.embedding is not None and (array := check_embedding(item.embedding)) is not item.embedding:

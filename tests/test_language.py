@@ -143,6 +143,34 @@ def test_a_checked_item_is_the_same_object_when_nothing_changes() -> None:
     assert check_item(item) is item
 
 
+@given(JSON)
+def test_a_checked_item_shares_nothing_that_can_be_changed(value: Any) -> None:
+    given = MemoryItem(content=value, metadata={"a": value, "b": [value]}, source={"c": {"d": value}})
+    checked = check_item(given)
+    assert checked == given
+    assert not _containers([checked.content, checked.metadata, checked.source]) & _containers(
+        [given.content, given.metadata, given.source]
+    )
+
+
+def _containers(parts: Any) -> set[int]:
+    """Which dicts and lists these are and hold."""
+    found: set[int] = set()
+    for part in parts:
+        if type(part) in (dict, list):
+            found |= {id(part)} | _containers(part.values() if type(part) is dict else part)
+    return found
+
+
+@pytest.mark.parametrize("names", [("t" * 256,) * 3, ("t",) * 64, ("t" * 256, "ä" * 128)])
+def test_names_may_be_long_together(names: tuple[str, ...]) -> None:
+    assert check_item(MemoryItem(content=1, id="i" * 256, kind="k" * 256, tags=names)).tags == names
+    for bad in ("t" * 257, "", "a\0b", "\ud800", "ä" * 129, 5):
+        with pytest.raises(InvalidItem) as caught:
+            check_item(MemoryItem(content=1, tags=(*names[:3], bad)))  # type: ignore[arg-type]
+        assert caught.value.field == "tag", bad
+
+
 @given(st.lists(NAMES, min_size=1, max_size=4), st.lists(NAMES, min_size=1, max_size=4))
 def test_path_bytes_sort_and_nest_like_their_segments(a: list[str], b: list[str]) -> None:
     one, other = tuple(a), tuple(b)

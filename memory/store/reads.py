@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins  # a class here has a method called list
+import sys
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class Reads(Bound):
         row = (await store._do_read(Read(keys=(key,), now=store._clock(), scope=self._scope)))[0]
         if row is None:
             return None
-        if row.embedding is not None:
+        if row.embedding is not None and "numpy" not in sys.modules:
             await store._vectors_ready()
         if store._tracker is not None:
             store._tracker.saw(key, self._scope)

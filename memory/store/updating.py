@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from memory.clock import to_micros
 from memory.codec import decode
 from memory.errors import InvalidItem, VersionConflict
-from memory.model import MemoryItem, check_item, own
+from memory.model import MemoryItem, check_item
 from memory.ops import ANY, Read, Touch
 from memory.store.bound import Namespace
 from memory.store.embedding import Embed, check_embed
@@ -84,9 +84,9 @@ class Updates(Writes):
         )
         plain = {name: getattr(given, name) for name in plain}
         if content is not UNSET:
-            content = own(given.content)
+            content = given.content
         if metadata is not UNSET:
-            metadata = own(given.metadata)
+            metadata = given.metadata or {}  # an empty one is still the caller's
         if embedding is not UNSET and embedding is not None:
             embedding = given.embedding.copy()
         ttl_micros(store, ttl)

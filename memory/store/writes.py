@@ -12,7 +12,7 @@ import msgspec
 from memory.clock import to_micros
 from memory.codec import content_hash, encode
 from memory.errors import InvalidItem, MemoryStoreError, UnsupportedOperation
-from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item, own
+from memory.model import DEFAULT_NAMESPACE, MAX_DISTINCT_TERMS, UNSTAMPED, MemoryItem, check_item
 from memory.ops import ABSENT, ANY, WHOLE, Put
 from memory.store.deleting import Deletes
 from memory.store.embedding import Embed, add_vectors, check_dimension, check_embed, check_space
@@ -179,17 +179,8 @@ class Writes(Deletes):
                     if given is not None:
                         raise InvalidItem(f"{field} is pinned by this view and cannot be {given!r}", field=field)
                     changes[field] = pinned
-        # What is written is nobody else's: a caller may change what it gave, or was given back, while the write is under way or
-        # is to be repeated, and the next item gets the same stamp.
-        if not keep_source:
-            if self._source or item.source:
-                changes["source"] = own(self._source)
-        elif item.source:
-            changes["source"] = own(item.source)
-        if type(item.content) is not str:
-            changes["content"] = own(item.content)
-        if item.metadata:
-            changes["metadata"] = own(item.metadata)
+        if not keep_source and (self._source or item.source):
+            changes["source"] = msgspec.to_builtins(self._source)  # the next item gets the same stamp
         if changes:
             item = msgspec.structs.replace(item, **changes)
         self._store.capabilities.check(self._store.name, item)
@@ -245,7 +236,7 @@ class Writes(Deletes):
         """The write of one item. ``embed`` None: no vector is made, nor owed."""
         now = embed is not None and check_embed(embed)
         expires = ttl_micros(store, ttl)
-        if type(item) is MemoryItem and item.embedding is not None:
+        if "numpy" not in sys.modules and type(item) is MemoryItem and item.embedding is not None:
             await store._vectors_ready()
         checked, body = self._check(item, keeps_vector=keeps_vector)
         op = self._operation(store, checked, body, expect, dedup, ttl, expires)
