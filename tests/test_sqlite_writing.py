@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from memory import BatchError, ManualClock, MemoryItem
 from memory.backends.sqlite import SqliteStore, indexing
 from memory.backends.sqlite import writer as writing
 from memory.backends.sqlite.planning import prepared
+from memory.backends.sqlite.workers import Breather
 from memory.errors import Closed, CorruptData, MemoryStoreError, Overloaded, UnknownOutcome
 from memory.ops import Put
 
@@ -27,6 +29,27 @@ def commits(store: SqliteStore) -> list[int]:
     assert db is not None
     db.set_commit_hook(lambda: bool(seen.append(1)))
     return seen
+
+
+@pytest.mark.parametrize("on_a_loop", [True, False])
+def test_only_where_no_loop_runs_a_thread_pauses_for_one(on_a_loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def work() -> None:
+        breather = Breather()
+        until = time.perf_counter() + 0.002
+        while time.perf_counter() < until:
+            breather.breathe()
+
+    async def loop() -> None:
+        work()
+
+    # So the thread is called in which a twin's own loop runs.
+    thread = threading.Thread(target=(lambda: asyncio.run(loop())) if on_a_loop else work, name="memory-loop")
+    thread.start()
+    thread.join()
+    assert bool(slept) is not on_a_loop
 
 
 async def test_writes_of_one_turn_share_a_transaction(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import apsw
 from memory.errors import Closed
 
 T = TypeVar("T")
-_NAME = "memory-"
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
@@ -66,7 +65,7 @@ class Worker:
         self.turn = threading.Lock()
         """Held by whoever uses the connection."""
         self.db: apsw.Connection | None = None
-        self.thread = threading.Thread(target=self._work, name=f"{_NAME}{name}", daemon=True)
+        self.thread = threading.Thread(target=self._work, name=f"memory-{name}", daemon=True)
         self.thread.start()
         _workers.add(self)
 
@@ -177,9 +176,12 @@ class Breather:
     __slots__ = ("_next",)
 
     def __init__(self) -> None:
-        # On the loop itself there is nobody to let run.
-        in_worker = threading.current_thread().name.startswith(_NAME)
-        self._next = time.perf_counter() + 0.0005 if in_worker else math.inf
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._next = time.perf_counter() + 0.0005
+        else:
+            self._next = math.inf  # on a loop itself, be it a twin's own, there is nobody to let run
 
     def breathe(self) -> None:
         """Call this often."""
