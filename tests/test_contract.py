@@ -49,7 +49,9 @@ class TestSqlite(Sqlite, StoreContract):
 
     @pytest.fixture
     def place(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="memory-contract-", dir=ON_DISK if ON_DISK.is_dir() else None) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix="memory-contract-", dir=ON_DISK if ON_DISK.is_dir() else None
+        ) as folder:
             place = Path(folder, "place")  # beside which nobody else writes: there is a test that looks
             place.mkdir()
             yield place
