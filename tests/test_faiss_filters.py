@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_faiss_index import clustered, fill, found, index_of, opened
+from test_faiss_index import clustered, fill, found, index_of, merged, opened
 
 from memory import MemoryItem
 from memory.backends.faiss import lists, picking
@@ -56,14 +56,18 @@ async def test_the_nearest_that_pass_are_found(tmp_path: Path, ivf: bool) -> Non
         assert (index_of(store).generation.manifest.lists > 0) == ivf
 
 
-async def test_what_the_tail_holds_hides_nothing_that_lies_deep_in_the_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_tail", [0, 4_000])
+async def test_what_the_tail_holds_hides_nothing_that_lies_deep(
+    in_tail: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(picking, "MOST", 300)
     async with opened(tmp_path) as store:
-        await fill(store, clustered(COUNT))
+        vectors, indexed = clustered(COUNT), COUNT - in_tail
+        await fill(store, vectors[:indexed])
         asked = clustered(5, seed=2)
         await found(store, asked[0])
+        await merged(store, asked[0], indexed)
+        await fill(store, vectors[indexed:], start=indexed)
         for i in range(20):  # all of them pass, and all are farther than anything else
             await store.put(MemoryItem(id=f"t{i}", content=-1, embedding=-asked[i % 5]))
         where = {"content": {"$in": [-1, *range(0, COUNT, 600)]}}
@@ -71,7 +75,7 @@ async def test_what_the_tail_holds_hides_nothing_that_lies_deep_in_the_index(
             assert await found(store, vector, 10, where=where) == await found(
                 store, vector, 10, where=where, exact=True
             )
-        assert index_of(store).tail.count >= 20
+        assert index_of(store).tail.count >= in_tail + 20
 
 
 async def test_vectors_of_what_does_not_pass_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,8 @@ THROUGH = 5
 """So many times as many are held to a filter first, of which is known only that it lets more through than an index should lead to."""
 NARROWER = 8
 """So many times as many are put in order before that."""
+SPARE = 2
+"""Of the tail, so many times as many as are wanted have to pass."""
 STEP = 128
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
@@ -128,7 +130,8 @@ class FaissPicking:
         among = wanted
         while True:
             here = np.isin(found.ords, self._passing(found.ords))
-            if found.whole or here.sum() >= wanted:
+            # Of what was read hardly more than half is known to be the nearest.
+            if found.whole or here.sum() >= SPARE * wanted:
                 return Likely(found.ords[here], found.rows[here], found.whole)
             among *= 4
             found = self._tail.likely(among)

@@ -171,15 +171,22 @@ class _Search:
             result = self._ranked(held, scores, scored)
             if whole:
                 return result
-            share = self.passed / self.tested if self.tested else 0.0
-            # Of the nearest, so many have to be compared for enough to pass.
-            needed = round(limit / share) if share else NONE * wanted
-            if len(result) >= limit and 5 * wanted >= 4 * needed:
+            # Only of the nearest so many it is known that none was left out.
+            if len(result) >= limit and self._nearer(scores, result[limit - 1]) < wanted:
                 return result
             if passing is not None and len(held) < wanted:
                 break  # of those that were looked at no more pass
+            # Of the nearest, so many have to be compared for enough to pass, and some more, since that varies.
+            needed = 5 * limit * self.tested // (4 * self.passed) if self.passed else NONE * wanted
             wanted = max(2 * wanted, min(MOST, needed))
         return self._in_file(index, pool)
+
+    def _nearer(self, scores: Any, row: Row) -> int:
+        """How many of these are nearer than a row, for all that rough scores tell."""
+        from memory.search.vectors import cosines, matrix, slack
+
+        own = cosines(self.op.vector, matrix([row.embedding or b""], self.dimension))[0]
+        return int((scores > own + slack(self.dimension)).sum())
 
     def _in_file(self, index: Index, pool: Any) -> list[Row]:
         """Every vector is read, a step at a time; of each only its score is kept."""
