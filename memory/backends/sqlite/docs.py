@@ -12,6 +12,7 @@ overflow into negative numbers, which have no order and are always looked up.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -28,6 +29,8 @@ _LAST = (1 << 35) - 1
 PLAIN_TF = 8
 """Occurrences told by a token each; above it they are written in binary."""
 TF_BITS = 18
+SHORT_TEXT = 16_384
+"""Characters of a text whose tokens are kept as a set."""
 
 
 def bucket_of(created: int) -> int:
@@ -92,6 +95,22 @@ def _repetitions(count: int) -> str:
     if count > PLAIN_TF:
         marks += [f"b{bit}" for bit in range(TF_BITS) if (count - PLAIN_TF) >> bit & 1]
     return " ".join([f"\0~{mark}" for mark in marks])
+
+
+class LongText:
+    """The tokens of a long text. It is looked through for each: a set of them would be made in one call, which for
+    milliseconds keeps every other thread from running."""
+
+    def __init__(self, text: str) -> None:
+        self._padded = f" {text} "
+
+    def __contains__(self, token: object) -> bool:
+        return f" {token} " in self._padded
+
+
+def tokens_of(text: str) -> Container[str]:
+    """The distinct tokens of what the text index got."""
+    return frozenset(text.split(" ")) if len(text) <= SHORT_TEXT else LongText(text)
 
 
 def occurrences(term: str, padded: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
@@ -16,6 +17,7 @@ from memory.backends.sqlite.docs import (
     owner_tokens,
     repeat_token,
     scope_token,
+    tokens_of,
 )
 from memory.backends.sqlite.reading import LIVE, all_of
 from memory.backends.sqlite.statements import fetch, first, numbers, scalar
@@ -62,7 +64,7 @@ class Memo:
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, int]] = {}
         self._lists: tuple[int, dict[tuple[str, int, int, int], Array]] = (-1, {})
-        self._waiting: tuple[int, dict[int, frozenset[str]]] = (-1, {})
+        self._waiting: tuple[int, dict[int, Container[str]]] = (-1, {})
         self._judged: tuple[int, dict[Sql, Judged]] = (-1, {})
 
     def is_common(self, asked: str, version: int, room: int) -> bool:
@@ -81,12 +83,12 @@ class Memo:
             self._counts.clear()
         self._counts[asked] = (version, count)
 
-    def waiting(self, version: int) -> dict[int, frozenset[str]] | None:
+    def waiting(self, version: int) -> dict[int, Container[str]] | None:
         """The texts that wait for the index, at this version."""
         known, waiting = self._waiting
         return waiting if known == version else None
 
-    def wait(self, version: int, waiting: dict[int, frozenset[str]]) -> None:
+    def wait(self, version: int, waiting: dict[int, Container[str]]) -> None:
         """Keep the texts that wait for the index."""
         self._waiting = version, waiting
 
@@ -180,16 +182,16 @@ class Postings:
             docs = docs[~among(docs, self.expired)]
         return docs if limit < 0 else docs[-limit:]
 
-    def _waiting(self) -> dict[int, frozenset[str]]:
+    def _waiting(self) -> dict[int, Container[str]]:
         """Texts that are not in the index yet: doc -> its tokens. Few."""
         waiting = self.memo.waiting(self.state)
         if waiting is None:
             found = fetch(self.db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
-            waiting = {int(doc): frozenset(str(text).split(" ")) for doc, text in found}
+            waiting = {int(doc): tokens_of(text) for doc, text in found}
             self.memo.wait(self.state, waiting)
         if not self.tokens:
             return waiting
-        return {doc: words for doc, words in waiting.items() if words.issuperset(self.tokens)}
+        return {doc: words for doc, words in waiting.items() if all(token in words for token in self.tokens)}
 
     def _expired(self) -> Array | None:
         """Documents of expired records that nobody has swept yet; None when they are many."""
@@ -326,7 +328,7 @@ class Postings:
         tokens = [repeat_token(term, 2) for term in terms]
         either = " OR ".join(f'"{token}"' for token in tokens)
         docs = self._indexed(f"({either}){self.scope}", low, high, -1)
-        waiting = [doc for doc, words in self.pending.items() if not words.isdisjoint(tokens)]
+        waiting = [doc for doc, words in self.pending.items() if any(token in words for token in tokens)]
         return self.np.union1d(docs, self.np.array(waiting, dtype=self.np.int64)) if waiting else docs
 
     def texts(self, docs: Array) -> dict[int, str]:
