@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 
 from memory.backends.in_memory import InMemoryStore
 from memory.model import MemoryItem
+from memory.testing.heartbeat import assert_calm
 
 
 def _animals(count: int, **fields: object) -> list[MemoryItem]:
@@ -54,3 +56,13 @@ async def test_a_record_that_is_indexed_anew_during_a_search_is_found_by_it(monk
 
         monkeypatch.setattr(store, "_slices", slices)
         assert len(await store.search("marmot", limit=200)) == 200
+
+
+async def test_a_search_among_many_vectors_does_not_hold_the_loop() -> None:
+    count = 60_000
+    vectors = np.random.default_rng(5).standard_normal((count, 8)).astype(np.float32)
+    async with InMemoryStore() as store:
+        await store.put_many([MemoryItem(id=f"{i:05}", content="x", embedding=vectors[i]) for i in range(count)])
+        wanted = vectors[7]
+        assert [hit.item.id for hit in (await store.search(vector=wanted, limit=1)).hits] == ["00007"]
+        await assert_calm(lambda: store.search(vector=wanted))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
+STEP = 256
+"""Records of a step of a switch."""
+PLACES = 2_048
+"""Keys looked up in one step of the loop: half a millisecond."""
 BLOCK = 4_096
 """Rows of a block, scored in one step of the loop: about a millisecond. A block never grows, so nothing is copied."""
 
@@ -40,8 +45,9 @@ class VectorIndex:
         self.stale: set[SortKey] = set()
         self.held: set[SortKey] = set()
         self.owed: set[SortKey] = set()
+        self._keys: list[SortKey] = []
+        """By place; a place that is free keeps its last."""
         self._free: list[int] = []
-        self._used = 0
 
     def note(self, key: SortKey, row: Row | None) -> None:
         """What a key's row holds now: a vector, none, or the mark that one is owed."""
@@ -81,39 +87,41 @@ class VectorIndex:
         place = self.places.get(key)
         if place is None:
             place = self.places[key] = self._free.pop() if self._free else self._new_place(len(embedding) // 4)
+            self._keys[place] = key
         self._blocks[place // BLOCK][place % BLOCK] = unit(embedding)
 
     def _new_place(self, dimension: int) -> int:
         import numpy as np
 
-        if self._used == len(self._blocks) * BLOCK:
+        if len(self._keys) == len(self._blocks) * BLOCK:
             self._blocks.append(np.zeros((BLOCK, dimension), dtype=np.float32))
-        self._used += 1
-        return self._used - 1
+        self._keys.append((b"", b""))
+        return len(self._keys) - 1
 
-    async def best(self, query: bytes, keys: Sequence[SortKey], limit: int) -> list[SortKey]:
+    async def best(self, query: bytes, keys: Iterable[SortKey], limit: int) -> list[SortKey]:
         """Of these keys, which have vectors, those that may be among the best ``limit`` by cosine: at least so many.
 
-        Other tasks run in between; what they write may or may not be seen.
+        Other tasks run in between; what they write may or may not be seen. ``keys`` is not changed meanwhile.
         """
         import numpy as np
 
         from memory.search.vectors import at_least, products, unit
 
-        wanted = unit(query)
-        places = np.array([self.places[key] for key in keys], dtype=np.int64)
-        order = np.argsort(places, kind="stable")
-        chosen = order.tolist()
-        places, scores, done = places[order], np.empty(len(places), dtype=np.float32), 0
-        for number, block in enumerate(self._blocks):
-            end = int(np.searchsorted(places, (number + 1) * BLOCK))
-            inside = places[done:end] - number * BLOCK
-            scores[done:end] = (
-                products(block, wanted)[inside] if 4 * len(inside) > BLOCK else products(block[inside], wanted)
-            )
-            done = end
+        wanted, keys, chosen = unit(query), iter(keys), np.zeros(len(self._blocks) * BLOCK, dtype=np.bool_)
+        while part := list(islice(keys, PLACES)):
+            chosen[[place for key in part if (place := self.places.get(key)) is not None]] = True
             await asyncio.sleep(0)
-        return [keys[chosen[place]] for place in at_least(scores, limit, len(query) // 4).tolist()]
+        scores = np.empty(int(chosen.sum()), dtype=np.float32)
+        done = 0
+        for block, inside in zip(self._blocks, chosen.reshape(-1, BLOCK), strict=True):
+            here = np.flatnonzero(inside)
+            scores[done : done + len(here)] = (
+                products(block, wanted)[here] if 4 * len(here) > BLOCK else products(block[here], wanted)
+            )
+            done += len(here)
+            await asyncio.sleep(0)
+        places = np.flatnonzero(chosen)[at_least(scores, limit, len(query) // 4)]
+        return [self._keys[place] for place in places.tolist()]
 
 
 class Vectors(MemoryStore):
@@ -156,8 +164,7 @@ class Vectors(MemoryStore):
                 held.update({key: record.row.embedding for key, record in records if record.row.embedding is not None})
             vectors = self._vectors
             await vectors.refresh(self._records)
-            keys = [key for key in held if key in vectors.places]
-            best = await vectors.best(op.vector, keys, op.limit)
+            best = await vectors.best(op.vector, held, op.limit)
             self._check_open()
             fresh = [self._records.get(key) for key in best]
             rows = [
@@ -229,6 +236,10 @@ class Vectors(MemoryStore):
             async for batch in self._walk(WHOLE, None):
                 for key, _ in batch:
                     take(key)
+            while len(self._changed) > STEP:
+                for _ in range(STEP):
+                    take(self._changed.pop())
+                await asyncio.sleep(0)
             for key in self._changed:
                 take(key)
         finally:
@@ -240,7 +251,7 @@ class Vectors(MemoryStore):
         self._space, self._aside, self._aside_space = space, {}, None
         for held in (old, aside):
             while held:  # a step at a time: to free them at once would hold the loop
-                for _ in range(min(64, len(held))):
+                for _ in range(min(STEP, len(held))):
                     held.popitem()
                 await asyncio.sleep(0)
         return True
