@@ -39,8 +39,13 @@ async def run(session: Session) -> None:
                             records=size, durability=durability, note=f"{what} {min(other[size]):,.0f} /s at least",
                         )  # fmt: skip
             session.add_growth(
-                NAME, "bulk per record", backend, {size: [1 / rate for rate in ours[size]] for size in ours}, durability
+                NAME, "bulk per record", backend, _each(ours), durability, _each(hand) if backend == "sqlite" else None
             )
+
+
+def _each(rates: dict[int, list[float]]) -> dict[int, list[float]]:
+    """Seconds a record."""
+    return {size: [1 / rate for rate in found] for size, found in rates.items()}
 
 
 async def _store(session: Session, backend: str, size: int, durability: str) -> float:

@@ -98,9 +98,10 @@ class Session:
         return figure
 
     def add_growth(
-        self, benchmark: str, what: str, backend: str, spent: Mapping[int, Sequence[float]], durability: str = ""
-    ) -> None:
-        """Keep how many times what it cost at the smallest size something costs at the largest."""
+        self, benchmark: str, what: str, backend: str, spent: Mapping[int, Sequence[float]], durability: str = "",
+        by_hand: Mapping[int, Sequence[float]] | None = None,
+    ) -> None:  # fmt: skip
+        """Keep how many times what it cost at the smallest size something costs at the largest; the floor is the same by hand."""
         small, large = min(spent), max(spent)
         if small == large:
             return
@@ -108,6 +109,7 @@ class Session:
         self.add(
             benchmark, f"growth of {what}, {small:,} to {large:,}", backend, "×", ratios(spent[large], spent[small]),
             durability=durability, target=f"growth of {what.partition(',')[0]}" if judged else "none",
+            floor=ratios(by_hand[large], by_hand[small]) if by_hand else None,
         )  # fmt: skip
 
     # --- stores --------------------------------------------------------------------------------
