@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -217,8 +218,8 @@ def test_a_figure_is_judged_by_its_median_or_its_worst_round():
 async def test_the_heartbeat_notices_a_held_loop():
     async with measure.heartbeat() as heart:
         await asyncio.sleep(0.01)
-        end = asyncio.get_running_loop().time() + 0.05
-        while asyncio.get_running_loop().time() < end:
+        end = time.thread_time() + 0.05  # what a thread waits for a core is no hold
+        while time.thread_time() < end:
             pass
     assert heart.worst > 40
-    assert heart.worst_busy > 20
+    assert heart.worst_busy > 40
