@@ -54,8 +54,6 @@ THROUGH = 5
 """So many times as many are held to a filter first, of which is known only that it lets more through than an index should lead to."""
 NARROWER = 8
 """So many times as many are put in order before that."""
-SPARE = 2
-"""Of the tail, so many times as many as are wanted have to pass."""
 STEP = 128
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
@@ -130,8 +128,9 @@ class FaissPicking:
         among = wanted
         while True:
             here = np.isin(found.ords, self._passing(found.ords))
-            # Of what was read hardly more than half is known to be the nearest.
-            if found.whole or here.sum() >= SPARE * wanted:
+            scores = rough_cosines(found.rows, self._unit)
+            # Only of the nearest so many it is known that none was left out.
+            if found.whole or (here.sum() >= wanted and (scores > kth_largest(scores[here], wanted)).sum() < among):
                 return Likely(found.ords[here], found.rows[here], found.whole)
             among *= 4
             found = self._tail.likely(among)
@@ -266,10 +265,9 @@ class FaissPicking:
 
     def _least(self, wanted: int) -> np.float32:
         """What a code has to say for its vector to be as near as the last of so many that were read."""
-        count = len(self._scores)
-        if count < wanted:
+        if len(self._scores) < wanted:
             return np.float32(-2)
-        return np.float32(np.partition(self._scores, count - wanted)[count - wanted]) - SLACK
+        return kth_largest(self._scores, wanted) - SLACK
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""
@@ -286,3 +284,8 @@ class FaissPicking:
         part = mean / len(self._unit)
         deviation = np.sqrt(len(self._unit) * part * (1 - part))
         return bool(self._differing.max() > mean + self._sure[0] * deviation)
+
+
+def kth_largest(scores: Matrix, k: int) -> np.float32:
+    """The k-th largest of at least so many."""
+    return np.float32(np.partition(scores, len(scores) - k)[len(scores) - k])
