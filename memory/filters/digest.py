@@ -10,13 +10,15 @@ from memory.clock import to_micros
 from memory.filters.tree import Compare, Filter, Not
 from memory.model import INT_MAX, INT_MIN
 
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
+
 
 def digest_form(tree: Filter | None) -> bytes:
     """Bytes that are equal exactly when two trees are, in every process and Python version.
 
     The order of parts counts; the order of an object's keys does not; 1 and 1.0 are the same; times are microseconds.
     """
-    return json.dumps(_form(tree), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _encode(_form(tree)).encode("ascii")
 
 
 def _form(tree: Filter | None) -> Any:
