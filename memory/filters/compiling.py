@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -18,8 +17,7 @@ Leaf: TypeAlias = Callable[[Compare, bool], tuple[P, bool] | None]
 _OPPOSITE = {"ne": "eq", "nin": "in"}
 
 
-@dataclass(frozen=True, slots=True)
-class Translated(Generic[P]):
+class Translated(msgspec.Struct, Generic[P], frozen=True):
     """What an engine can say of a filter.
 
     ``predicate`` selects at least every row that satisfies the filter; None selects every row. ``exact``: it selects

@@ -111,7 +111,7 @@ class _Search:
 
     def _pool(self, index: Held | Index) -> Any:
         """Places of the records among which all are that satisfy scope and filter; None: of all."""
-        asked = indexed(self.op, self.fields)
+        asked = indexed(self.op, self.said.filtered, self.fields)
         known = self.cache.pool(asked, self.state.version)
         if known is not None:
             return known

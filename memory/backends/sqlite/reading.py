@@ -25,6 +25,8 @@ from memory.ops import Count, Nearest, Page, Read, Row, Scan, Scope
 
 FEW = 512
 """Up to so many records are gathered and sorted; beyond it the page is found by walking."""
+Filtered = tuple[tuple[Filter, Sql | None], ...]
+"""The parts of a filter that all have to hold, and how SQL says each; None where it cannot."""
 LIVE = "(items.expires IS NULL OR items.expires > ?)"
 
 
@@ -79,7 +81,7 @@ def owner_conditions(scope: Scope) -> list[Sql]:
     ]
 
 
-def drivers(scope: Scope, where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> list[Driver]:
+def drivers(scope: Scope, filtered: Filtered, fields: Mapping[tuple[str, ...], int]) -> list[Driver]:
     """The index ranges that a scan of this scope and filter could use."""
     found: list[Driver] = []
     if scope.session_id is not None:
@@ -88,7 +90,7 @@ def drivers(scope: Scope, where: Filter | None, fields: Mapping[tuple[str, ...],
         found.append(Driver("items_user", Sql("items.user = ?", (scope.user_id,)), True))
     if scope.agent_id is not None:
         found.append(Driver("items_agent", Sql("items.agent = ?", (scope.agent_id,)), True))
-    for part in conjuncts(where):
+    for part, said in filtered:
         if not isinstance(part, Compare):
             continue
         root, value = part.path[0], part.value
@@ -97,19 +99,17 @@ def drivers(scope: Scope, where: Filter | None, fields: Mapping[tuple[str, ...],
                 column = root.removesuffix("_id")
                 found.append(Driver(f"items_{column}", Sql(f"items.{column} = ?", (value,)), column != "session"))
         elif part.path in fields and part.op in ("eq", "in", "gt", "gte", "lt", "lte", "startswith"):
-            said = compile_filter(part, fields).predicate
-            number = fields[part.path]
-            if said is not None and f"items.f{number}" in said.text and "items.body" not in said.text:
-                found.append(Driver(f"items_f{number}", said, said.text == f"items.f{number} = ?"))
+            column = f"items.f{fields[part.path]}"
+            if said is not None and column in said.text and "items.body" not in said.text:
+                found.append(Driver(f"items_f{fields[part.path]}", said, said.text == f"{column} = ?"))
         elif len(part.path) == 1 and part.op in ("eq", "gt", "gte", "lt", "lte"):
-            found += _ranged(part, fields)
+            found += _ranged(part, said)
     return found
 
 
-def _ranged(part: Compare, fields: Mapping[tuple[str, ...], int]) -> list[Driver]:
+def _ranged(part: Compare, said: Sql | None) -> list[Driver]:
     """Ranges of time and importance. The partial indexes hold only what differs from a fresh record."""
     root = part.path[0]
-    said = compile_filter(part, fields).predicate
     if said is None or said is NEVER or part.value is None:
         return []
     if root == "created_at":
@@ -148,6 +148,7 @@ class Said(msgspec.Struct, frozen=True):
 
     parts: tuple[Sql, ...]
     exact: bool
+    filtered: Filtered
 
     @property
     def impossible(self) -> bool:
@@ -163,12 +164,14 @@ class Said(msgspec.Struct, frozen=True):
 def conditions(op: Scan | Count | Nearest, fields: Mapping[tuple[str, ...], int]) -> Said:
     """Owner scope, life and as much of the filter as SQL can say, part by part."""
     parts, exact = [Sql(LIVE, (op.now,)), *owner_conditions(op.scope)], True
+    filtered: list[tuple[Filter, Sql | None]] = []
     for part in conjuncts(op.where):
         translated = compile_filter(part, fields)
         exact = exact and translated.exact
+        filtered.append((part, translated.predicate))
         if translated.predicate is not None:
             parts.append(translated.predicate)
-    return Said(tuple(parts), exact)
+    return Said(tuple(parts), exact, tuple(filtered))
 
 
 def all_of(parts: Iterable[Sql | None]) -> Sql:

@@ -51,7 +51,7 @@ def scan(db: apsw.Connection, op: Scan, fields: Fields, said: Said) -> Page:
     """One page; ``said`` is `conditions` of it. Raises CorruptData."""
     if said.impossible:
         return Page([], exact=True, more=False)
-    choices = drivers(op.scope, op.where, fields)
+    choices = drivers(op.scope, said.filtered, fields)
     tags = tag_drivers(op.where)
     ask = _Ask(op, _columns(op, fields), said.parts)
     if op.order.field == "key":
@@ -284,7 +284,7 @@ def count(db: apsw.Connection, op: Count, fields: Fields) -> int | None:
         )
         return int(whole - expired)
     condition = all_of([span, *said.parts])
-    ordered = [choice for choice in drivers(op.scope, op.where, fields) if choice.sorted_by_key]
+    ordered = [choice for choice in drivers(op.scope, said.filtered, fields) if choice.sorted_by_key]
     index = ordered[0].index if ordered else "items_key"
     total = scalar(db, f"SELECT count(*) FROM items INDEXED BY {index} WHERE {condition.text}", condition.params)  # noqa: S608 - templates
     return int(total)

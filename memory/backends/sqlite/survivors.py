@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from memory.backends.sqlite.compiling import Sql
-from memory.backends.sqlite.reading import Driver, all_of, drivers, key_condition, tag_drivers
+from memory.backends.sqlite.reading import Driver, Filtered, all_of, drivers, key_condition, tag_drivers
 from memory.backends.sqlite.scanning import tag_span
 from memory.backends.sqlite.statements import listed, scalar
 from memory.backends.sqlite.workers import Breather
@@ -30,10 +30,10 @@ Asked = tuple[tuple[str, tuple[object, ...]], ...]
 """Queries for rows of ``items``, and their parameters."""
 
 
-def indexed(op: Nearest, fields: Mapping[tuple[str, ...], int]) -> Asked:
+def indexed(op: Nearest, filtered: Filtered, fields: Mapping[tuple[str, ...], int]) -> Asked:
     """For each condition of a scope and filter that an index can tell: the records that satisfy it."""
     span = key_range(op.scope)
-    choices = drivers(op.scope, op.where, fields)
+    choices = drivers(op.scope, filtered, fields)
     if span is not None and not any(choice.sorted_by_key for choice in choices):
         choices.append(Driver("items_key", Sql("1"), True))
     by_index: dict[str, list[Driver]] = {}
