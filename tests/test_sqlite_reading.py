@@ -225,6 +225,17 @@ async def pages(store: Any, where: Any, order: str, scope: dict[str, Any]) -> li
             return found
 
 
+@pytest.mark.parametrize("order", ["key", "-created_at"])
+async def test_a_declared_fields_damaged_column_brings_no_record_of_another_value(tmp_path: Path, order: str) -> None:
+    async with SqliteStore(tmp_path / "m.db", index=("metadata.n",)) as store:
+        await store.put_many([MemoryItem(content="x", id=f"{i:03}", metadata={"n": i % 3}) for i in range(300)])
+        db = apsw.Connection(str(tmp_path / "m.db"))
+        db.execute("UPDATE items SET f1 = 1 WHERE f1 = 2")
+        db.close()
+        found = await pages(store, {"metadata.n": 1}, order, {})
+        assert sorted(id for _, id in found) == [f"{i:03}" for i in range(1, 300, 3)]
+
+
 async def test_a_read_that_would_wait_or_grows_long_goes_to_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

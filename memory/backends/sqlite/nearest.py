@@ -15,7 +15,7 @@ import apsw
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
-from memory.backends.sqlite.records import FULL_SQL, to_row_within
+from memory.backends.sqlite.records import FULL_SQL, to_rows_within
 from memory.backends.sqlite.spaces import VectorState, read_state, space_of
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.survivors import indexed, survivors
@@ -285,6 +285,6 @@ class _Search:
         found = fetch(self.db, self._from(columns, condition), (numbers(ords), *condition.params))
         if not held_to_seal(found):
             raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
-        rows = [to_row_within(row, self.op.scope) for row in found]
+        rows = to_rows_within(found, self.op.scope)
         accept = self.accept
         return rows if accept is None else [row for row in rows if accept(decode(row))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -74,6 +74,13 @@ def to_row(found: tuple[Any, ...]) -> Row:
         embedding=found[17] or None,
         embedder=found[13],
     )
+
+
+def to_rows_within(found: Iterable[tuple[Any, ...]], scope: Scope) -> list[Row]:
+    """As to_row_within, of each."""
+    if scope.user_id is None and scope.agent_id is None and scope.session_id is None:
+        return [to_row(row) for row in found]
+    return [to_row_within(row, scope) for row in found]
 
 
 def to_row_within(found: tuple[Any, ...], scope: Scope) -> Row:

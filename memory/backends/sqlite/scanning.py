@@ -17,7 +17,6 @@ from memory.backends.sqlite.reading import (
     all_of,
     conditions,
     drivers,
-    filter_columns,
     key_condition,
     owner_conditions,
     tag_drivers,
@@ -53,17 +52,12 @@ def scan(db: apsw.Connection, op: Scan, fields: Fields, said: Said) -> Page:
         return Page([], exact=True, more=False)
     choices = drivers(op.scope, said.filtered, fields)
     tags = tag_drivers(op.where)
-    ask = _Ask(op, _columns(op, fields), said.parts)
+    ask = _Ask(op, FULL_SQL if op.vectors else BARE_SQL, said.parts)
     if op.order.field == "key":
         found = _by_key(db, ask, choices, tags)
     else:
         found = _by_value(db, ask, choices, tags)
-    return to_page(found, op, exact=said.exact)
-
-
-def _columns(op: Scan, fields: Fields) -> str:
-    """What to select: the record, and the declared fields with their seal where the filter asks for one."""
-    return (FULL_SQL if op.vectors else BARE_SQL) + filter_columns(op.where, fields)
+    return to_page(found, op, fields, exact=said.exact)
 
 
 def _select(
