@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memory.errors import InvalidFilter
@@ -376,3 +377,13 @@ def test_equality_is_symmetric_and_the_digest_agrees_with_it(one: Any, other: An
     assert equal(one, copy.deepcopy(one))
     same = digest_form(parse(F.content == one)) == digest_form(parse(F.content == other))
     assert same is equal(one, other)
+
+
+@given(HOSTILE_TEXT, JSON)
+@example("\x7f", ["\x7f", "é", "\0", 1e300, 5e-324, 0.1, -(2**63), 1e16])
+def test_the_digest_form_is_what_json_writes(name: str, value: Any) -> None:
+    try:
+        form = digest_form(parse({dotted(("metadata", name)): {"$eq": value}}))
+    except InvalidFilter:
+        return
+    assert form == json.dumps(json.loads(form), separators=(",", ":")).encode()
