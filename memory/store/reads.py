@@ -205,7 +205,7 @@ async def filled(store: MemoryStore, op: Scan) -> list[tuple[Row, MemoryItem]]:
             await store._vectors_ready()
         test = None if page.exact else accept
         last: tuple[Row, MemoryItem] | None = None
-        # As `_slices` does, which the loop is told of: that costs a small page as much as decoding two records.
+        # Not by `_slices`: asyncio keeps account of asynchronous generators, which costs a small page as much as two records.
         for number, row in enumerate(page.rows):
             if number % SLICE_ITEMS == 0 and is_due():
                 await pause()
