@@ -276,3 +276,15 @@ async def test_a_damaged_file_is_not_backed_up_and_the_refusal_names_a_way_that_
             await store.backup(tmp_path / "copy")
         await store.repair()
         assert await store.backup(tmp_path / "copy") == len(wanted)
+
+
+async def test_what_waits_for_the_index_and_is_no_text_is_damage(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "m.db") as store:
+        await store.put(MemoryItem(content="a marmot", id="one"))
+        db = apsw.Connection(str(tmp_path / "m.db"))
+        db.execute("UPDATE texts SET terms = x'6d61726d6f74'")
+        db.close()
+        with pytest.raises(CorruptData, match="repair"):
+            await store.search("marmot")
+        await store.repair()
+        assert [hit.item.id for hit in (await store.search("marmot")).hits] == ["one"]

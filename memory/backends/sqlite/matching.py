@@ -16,7 +16,7 @@ import apsw
 
 from memory.backends.sqlite.compiling import NEVER, Sql
 from memory.backends.sqlite.docs import occurrences
-from memory.backends.sqlite.postings import Memo, Postings, among
+from memory.backends.sqlite.postings import DISAGREES, Memo, Postings, among
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.errors import CorruptData
@@ -206,7 +206,7 @@ class _Search:
                 or (span is not None and not span[0] <= row[1] < span[1])
                 or held != tuple([occurrences(term, words) for term in self.op.terms])
             ):
-                raise CorruptData("the text index disagrees with its records. Run 'memory repair'")
+                raise CorruptData(DISAGREES)
             candidates.append(Candidate(to_row_within(row, self.op.scope), held, lengths[i]))
         return candidates
 

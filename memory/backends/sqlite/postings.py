@@ -21,6 +21,7 @@ from memory.backends.sqlite.docs import (
 )
 from memory.backends.sqlite.reading import LIVE, all_of
 from memory.backends.sqlite.statements import fetch, first, numbers, scalar
+from memory.errors import CorruptData
 from memory.model import path_bytes
 from memory.ops import Match, Scope
 from memory.search.text import CANDIDATES_PER_TERM
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[np.int64]]
 
+DISAGREES = "the text index disagrees with its records. Run 'memory repair'"
 MANY_EXPIRED = 2_000
 MOST_COUNTS = 10_000
 MOST_LISTS = 512
@@ -122,7 +124,7 @@ class Memo:
 
 
 class Postings:
-    """Lists of doc numbers, ascending. Within one read transaction."""
+    """Lists of doc numbers, ascending. Within one read transaction. Raises CorruptData."""
 
     def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> None:
         import numpy as np
@@ -187,6 +189,8 @@ class Postings:
         waiting = self.memo.waiting(self.state)
         if waiting is None:
             found = fetch(self.db, "SELECT doc, terms FROM pending CROSS JOIN texts ON ord = doc >> 10")
+            if any(type(text) is not str for _, text in found):
+                raise CorruptData(DISAGREES)
             waiting = {int(doc): tokens_of(text) for doc, text in found}
             self.memo.wait(self.state, waiting)
         if not self.tokens:
