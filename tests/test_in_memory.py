@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import numpy as np
 import pytest
 
 from memory.backends.in_memory import InMemoryStore
+from memory.backends.in_memory.terms import SortKey
+from memory.backends.in_memory.vectors import VectorIndex
 from memory.model import MemoryItem
 from memory.testing.heartbeat import assert_calm
 
@@ -66,3 +69,29 @@ async def test_a_search_among_many_vectors_does_not_hold_the_loop() -> None:
         wanted = vectors[7]
         assert [hit.item.id for hit in (await store.search(vector=wanted, limit=1)).hits] == ["00007"]
         await assert_calm(lambda: store.search(vector=wanted))
+
+
+class AsAMember(InMemoryStore):
+    """Asked as a composite asks its members: more than one search at once."""
+
+    searches_at_once = 4
+
+
+async def test_of_searches_by_vector_at_once_one_looks_through_the_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = 0
+    best = VectorIndex.best
+
+    async def alone(self: VectorIndex, query: bytes, keys: Iterable[SortKey], limit: int) -> list[SortKey]:
+        nonlocal inside
+        inside += 1
+        assert inside == 1  # another would bring the index up to date, and move vectors
+        try:
+            return await best(self, query, keys, limit)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(VectorIndex, "best", alone)
+    async with AsAMember() as store, asyncio.TaskGroup() as group:
+        await store.put(MemoryItem(content="x", embedding=(1.0, 2.0)))
+        for _ in range(4):
+            group.create_task(store.search(vector=(1.0, 2.0)))

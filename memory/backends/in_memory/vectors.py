@@ -36,10 +36,12 @@ BLOCK = 4_096
 class VectorIndex:
     """Key -> unit vector, brought up to date when a search wants it.
 
-    A vector keeps its place while it is there, so a search may pause between blocks.
+    Only ``refresh`` moves vectors, so a search that has the lock may pause between blocks.
     """
 
     def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        """Held by the search that brings it up to date and looks through it: a composite asks a member several at once."""
         self._blocks: list[Matrix] = []
         self.places: dict[SortKey, int] = {}
         self.stale: set[SortKey] = set()
@@ -163,8 +165,9 @@ class Vectors(MemoryStore):
             async for records in self._matching(op.scope, op.where, op.now):
                 held.update({key: record.row.embedding for key, record in records if record.row.embedding is not None})
             vectors = self._vectors
-            await vectors.refresh(self._records)
-            best = await vectors.best(op.vector, held, op.limit)
+            async with vectors.lock:
+                await vectors.refresh(self._records)
+                best = await vectors.best(op.vector, held, op.limit)
             self._check_open()
             fresh = [self._records.get(key) for key in best]
             rows = [
