@@ -12,6 +12,7 @@ import pytest
 from memory.backends.in_memory import InMemoryStore
 from memory.backends.in_memory.terms import SortKey
 from memory.backends.in_memory.vectors import VectorIndex
+from memory.errors import EmbeddingMismatch
 from memory.model import MemoryItem
 from memory.testing.heartbeat import assert_calm
 
@@ -95,3 +96,58 @@ async def test_of_searches_by_vector_at_once_one_looks_through_the_vectors(monke
         await store.put(MemoryItem(content="x", embedding=(1.0, 2.0)))
         for _ in range(4):
             group.create_task(store.search(vector=(1.0, 2.0)))
+
+
+@pytest.mark.parametrize("change", ["vectors", "deletes", "new"])
+async def test_a_search_by_vector_ends_while_others_never_stop_writing(change: str) -> None:
+    count = 3_000
+    vectors = np.random.default_rng(5).standard_normal((count, 4)).astype(np.float32)
+    nearest = np.argsort(-(vectors @ vectors[0]) / np.linalg.norm(vectors, axis=1))
+    async with InMemoryStore(embedder=None) as store:
+        await store.put_many([MemoryItem(id=f"{i}", content="x", embedding=vectors[i]) for i in range(count)])
+        going, rank = True, 0
+
+        async def write() -> None:
+            nonlocal rank
+            while going:
+                rank += 1
+                if change == "vectors":
+                    await store.put(
+                        MemoryItem(id=f"{nearest[rank % 3]}", content="x", embedding=vectors[0] + rank / 1e6)
+                    )
+                elif change == "deletes" and rank < 1_000:
+                    await store.delete(f"{nearest[rank]}")
+                else:
+                    await store.put(MemoryItem(id=f"{count + rank}", content="x", embedding=vectors[rank % count]))
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as writing:
+            for _ in range(16):
+                writing.create_task(write())
+            for _ in range(5):
+                found = await store.search(vector=vectors[0], limit=10)
+                assert len(found.hits) == 10
+                assert change != "vectors" or {hit.item.id for hit in found.hits} >= {f"{i}" for i in nearest[:3]}
+            going = False
+
+
+async def test_a_search_by_vector_that_meets_a_switch_looks_among_the_new_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with InMemoryStore(embedder="hashing:16") as store:
+        await store.put_many(_animals(40))
+        asked = (await store.get("7")).embedding
+        compare, switched = VectorIndex.best, False
+
+        async def best(index: VectorIndex, query: bytes, keys: Iterable[SortKey], limit: int) -> list[SortKey]:
+            nonlocal switched
+            found = await compare(index, query, keys, limit)
+            if not switched:
+                switched = True
+                await store.reembed("hashing:8")
+            return found
+
+        monkeypatch.setattr(VectorIndex, "best", best)
+        with pytest.raises(EmbeddingMismatch):
+            await store.search(vector=asked, limit=3)
+        assert switched

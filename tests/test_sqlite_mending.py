@@ -14,7 +14,7 @@ import pytest
 
 from memory import MemoryItem
 from memory.backends.sqlite import SqliteStore, mending
-from memory.errors import BackendUnavailable, CorruptData, MemoryStoreError
+from memory.errors import BackendUnavailable, CorruptData, EmbeddingMismatch, MemoryStoreError
 from memory.search.embedders import HashingEmbedder
 from memory.vectors import vector_bytes
 
@@ -288,3 +288,26 @@ async def test_what_waits_for_the_index_and_is_no_text_is_damage(tmp_path: Path)
             await store.search("marmot")
         await store.repair()
         assert [hit.item.id for hit in (await store.search("marmot")).hits] == ["one"]
+
+
+async def test_another_name_of_the_embedder_in_the_file_is_damage_and_a_store_of_another_embedder_is_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.db"
+    async with SqliteStore(path, embedder="hashing:16") as store:
+        await store.put_many([MemoryItem(content=f"a marmot {i}", id=f"{i}") for i in range(12)])
+    async with SqliteStore(path, embedder="hashing:8") as store:
+        with pytest.raises(EmbeddingMismatch):
+            await store.search("marmot", mode="vector")
+    db = apsw.Connection(str(path))
+    db.execute("UPDATE counter SET embedder = 'hashinG:16'")
+    db.close()
+    for embedder in ("hashing:16", "hashing:8"):
+        with pytest.raises(CorruptData, match="memory restore"):
+            await SqliteStore(path, embedder=embedder).open()
+    async with SqliteStore(path, embedder=None) as store:  # whoever brings vectors can mend it
+        problems = (await store.verify()).problems
+        assert [problem.detail for problem in problems] == ["12 do not lie in the space of the others"]
+        await store.repair()
+    async with SqliteStore(path, embedder="hashing:16") as store:
+        assert [hit.item.id for hit in (await store.search("marmot 3", mode="vector", limit=1)).hits] == ["3"]

@@ -29,6 +29,8 @@ STEP = 256
 """Records of a step of a switch."""
 PLACES = 2_048
 """Keys looked up in one step of the loop: half a millisecond."""
+TRIES = 3
+"""Searches that find vectors changed meanwhile before one is content with what the records hold then."""
 BLOCK = 4_096
 """Rows of a block, scored in one step of the loop: about a millisecond. A block never grows, so nothing is copied."""
 
@@ -68,15 +70,19 @@ class VectorIndex:
             self.owed.discard(key)
 
     async def refresh(self, records: Mapping[SortKey, Record]) -> None:
-        """Index what was written since. Other tasks run in between; what they write is indexed too."""
+        """Index what was written until now. Other tasks run in between; what they write is left for the next time."""
         started = time.perf_counter()
-        while self.stale:
-            key = self.stale.pop()
-            record = records.get(key)
-            self._put(key, None if record is None else record.row.embedding)
-            if time.perf_counter() - started > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                started = time.perf_counter()
+        stale, self.stale = self.stale, set()
+        try:
+            while stale:
+                key = stale.pop()
+                record = records.get(key)
+                self._put(key, None if record is None else record.row.embedding)
+                if time.perf_counter() - started > SLICE_SECONDS:
+                    await asyncio.sleep(0)
+                    started = time.perf_counter()
+        finally:
+            self.stale |= stale
 
     def _put(self, key: SortKey, embedding: bytes | None) -> None:
         from memory.search.vectors import unit
@@ -160,24 +166,32 @@ class Vectors(MemoryStore):
         if not self._space.admits(op.embedder, len(op.vector) // 4):
             raise mismatch(self._space, op.embedder, len(op.vector) // 4)
         accept = None if op.where is None else predicate(op.where)
-        while True:
-            held: dict[SortKey, bytes] = {}
-            async for records in self._matching(op.scope, op.where, op.now):
-                held.update({key: record.row.embedding for key, record in records if record.row.embedding is not None})
-            vectors = self._vectors
+        held: dict[SortKey, bytes] = {}
+        async for records in self._matching(op.scope, op.where, op.now):
+            held.update({key: record.row.embedding for key, record in records if record.row.embedding is not None})
+        vectors, tries = self._vectors, TRIES
+        while vectors is self._vectors:
             async with vectors.lock:
                 await vectors.refresh(self._records)
                 best = await vectors.best(op.vector, held, op.limit)
             self._check_open()
-            fresh = [self._records.get(key) for key in best]
-            rows = [
-                record.row
-                for key, record in zip(best, fresh, strict=True)
-                if record is not None and record.row.embedding == held[key] and record.answers(op.scope, accept, op.now)
-            ]
-            if vectors is self._vectors and len(rows) == len(best):
+            if vectors is not self._vectors:
+                break
+            rows: list[Row] = []
+            moved = False
+            for key in best:
+                record = self._records.get(key)
+                if record is None or record.row.embedding is None or not record.answers(op.scope, accept, op.now):
+                    del held[key]
+                    continue
+                moved = moved or record.row.embedding != held[key]
+                held[key] = record.row.embedding
+                rows.append(record.row)
+            tries -= 1
+            if len(rows) == len(best) and not (moved and tries):
                 return rows
-            # One of these was changed or deleted, or the space was, while others ran: once more.
+            # While others ran, some of these went, or got other vectors than were compared: once more, without those that went.
+        return await self._nearest(op)  # all have got vectors of another space
 
     async def _attach(self, space: Space, ops: Sequence[Attach]) -> int:
         self._check_open()

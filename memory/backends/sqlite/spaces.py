@@ -7,7 +7,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from memory.backends.sqlite.statements import first
+from memory.backends.sqlite.faults import taken_out
+from memory.backends.sqlite.records import FULL_SQL, is_whole
+from memory.backends.sqlite.statements import fetch, first
 from memory.errors import CorruptData
 from memory.ops import Space
 
@@ -15,6 +17,8 @@ WORTH = 512
 """So many waiting moves become a chunk of codes."""
 STALE = 8_192
 """So many stale codes, beside a quarter of all, and the chunks are written anew."""
+_ASKED = 8
+"""Records that are asked who made their vectors: the first that is whole decides."""
 STATE_SQL = "version, vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension"
 
 
@@ -74,6 +78,29 @@ def read_state(db: apsw.Connection) -> VectorState:
     """The state as it is now."""
     row = first(db, f"SELECT {STATE_SQL} FROM counter")  # noqa: S608 - our own column names
     return VectorState() if row is None else vector_state(row)
+
+
+def check_embedder(db: apsw.Connection, state: VectorState, embedder: str) -> None:
+    """Raises CorruptData where the file names another embedder than this one, and its records do not. Within a read transaction.
+
+    What ``counter`` holds has no checksum, records have: a changed byte of the name must not pass for vectors of another embedder.
+    """
+    if state.space is None or state.space.embedder == embedder:
+        return
+    sample = fetch(
+        db,
+        f"SELECT {FULL_SQL} FROM vectors CROSS JOIN items ON items.doc BETWEEN vectors.ord << 10 AND vectors.ord << 10 | 1023 "  # noqa: S608 - our own column names
+        "ORDER BY vectors.ord LIMIT ?",
+        (_ASKED,),
+    )
+    for record in sample:
+        if is_whole(record):
+            if record[13] != state.space.embedder:
+                raise CorruptData(
+                    f"{db.filename} and its records do not name the same embedder. {taken_out(db.filename)}",
+                    path=db.filename,
+                )
+            return
 
 
 def save_state(db: apsw.Connection, state: VectorState) -> None:
