@@ -15,7 +15,7 @@ import apsw
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
-from memory.backends.sqlite.records import FULL_SQL, to_rows_within
+from memory.backends.sqlite.records import FULL_SQL, ROW_SQL, to_rows_within
 from memory.backends.sqlite.spaces import VectorState, read_state, space_of
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.backends.sqlite.survivors import indexed, survivors
@@ -39,6 +39,8 @@ NONE = 16
 """Where none of the nearest passes, so many times as many come next."""
 LONG = 8
 """On the loop no more than so many times the results wanted are picked."""
+TIED = 4
+"""So many beyond the results wanted are read rather than compared once more."""
 MANY = 512
 """So many candidates are first cut by their keys."""
 
@@ -93,6 +95,8 @@ class _Search:
         self.dimension = state.space.dimension
         self.unit = unit(op.vector)
         self.tested = self.passed = 0
+        self.stored: Callable[[int], bytes] | None = None
+        """Vectors in memory, by the number of the record; None: the file has them."""
         self.said = conditions(op, fields)
         span = unindexed(key_condition(key_range(op.scope)))
         self.condition = all_of([*self.said.parts, span])
@@ -123,25 +127,32 @@ class _Search:
     # --- three ways to rough scores ------------------------------------------------------------
 
     def _in_memory(self, index: Held, pool: Any) -> list[Row]:
-        from memory.backends.sqlite.codes import rough_cosines
+        from memory.backends.sqlite.codes import rough_cosines, rough_cosines_at
+        from memory.search.vectors import at_least
 
         np = self.np
+        self.stored = index.stored
+        likely = pool is not None or not self.narrowed
         alive = index.alive[: index.count]
         if pool is None:
             pool = None if alive.all() else np.flatnonzero(alive)
         else:
             pool = pool[alive[pool]]
         rows, scale, ords = index.rows[: index.count], index.scale[: index.count], index.ords[: index.count]
-        if pool is not None:
+        if pool is None:
+            scores = rough_cosines(rows, self.unit, scale)
+        else:
             ords = ords[pool]
             few = 4 * len(pool) < index.count
             scores = (
-                rough_cosines(rows[pool], self.unit, scale[pool])
-                if few
-                else rough_cosines(rows, self.unit, scale)[pool]
+                rough_cosines_at(pool, rows, self.unit, scale) if few else rough_cosines(rows, self.unit, scale)[pool]
             )
-        else:
-            scores = rough_cosines(rows, self.unit, scale)
+        if likely and self.accept is None:
+            # Mostly all pass, and rough scores already tell the best from the others.
+            best = at_least(scores, self.op.limit, self.dimension)
+            found = self._read(ords[best].tolist(), self.condition) if len(best) <= self.op.limit + TIED else []
+            if found and len(found) == len(best):
+                return found
 
         def cosines(places: Any) -> Floats:
             from memory.search.vectors import cosines
@@ -281,8 +292,15 @@ class _Search:
     def _read(self, ords: list[int], condition: Any) -> list[Row]:
         if not ords:
             return []
-        columns = FULL_SQL + filter_columns(self.op.where, self.fields)
-        found = fetch(self.db, self._from(columns, condition), (numbers(ords), *condition.params))
+        behind = filter_columns(self.op.where, self.fields)
+        if self.stored is None:
+            found = fetch(self.db, self._from(FULL_SQL + behind, condition), (numbers(ords), *condition.params))
+        else:
+            bare = self._from(f"{ROW_SQL}, c.value{behind}", condition)
+            found = [
+                (*row[:17], self.stored(row[17]), *row[18:])
+                for row in fetch(self.db, bare, (numbers(ords), *condition.params))
+            ]
         if not held_to_seal(found):
             raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
         rows = to_rows_within(found, self.op.scope)

@@ -76,6 +76,10 @@ class Held(Entries):
         self.alive[places] = True
         self._moved(range(places.start, places.stop) if isinstance(places, slice) else places)
 
+    def stored(self, ord: int) -> bytes:
+        """A record's vector as it is stored."""
+        return self.rows[self._place[ord]].astype("<f4", copy=False).tobytes()
+
     def remove(self, ord: int) -> None:
         """A vector that is gone. Its place stays, for this record."""
         place = self._place.get(ord)
