@@ -15,8 +15,9 @@ import pytest
 
 from memory import InvalidSetting, MemoryItem
 from memory.backends.faiss import FaissStore, cache, picking
-from memory.backends.faiss.codes import ONE_BIT, TWO_BITS, Query, from_fine
+from memory.backends.faiss.codes import ONE_BIT, Query, from_fine
 from memory.backends.faiss.index import FaissIndex
+from memory.backends.faiss.scan import Scan
 from memory.backends.sqlite import SqliteStore
 from memory.backends.sqlite.codes import centre_of, pack
 from memory.backends.sqlite.rotation import rotated_vector
@@ -67,13 +68,13 @@ async def test_faiss_finds_nearly_all_of_the_nearest(tmp_path: Path, monkeypatch
     monkeypatch.setattr(picking, "READ_BYTES", 0)
     monkeypatch.setattr(picking, "START", 256)
     asked: list[int] = []
-    knn = faiss.knn_hamming
+    look = Scan.nearest
 
-    def counted(query: Any, codes: Any, count: int, **how: Any) -> Any:
-        asked.append(len(codes))
-        return knn(query, codes, count, **how)
+    def counted(scan: Scan, query: Query, count: int) -> Any:
+        asked.append(scan.count)
+        return look(scan, query, count)
 
-    monkeypatch.setattr(faiss, "knn_hamming", counted)
+    monkeypatch.setattr(Scan, "nearest", counted)
     async with opened(tmp_path, index=["metadata.n"]) as store:
         await fill(store, clustered(12_000))
         ways: dict[str, dict[str, Any]] = {
@@ -302,8 +303,31 @@ def test_products_are_as_far_off_as_is_said() -> None:
         units = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-9)[:, None]
         for near in (units[0], units[700]):
             query = Query(rotated_vector(near), centre)
-            high, low, sizes = query.sums(codes.high), query.sums(codes.low), query.sizes(codes.scale)
-            true = units @ near
-            for about, part in ((query.by_high(high, sizes), ONE_BIT), (query.by_both(high, low, sizes), TWO_BITS)):
-                beyond = np.abs(about - true) > 3 * part * sizes + 0.005
-                assert beyond.mean() < 0.01, (dimension, part)
+            places, sums = Scan(codes.bits).nearest(query, len(rows))
+            sizes = query.sizes(codes.scale[places])
+            fine, off = query.by_fine(codes.fine[places])
+            true = (units @ near)[places]
+            for about, part in ((query.by_bits(sums, sizes), ONE_BIT * sizes), (fine, off)):
+                beyond = np.abs(about - true) > 3 * part + 0.005
+                assert beyond.mean() < 0.01, dimension
+            assert sorted(places.tolist()) == list(range(len(rows)))
+            signs = np.unpackbits(codes.bits.view(np.uint8), axis=1, count=dimension, bitorder="little") * 2.0 - 1
+            assert np.abs(sums - signs[places] @ query.numbers[0, :dimension]).max() < 0.05
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 70, 200])
+def test_a_scan_finds_the_largest_sums_and_leaves_none_out(count: int) -> None:
+    rows = clustered(count, dimension=100)
+    centre = centre_of(rows)
+    codes = from_fine(pack(rows, centre), centre)
+    signs = np.unpackbits(codes.bits.view(np.uint8), axis=1, count=100, bitorder="little") * 2.0 - 1
+    scan = Scan(codes.bits)
+    asked = [rotated_vector(rows[0]), np.zeros(100, np.float32), -signs[0].astype(np.float32)]
+    for unit in asked:  # the last leads away from the first as far as can be
+        query, true = Query(unit, centre), signs @ unit
+        for wanted in {1, count // 2 + 1, count}:
+            places, sums = scan.nearest(query, wanted)
+            assert len(set(places.tolist())) == wanted
+            off = np.abs(unit).sum() / 100
+            assert np.abs(sums - true[places]).max() <= off
+            assert sums.min() >= np.sort(true)[count - wanted] - off

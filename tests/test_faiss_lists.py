@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from test_faiss_files import changed, flip, manifest
@@ -15,13 +13,10 @@ from test_faiss_index import clustered, fill, found, index_of, merged, opened
 
 from memory import InvalidSetting, MemoryItem
 from memory.backends.faiss import lists, picking
-from memory.backends.faiss.generation import DoubtfulError, read_generation, read_manifest
+from memory.backends.faiss.codes import Query
 from memory.backends.faiss.lists import probed, train
-from memory.backends.sqlite.codes import fine_products
 from memory.backends.sqlite.rotation import rotated_vector
-from memory.search.vectors import products
 
-FOURTH = json.loads((Path(__file__).parent / "fixtures" / "faiss-v4.json").read_text())
 VECTORS = clustered(3_000)
 
 
@@ -119,7 +114,7 @@ async def test_each_code_is_in_the_list_of_its_vector(tmp_path: Path) -> None:
         index = index_of(store)
         generation = index.generation
         unit = rotated_vector(VECTORS[0] / np.linalg.norm(VECTORS[0]))
-        about = fine_products(generation.fine, generation.step, unit)
+        about, _ = Query(unit, generation.centre).by_fine(generation.fine)
         nearest, three = index.in_lists(unit, 1), index.in_lists(unit, 3)
         assert nearest is not None
         assert three is not None
@@ -195,25 +190,3 @@ def test_more_results_are_looked_for_in_more_lists() -> None:
 def test_ivf_is_true_or_false(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="ivf"):
         opened(tmp_path, ivf=1)
-
-
-def test_the_format_with_lists_says_what_was_written(tmp_path: Path) -> None:
-    path = str(tmp_path / "m.db")
-    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode(FOURTH["manifest"]))
-    (tmp_path / "m.db-faiss-1").write_bytes(bytes.fromhex(FOURTH["codes"]))
-    read = read_manifest(path)
-    assert (read.format, read.dimension, read.count, read.lists, read.probes) == (4, 5, 5, 2, (1, 2))
-    made = read_generation(path, read)
-    rows = np.array(FOURTH["rows"], dtype=np.float32)
-    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    assert made.ords.tolist() == [11, 15, 12, 2**40, -3]
-    assert made.starts.tolist() == [0, 2]
-    for unit in units:
-        turned = rotated_vector(unit)
-        about = fine_products(made.fine, made.step, turned) + made.centre @ turned
-        assert np.abs(about - units @ unit).max() < 0.15
-        own = products(made.heads, turned).argmax()
-        assert own in (0, 1)
-    (tmp_path / "m.db-faiss").write_bytes(msgspec.json.encode({**FOURTH["manifest"], "format": 3}))
-    with pytest.raises(DoubtfulError, match="format 3"):
-        read_manifest(path)

@@ -1,4 +1,4 @@
-"""A generation made from SQLite's file: the last code of every record that is there, two bits a number and four.
+"""A generation made from SQLite's file: the last code of every record that is there, one bit a number and four.
 
 The file's own codes are read in one snapshot, a chunk at a time, so a million vectors take a few seconds and a few dozen
 megabytes. The log of changed vectors has numbers (`memory.backends.sqlite.vectorlog`): a generation covers those up to the last
@@ -15,10 +15,11 @@ from typing import NamedTuple
 import apsw
 import numpy as np
 
-from memory.backends.faiss.codes import from_fine, units_of
+from memory.backends.faiss.codes import Codes, from_fine, units_of
 from memory.backends.faiss.generation import Manifest, Writing
 from memory.backends.faiss.lists import Lists, sampled, train, worth
-from memory.backends.sqlite.codes import Codes, Ints, pack
+from memory.backends.sqlite.codes import Codes as Fine
+from memory.backends.sqlite.codes import Ints, pack
 from memory.backends.sqlite.entries import located
 from memory.backends.sqlite.spaces import VectorState, read_state
 from memory.backends.sqlite.statements import fetch, first
@@ -135,7 +136,7 @@ class _Building:
         pieces = [ords for ords, _ in stored_vectors(self.db, moved, len(self.centre))]
         return np.concatenate([np.empty(0, dtype=np.int64), *pieces])
 
-    def _kept(self, keep: Ints, moved: Ints) -> Iterator[Codes]:
+    def _kept(self, keep: Ints, moved: Ints) -> Iterator[Fine]:
         """The codes that are kept, in steps."""
         done, told = 0, time.monotonic() + TELL
         for codes in self._every(moved):
@@ -147,7 +148,7 @@ class _Building:
                 _log.info("building", path=self.path, done=done, of=len(keep))
                 told = time.monotonic() + TELL
 
-    def _every(self, moved: Ints) -> Iterator[Codes]:
+    def _every(self, moved: Ints) -> Iterator[Fine]:
         for row in self.db.execute(f"{CHUNK_SQL} ORDER BY seq"):
             yield chunk_of(row, len(self.centre))[1]
         for _, rows in stored_vectors(self.db, moved.tolist(), len(self.centre)):
@@ -157,9 +158,8 @@ class _Building:
         """Write the codes; the list of each, where there are lists."""
         of = [np.empty(0, dtype=np.int64)]
         for codes in self._kept(keep, moved):
-            every = {"fine": codes.fine, "step": codes.step, **from_fine(codes, self.centre)._asdict()}
-            for name in writing.layout.coded:
-                writing.add(name, every[name])
+            for name, array in from_fine(codes, self.centre)._asdict().items():
+                writing.add(name, array)
             if lists is not None:
                 of.append(lists.of(units_of(codes, self.centre)))
         return np.concatenate(of)
@@ -184,7 +184,7 @@ class _Building:
             writing.add("heads", lists.heads)
             writing.add("starts", np.searchsorted(of[order], np.arange(len(lists.heads))))
             arrays = unsorted.arrays()
-            for name in ("ords", "rows", *writing.layout.coded):
+            for name in ("ords", "rows", *Codes._fields):
                 for start in range(0, len(order), COPIED):
                     writing.add(name, arrays[name][order[start : start + COPIED]])
                     self.breather.breathe()

@@ -5,8 +5,8 @@ another, little-endian. A generation is never written again once it has its name
 the manifest puts it in force. What does not have the length and the SHA-256 that the manifest says is not looked at any
 further.
 
-Both bits of every number stay in memory. A generation in lists has four more on disk, where what a search looks up lies
-together. What is mapped for that is given back from time to time: the system keeps its cache.
+The bit of every number is taken into memory as FAISS looks through it. Fine codes, unless they are few, stay on disk and are read
+one by one: a search looks up some hundred. What else is mapped is given back once it was used: the system keeps its cache.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -24,18 +25,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from memory.backends.sqlite.codes import Bytes, Ints, Words, halves, words_of
+from memory.backends.faiss.codes import fine_width
+from memory.backends.faiss.scan import Scan
+from memory.backends.sqlite.codes import Bytes, Ints, Words, words_of
 from memory.search.vectors import Matrix
 from memory.store.drivers import DISTRIBUTION
 
-PLAIN, LISTED = 3, 4
-"""Formats: of a generation without lists, and with them. 1 and 2 had codes of vectors that were not turned."""
+FORMAT = 5
+"""1 and 2 had codes of vectors that were not turned, 3 and 4 two bits a number."""
 _LONGEST = 65_536
 """Bytes of a manifest."""
 _COPIED = 65_536
 """Numbers copied in one step."""
-GIVEN_BACK = 256
-"""After so many look-ups of fine codes; each may map 64 kB."""
+
+
+HELD = 24 * 2**20
+"""So many bytes of fine codes are held in memory: those of 120,000 vectors of 384 numbers."""
 
 
 class DoubtfulError(Exception):
@@ -75,21 +80,15 @@ class Layout:
     """Where the arrays of so many codes, and so many lists, lie in their file."""
 
     def __init__(self, count: int, dimension: int, lists: int) -> None:
-        words = words_of(dimension)
-        self.coded = ("high", "low", "scale", "step", "fine") if lists else ("high", "low", "scale")
-        """Names of the arrays of codes."""
-        listed = count if lists else 0
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "ords": ("<i8", (count,)),
             "rows": ("<i8", (count,)),
-            "high": ("<u8", (count, words)),
-            "low": ("<u8", (count, words)),
+            "bits": ("<u8", (count, words_of(dimension))),
             "starts": ("<i8", (lists,)),
             "heads": ("<f4", (lists, dimension)),
-            "step": ("<f4", (listed,)),
             "centre": ("<f4", (dimension,)),
             "scale": ("|u1", (count,)),
-            "fine": ("|u1", (listed, halves(dimension))),
+            "fine": ("|u1", (count, fine_width(dimension))),
         }
         self.parts: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         self.size = 0
@@ -106,54 +105,50 @@ class Layout:
 
 
 class Generation:
-    """The arrays of a generation, as they lie in their file."""
+    """The arrays of a generation, as they lie in their file; ``scan`` and ``scale`` in memory."""
 
-    high: Words
-    low: Words
+    bits: Words
     ords: Ints
     rows: Ints
     starts: Ints
     centre: Matrix
     heads: Matrix
-    step: Matrix
     fine: Bytes
     scale: Bytes
 
-    def __init__(self, manifest: Manifest, content: mmap.mmap) -> None:
+    def __init__(self, manifest: Manifest, handle: int) -> None:
         self.manifest = manifest
         self.count = manifest.count
+        self._content = mmap.mmap(handle, manifest.size, prot=mmap.PROT_READ)
+        self._handle = os.dup(handle)
+        weakref.finalize(self, os.close, self._handle)
         layout = Layout(manifest.count, manifest.dimension, manifest.lists)
-        for name, array in layout.arrays(content).items():
+        for name, array in layout.arrays(self._content).items():
             setattr(self, name, array)
-        self._content = content
-        start = layout.parts["high"][0]
-        end = start + self.high.nbytes + self.low.nbytes
-        self._bits = start - start % mmap.PAGESIZE, end + -end % mmap.PAGESIZE
-        self._looked_up = 0
+        self._fine = layout.parts["fine"][0]
+        self._held = self.fine.copy() if self.fine.nbytes <= HELD else None
+        self.scale = self.scale.copy()
         self._least = int(self.ords.min())
         self._beyond = np.empty(self.count, dtype=_narrowest(int(self.ords.max()) - self._least))
         for begin in range(0, self.count, _COPIED):
             self._beyond[begin : begin + _COPIED] = self.ords[begin : begin + _COPIED] - self._least
-        self.give_back()
+        self.scan = Scan(self.bits, self.give_back)
 
     def ords_at(self, places: Ints) -> Ints:
         """The numbers of the records at these places, which every search asks for: so they are kept, in half the memory."""
         return self._beyond[places].astype(np.int64) + self._least
 
-    def looked_up(self, count: int) -> None:
-        """So many fine codes were looked up."""
-        self._looked_up += count
-        if self._looked_up >= GIVEN_BACK:
-            self._looked_up = 0
-            self.give_back()
+    def fine_at(self, places: Ints) -> Bytes:
+        """The fine codes at these places. Read and not mapped: each page that is touched would bring 15 others into memory."""
+        if self._held is not None:
+            return self._held[places]
+        width, read = self.fine.shape[1], os.pread
+        found = b"".join([read(self._handle, width, self._fine + width * place) for place in places.tolist()])
+        return np.frombuffer(found, dtype=np.uint8).reshape(-1, width)
 
     def give_back(self) -> None:
-        """Give mapped memory back, but for what every search goes through."""
-        begin, end = self._bits
-        if begin:
-            self._content.madvise(mmap.MADV_DONTNEED, 0, begin)
-        if self.manifest.lists and end < len(self._content):
-            self._content.madvise(mmap.MADV_DONTNEED, end)
+        """Give back the memory of what is mapped."""
+        self._content.madvise(mmap.MADV_DONTNEED)
 
 
 def manifest_path(path: str) -> Path:
@@ -175,7 +170,7 @@ def read_manifest(path: str) -> Manifest:
         raise DoubtfulError(f"no manifest: {error}") from None
     known = 0 < manifest.dimension < 2**20 and 0 < manifest.count < 2**40 and manifest.generation > 0
     known = known and 0 <= manifest.lists <= manifest.count and all(number > 0 for number in manifest.probes)
-    known = known and manifest.format == (LISTED if manifest.lists else PLAIN)
+    known = known and manifest.format == FORMAT
     if not known or manifest.size != Layout(manifest.count, manifest.dimension, manifest.lists).size:
         raise DoubtfulError(f"a manifest of format {manifest.format}, which is not one of ours")
     return manifest
@@ -188,15 +183,13 @@ def read_generation(path: str, manifest: Manifest) -> Generation:
         try:
             if os.fstat(handle).st_size != manifest.size:
                 raise DoubtfulError("the codes have another length than the manifest says")
-            content = mmap.mmap(handle, manifest.size, prot=mmap.PROT_READ)
-            digest = _sha256(handle)
+            if _sha256(handle) != manifest.sha256:
+                raise DoubtfulError("the codes are not those that were written")
+            generation = Generation(manifest, handle)
         finally:
             os.close(handle)
     except OSError as error:
         raise DoubtfulError(f"no codes: {error.strerror}") from None
-    if digest != manifest.sha256:
-        raise DoubtfulError("the codes are not those that were written")
-    generation = Generation(manifest, content)
     bounds = np.concatenate([[0], generation.starts, [manifest.count]])
     if (np.diff(bounds) < 0).any():
         raise DoubtfulError("the lists are not one after the other")
@@ -247,7 +240,7 @@ class Writing:
         os.close(self._handle)
         self._handle = -1
         manifest = Manifest(
-            format=LISTED if self.lists else PLAIN, generation=self.number, faiss=str(faiss.__version__), package=_package(), dimension=self.dimension,
+            format=FORMAT, generation=self.number, faiss=str(faiss.__version__), package=_package(), dimension=self.dimension,
             count=self.count, lists=self.lists, size=self.layout.size, sha256=digest, **facts,
         )  # fmt: skip
         final = manifest_path(self.path)

@@ -7,13 +7,12 @@ the sample lie. So vectors without clusters get many probes, and as many results
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import faiss
 import numpy as np
 
+from memory.backends.faiss.scan import one_thread
 from memory.backends.sqlite.codes import Ints
 from memory.search.vectors import Matrix
 
@@ -88,14 +87,3 @@ def _nearest(rows: Matrix, among: Matrix, count: int) -> Ints:
     with one_thread():
         found: Ints = faiss.knn(np.ascontiguousarray(rows), among, count, metric=faiss.METRIC_INNER_PRODUCT)[1]
     return found
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """FAISS works in this thread alone: its threads would wait for each other, and hang after a fork."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

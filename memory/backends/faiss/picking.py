@@ -1,4 +1,4 @@
-"""One search: FAISS looks through all codes by their high bits, more and more bits cut down what is left, vectors decide.
+"""One search: FAISS looks through all codes by one bit a number, fine codes cut down what is left, vectors decide.
 
 Nothing is fixed but how sure a cut has to be. The nearest of a first look are compared by their vectors; how near they
 are says, with the known error of each kind of code, which others can be among the nearest at all, and only those are
@@ -12,13 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import apsw
-import faiss
 import numpy as np
 
-from memory.backends.faiss.codes import FOUR_BITS, ONE_BIT, TWO_BITS, Query
-from memory.backends.faiss.generation import GIVEN_BACK
-from memory.backends.faiss.lists import one_thread
-from memory.backends.sqlite.codes import Ints, fine_products, largest, rough_cosines
+from memory.backends.faiss.codes import ONE_BIT, Query
+from memory.backends.faiss.scan import Scan
+from memory.backends.sqlite.codes import Ints, largest, rough_cosines
 from memory.backends.sqlite.picking import CodedPicking, Likely, Passing, read_likely
 from memory.backends.sqlite.rotation import rotated_vector
 from memory.search.vectors import Matrix
@@ -26,7 +24,7 @@ from memory.search.vectors import Matrix
 if TYPE_CHECKING:
     from memory.backends.faiss.index import FaissIndex
 
-START = 2_048
+START = 1_024
 """Codes that the first search has put in order."""
 PART = 3
 """At least this part of the places that an index leads to: their codes lie scattered, and are gathered once."""
@@ -36,8 +34,8 @@ WIDEST = 8
 """Never more than this part of all codes;"""
 HELD = 65_536
 """where a filter decides, up to so many of the nearer half are not too many either. Those that an index leads to are few."""
-SURE = (1.6, 2.8, 2.0)
-"""Standard deviations between the last result and the cut by differing bits, by products of high bits, and of more: of a
+SURE = (1.6, 2.2, 2.0)
+"""Standard deviations between the last result and the cut by FAISS, by products of bits, and by fine codes: of a
 hundred true results one lies beyond each."""
 POOLED = (2.2, 2.8, 2.0)
 """Where an index leads to more: one of two hundred is missed."""
@@ -48,13 +46,13 @@ FEW = 5_000
 SURER = (4.0, 4.0, 4.0)
 READ_BYTES = 2**17
 """So many bytes of vectors are read without looking at their codes: 85 of 384 numbers, at some 7 µs each."""
-FIRST = (40, 2)
+FIRST = (20, 2)
 """Vectors read at the first look: so many, and more for each result wanted. With fewer what they say is too little, and further looks are made."""
 THROUGH = 5
 """So many times as many are held to a filter first, of which is known only that it lets more through than an index should lead to."""
-NARROWER = 8
+NARROWER = 3
 """So many times as many are put in order before that."""
-STEP = 128
+STEP = 32
 """Vectors read at each further look, best first: what is found shows that fewer of the others can be among the nearest."""
 MOST = 4_096
 """Vectors read for a search, or records held to its filter."""
@@ -85,13 +83,11 @@ class FaissPicking:
         others: Ints | None = None
         if pool is not None:
             self._pool, others = index.split(pool)
-        self._by_fine = index.generation.manifest.lists > 0 and self._pool is None
-        """Fine codes lie together in lists. What passes a filter does not, and each place of a file costs as much as a vector."""
         self._count = index.generation.count if self._pool is None else len(self._pool)
         self._widest = max(self._count // WIDEST, 0 if passing is None else min(self._count // 2, HELD))
         self._among = self._pool
         """Places to look through; None: all,"""
-        self._high_bits: Any = None
+        self._scan: Scan | None = None
         """and their codes."""
         self._probes: int | None = None
         self._sure = SURER if self._count <= FEW else SURE if self._pool is None else POOLED
@@ -155,7 +151,7 @@ class FaissPicking:
     def _look_among(self, among: int, wanted: int) -> None:
         if self._pool is None and (probes := self._index.probes(among)) != self._probes:
             self._probes, self._width = probes, 0
-            self._among, self._high_bits = self._index.in_lists(self._turned, probes), None
+            self._among, self._scan = self._index.in_lists(self._turned, probes), None
         widths, like = self._index.widths, among.bit_length()
         width = max(START, widths.get(like, 0), WIDER * among, 0 if self._pool is None else self._count // PART)
         self._look(width, wanted)
@@ -192,50 +188,28 @@ class FaissPicking:
     # --- candidates, and what is known of them -------------------------------------------------
 
     def _begin(self, width: int) -> None:
-        generation, query = self._index.generation, self._query
         self._width = width
-        self._candidates, self._differing = self._closest(width)
-        self._taken: Which = np.isin(self._candidates, self._asked)
-        self._high = query.sums(generation.high[self._candidates])
-        self._sizes = query.sizes(generation.scale[self._candidates])
-        self._rough = query.by_high(self._high, self._sizes)
+        self._candidates, self._sums = self._closest(width)
+        self._taken: Which = np.isin(self._candidates, self._asked) if len(self._asked) else np.zeros(width, dtype=bool)
+        self._sizes = self._query.sizes(self._index.generation.scale[self._candidates])
+        self._rough = self._query.by_bits(self._sums, self._sizes)
         self._fine = np.full(width, -np.inf, dtype=np.float32)
-        if self._by_fine:
-            self._off = FOUR_BITS * generation.step[self._candidates]
-        else:
-            self._off = TWO_BITS * self._sizes
+        self._off = np.zeros(width, dtype=np.float32)
 
-    def _closest(self, width: int) -> tuple[Ints, Any]:
-        """Places of the codes whose high bits differ least, and in how many; all where they are no more."""
-        generation, among = self._index.generation, self._among
-        if width >= (self._count if among is None else len(among)):
-            every = np.arange(self._count) if among is None else among
-            return every, None
-        if self._high_bits is None:
-            self._high_bits = generation.high if among is None else generation.high[among]
-        with one_thread():
-            bits = self._query.bits.view(np.uint8)
-            differing, found = faiss.knn_hamming(bits, self._high_bits.view(np.uint8), width, variant="mc")
-        places = found[0] if among is None else among[found[0]]
-        return places, differing[0]
+    def _closest(self, width: int) -> tuple[Ints, Matrix]:
+        """Places of the codes that FAISS finds nearest, and what it says of them."""
+        if self._scan is None:
+            generation, among = self._index.generation, self._among
+            self._scan = generation.scan if among is None else Scan(generation.bits[among])
+        places, sums = self._scan.nearest(self._query, width)
+        return places if self._among is None else self._among[places], sums
 
     def _refine(self, which: Ints) -> None:
-        """The products by more bits, of candidates of which they are not known yet."""
+        """The products by fine codes, of candidates of which they are not known yet."""
         which = which[np.isneginf(self._fine[which])]
-        if not len(which):
-            return
-        generation = self._index.generation
-        if not self._by_fine:
-            low = self._query.sums(generation.low[self._candidates[which]])
-            self._fine[which] = self._query.by_both(self._high[which], low, self._sizes[which])
-            return
-        which = which[np.argsort(self._candidates[which])]  # neighbours are read, and given back, together
-        for start in range(0, len(which), GIVEN_BACK):
-            part = which[start : start + GIVEN_BACK]
-            places = self._candidates[part]
-            away = fine_products(generation.fine[places], generation.step[places], self._turned)
-            self._fine[part] = away + self._query.base
-            generation.looked_up(len(part))
+        if len(which):
+            fine = self._index.generation.fine_at(self._candidates[which])
+            self._fine[which], self._off[which] = self._query.by_fine(fine)
 
     # --- vectors -------------------------------------------------------------------------------
 
@@ -271,19 +245,15 @@ class FaissPicking:
 
     def _is_wide_enough(self, wanted: int) -> bool:
         """Whether no result is likely among the codes that were cut off."""
-        if self._differing is None or (self._pool is None and self._width >= self._widest):
+        every = self._width >= (self._count if self._among is None else len(self._among))
+        if every or (self._pool is None and self._width >= self._widest):
             return True
         if len(self._scores) < wanted:
             return len(self._asked) >= MOST
         # Of results that are near each other and others that are not, those that are not.
         best = self._places[np.argsort(-self._scores)[wanted // 2 : wanted]]
         here = np.flatnonzero(np.isin(self._candidates, best))
-        if not len(here):
-            return True
-        mean = float(self._differing[here].mean())
-        part = mean / len(self._unit)
-        deviation = np.sqrt(len(self._unit) * part * (1 - part))
-        return bool(self._differing.max() > mean + self._sure[0] * deviation)
+        return not len(here) or bool(self._sums.min() < self._sums[here].mean() - self._sure[0] * ONE_BIT)
 
 
 def kth_largest(scores: Matrix, k: int) -> np.float32:

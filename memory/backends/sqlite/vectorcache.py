@@ -78,7 +78,8 @@ class Held(Entries):
 
     def stored(self, ord: int) -> bytes:
         """A record's vector as it is stored."""
-        return self.rows[self._place[ord]].astype("<f4", copy=False).tobytes()
+        found: bytes = self.rows[self._place[ord]].astype("<f4", copy=False).tobytes()
+        return found
 
     def remove(self, ord: int) -> None:
         """A vector that is gone. Its place stays, for this record."""
