@@ -21,6 +21,7 @@ import numpy.typing as npt
 from benchmarks import workload
 from benchmarks.by_hand import connect
 from memory.keys import encode_key
+from memory.model import path_bytes
 
 Matrix = npt.NDArray[np.float32]
 TOP = 10
@@ -86,13 +87,15 @@ class Floor:
         found: list[int] = places[_best(_products(self.rows[places], wanted), TOP)].tolist()
         return found
 
-    def nearest_codes(self, wanted: Matrix) -> npt.NDArray[np.int64]:
-        """Places of the codes that differ least."""
+    def nearest_codes(self, wanted: Matrix, places: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+        """Places of the codes that differ least, of all or of these."""
         code = self._pack(wanted[None]).view("<u8")[0]
-        differing = np.zeros(self.columns.shape[1], dtype=np.uint16)
-        for word, column in zip(code, self.columns, strict=True):
+        columns = self.columns if places is None else self.columns[:, places]
+        differing = np.zeros(columns.shape[1], dtype=np.uint16)
+        for word, column in zip(code, columns, strict=True):
             differing += np.bitwise_count(column ^ word)
-        return np.argpartition(differing, min(RESCORED, len(differing) - 1))[:RESCORED]
+        best = np.argpartition(differing, min(RESCORED, len(differing) - 1))[:RESCORED]
+        return best if places is None else places[best]
 
     def coded(self, wanted: Matrix) -> list[int]:
         """By 1-bit codes, then by the vectors of the nearest 400."""
@@ -110,8 +113,14 @@ class Program:
     def __init__(self, path: Path, floor: Floor) -> None:
         self.db = connect(path, "full")
         self._floor = floor
-        docs = dict(self.db.execute("SELECT key, doc >> 10 FROM items"))
-        self._ords = [docs[encode_key(workload.key(i))] for i in range(len(floor.rows))]
+        place = {encode_key(workload.key(i)): i for i in range(len(floor.rows))}
+        held = self.db.execute("SELECT key, doc >> 10, rowid FROM items").fetchall()
+        self._ords = [0] * len(held)
+        self._places = np.zeros(max(row for *_, row in held) + 1, dtype=np.int64)
+        for key, ord, row in held:
+            self._ords[place[key]], self._places[row] = ord, place[key]
+        (score,) = self.db.execute("SELECT number FROM fields WHERE path = ?", ('["metadata","score"]',)).fetchall()[0]
+        self._by_score = f"SELECT group_concat(rowid) FROM items WHERE f{score} >= ? AND f{score} < ?"
 
     def close(self) -> None:
         self.db.close()
@@ -120,13 +129,32 @@ class Program:
         """The ten nearest records, decoded."""
         floor = self._floor
         if len(floor.rows) <= FEW:
-            best = [self._ords[place] for place in floor.scan(wanted)]
+            return self._records([self._ords[place] for place in floor.scan(wanted)])
+        return self._records(self._from_file([self._ords[place] for place in floor.nearest_codes(wanted)], wanted))
+
+    def search_within(self, narrowed: dict[str, Any], wanted: Matrix) -> list[Any]:
+        """The same of a namespace, or of those whose score lies between two values."""
+        floor = self._floor
+        if "namespace" in narrowed:
+            path = path_bytes(narrowed["namespace"])
+            text, params = (
+                "SELECT group_concat(rowid) FROM items WHERE key >= ? AND key < ?",
+                (path + b"\0\0", path + b"\0\1"),
+            )
         else:
-            best = self._from_file([self._ords[place] for place in floor.nearest_codes(wanted)], wanted)
+            score = narrowed["where"]["metadata.score"]
+            text, params = self._by_score, (score["$gte"], score.get("$lt", 1e9))
+        places = self._places[np.fromstring(self.db.execute(text, params).get or "", dtype=np.int64, sep=",")]
+        if len(floor.rows) <= FEW:
+            return self._records([self._ords[place] for place in floor.among(places, wanted)])
+        near = floor.nearest_codes(wanted, places)
+        return self._records(self._from_file([self._ords[place] for place in near], wanted))
+
+    def _records(self, ords: list[int]) -> list[Any]:
         rows = self.db.execute(
             "SELECT version, created, body FROM carray(?) c CROSS JOIN items "
             "ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023",
-            (apsw.carray(array("q", best)),),
+            (apsw.carray(array("q", ords)),),
         )
         return [(version, created, msgspec.json.decode(body)) for version, created, body in rows]
 

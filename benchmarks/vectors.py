@@ -87,6 +87,8 @@ async def _searches(
                 passing = _passing(size, narrowed)
                 way = partial(_found_among, floors[size], passing, asked)
                 sides[size, "numpy scan of those that pass"] = calling(way)
+                if size in programs:
+                    sides[size, "by hand"] = calling(partial(_found_within, programs[size], narrowed, asked))
         _tell(session, what, backend, await _by_turns(session, sides))
     for program in programs.values():
         program.close()
@@ -106,6 +108,10 @@ def _found(way: Callable[[Any], Any], asked: Any, number: int) -> None:
 
 def _found_among(floor: Floor, passing: list[Any], asked: Any, number: int) -> None:
     floor.among(passing[number % len(passing)], asked[number % ASKED])
+
+
+def _found_within(program: Program, narrowed: Narrowed, asked: Any, number: int) -> None:
+    program.search_within(narrowed(number), asked[number % ASKED])
 
 
 def _passing(size: int, narrowed: Narrowed) -> list[Any]:

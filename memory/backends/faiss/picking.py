@@ -37,7 +37,7 @@ HELD = 65_536
 SURE = (1.6, 2.2, 2.0)
 """Standard deviations between the last result and the cut by FAISS, by products of bits, and by fine codes: of a
 hundred true results one lies beyond each."""
-POOLED = (2.2, 2.8, 2.0)
+POOLED = (2.2, 2.2, 2.0)
 """Where an index leads to more: one of two hundred is missed."""
 SLACK = np.float32(2e-3)
 """What rounding adds to that: of the scales, and of the query."""
