@@ -147,10 +147,12 @@ class Program:
         places = self._places[np.fromstring(self.db.execute(text, params).get or "", dtype=np.int64, sep=",")]
         if len(floor.rows) <= FEW:
             return self._records([self._ords[place] for place in floor.among(places, wanted)])
-        near = floor.nearest_codes(wanted, places)
+        near = floor.nearest_codes(wanted, places) if len(places) else places
         return self._records(self._from_file([self._ords[place] for place in near], wanted))
 
     def _records(self, ords: list[int]) -> list[Any]:
+        if not ords:
+            return []
         rows = self.db.execute(
             "SELECT version, created, body FROM carray(?) c CROSS JOIN items "
             "ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023",
@@ -159,6 +161,8 @@ class Program:
         return [(version, created, msgspec.json.decode(body)) for version, created, body in rows]
 
     def _from_file(self, ords: list[int], wanted: Matrix) -> list[int]:
+        if not ords:
+            return []
         numbers, vectors = self.db.execute(
             "SELECT json_group_array(ord), CAST(group_concat(v, '') AS BLOB) FROM "
             "(SELECT ord, v FROM carray(?) c CROSS JOIN vectors ON ord = c.value)",
