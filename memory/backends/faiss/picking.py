@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 START = 1_024
 """Codes that the first search has put in order."""
-PART = 3
-"""At least this part of the places that an index leads to: their codes lie scattered, and are gathered once."""
 WIDER = 4
-"""And so many times as many as are wanted."""
+"""At least so many times as many as are wanted."""
 WIDEST = 8
 """Never more than this part of all codes;"""
 HELD = 65_536
@@ -153,7 +151,7 @@ class FaissPicking:
             self._probes, self._width = probes, 0
             self._among, self._scan = self._index.in_lists(self._turned, probes), None
         widths, like = self._index.widths, among.bit_length()
-        width = max(START, widths.get(like, 0), WIDER * among, 0 if self._pool is None else self._count // PART)
+        width = max(START, widths.get(like, 0), WIDER * among)
         self._look(width, wanted)
         while not self._is_wide_enough(wanted):
             width = 2 * self._width

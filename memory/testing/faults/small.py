@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from memory.backends.faiss import FaissStore, building, cache, lists, picking
+from memory.backends.faiss import FaissStore, building, cache, generation, lists, picking
 from memory.backends.sqlite import spaces, vectorlog
 
 CONSTANTS: tuple[tuple[ModuleType, dict[str, Any]], ...] = (
@@ -19,6 +19,7 @@ CONSTANTS: tuple[tuple[ModuleType, dict[str, Any]], ...] = (
     (vectorlog, {"DIRECT": 1}),
     (cache, {"MERGE": 2, "LATE": 2, "AGAIN": 0.0, "IDLE": 0.0, "PAUSE": 0.5}),
     (building, {"TELL": 0.0, "COPIED": 3}),
+    (generation, {"HELD": 0}),
     (lists, {"LEAST": 4, "TOP": 0}),
     # So sure that nothing is cut off: what is found is exact, whatever FAISS is asked first.
     (
