@@ -20,6 +20,7 @@ from test_faiss_index import clustered, fill, found, index_of, merged, opened
 from memory import MemoryItem
 from memory.backends.faiss import FaissStore, cache, generation
 from memory.backends.faiss.generation import DoubtfulError, Layout, Writing, read_manifest
+from memory.errors import CorruptData
 
 MORE = clustered(1_600)
 VECTORS = MORE[:700]
@@ -257,3 +258,17 @@ async def test_the_index_says_where_it_is(tmp_path: Path) -> None:
         await found(store, VECTORS[0])
         assert (await store.health()).details["index"] is None
     assert cache.MERGE > 1_000
+
+
+async def test_an_index_that_is_cut_off_while_it_is_used_is_damage_and_made_anew_when_the_store_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "IN_MEMORY", 0)
+    await made(tmp_path)
+    async with opened(tmp_path) as store:
+        assert await found(store, VECTORS[3]) == ["3"]
+        os.truncate(files(tmp_path)[1], Layout(700, 64, 0).parts["fine"][0])
+        with pytest.raises(CorruptData, match="Open the store again"):
+            await found(store, VECTORS[3])
+    async with opened(tmp_path) as store:
+        assert await found(store, VECTORS[3]) == ["3"]

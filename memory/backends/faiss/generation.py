@@ -28,6 +28,7 @@ import numpy as np
 from memory.backends.faiss.codes import fine_width
 from memory.backends.faiss.scan import Scan
 from memory.backends.sqlite.codes import Bytes, Ints, Words, words_of
+from memory.errors import BackendUnavailable, CorruptData
 from memory.search.vectors import Matrix
 from memory.store.drivers import DISTRIBUTION
 
@@ -39,7 +40,7 @@ _COPIED = 65_536
 """Numbers copied in one step."""
 
 
-HELD = 24 * 2**20
+IN_MEMORY = 24 * 2**20
 """So many bytes of fine codes are held in memory: those of 120,000 vectors of 384 numbers."""
 
 
@@ -126,7 +127,7 @@ class Generation:
         for name, array in layout.arrays(self._content).items():
             setattr(self, name, array)
         self._fine = layout.parts["fine"][0]
-        self._held = self.fine.copy() if self.fine.nbytes <= HELD else None
+        self._held = self.fine.copy() if self.fine.nbytes <= IN_MEMORY else None
         self.scale = self.scale.copy()
         self._least = int(self.ords.min())
         self._beyond = np.empty(self.count, dtype=_narrowest(int(self.ords.max()) - self._least))
@@ -139,11 +140,19 @@ class Generation:
         return self._beyond[places].astype(np.int64) + self._least
 
     def fine_at(self, places: Ints) -> Bytes:
-        """The fine codes at these places. Read and not mapped: each page that is touched would bring 15 others into memory."""
+        """The fine codes at these places. Read and not mapped: each page that is touched would bring 15 others into memory.
+
+        Raises CorruptData, BackendUnavailable.
+        """
         if self._held is not None:
             return self._held[places]
         width, read = self.fine.shape[1], os.pread
-        found = b"".join([read(self._handle, width, self._fine + width * place) for place in places.tolist()])
+        try:
+            found = b"".join([read(self._handle, width, self._fine + width * place) for place in places.tolist()])
+        except OSError as error:
+            raise BackendUnavailable(f"the index cannot be read: {error.strerror}") from error
+        if len(found) != width * len(places):
+            raise CorruptData("the index was cut off while it was in use. Open the store again: it is made anew then")
         return np.frombuffer(found, dtype=np.uint8).reshape(-1, width)
 
     def give_back(self) -> None:

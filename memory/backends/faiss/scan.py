@@ -7,7 +7,7 @@ one: of each of their 16 patterns of signs it looks up what the query's four num
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -24,9 +24,9 @@ _SIGNS = np.where(np.arange(16)[:, None] >> np.arange(4) & 1, 1, -1).astype(np.f
 
 
 class Scan:
-    """The bits (n, words) of vectors, by place; read a step at a time, after each of which comes ``read``."""
+    """The bits (n, words) of vectors, by place. They are read a step at a time, and ``after`` is called after each."""
 
-    def __init__(self, bits: Words, read: Any = None) -> None:
+    def __init__(self, bits: Words, after: Callable[[], None] = lambda: None) -> None:
         self.count, words = bits.shape
         quantiser = faiss.IndexPQ(64 * words, 16 * words, 4, faiss.METRIC_INNER_PRODUCT)
         faiss.copy_array_to_vector(np.tile(_SIGNS.reshape(-1), 16 * words), quantiser.pq.centroids)
@@ -40,8 +40,7 @@ class Scan:
             piece = _memory(part)
             whole[done : done + len(piece)] = piece
             done += len(piece)
-            if read is not None:
-                read()
+            after()
 
     def nearest(self, query: Query, count: int) -> tuple[Ints, Matrix]:
         """Places of so many codes, or of all, by which the sum of the query's numbers is largest; and their sums."""

@@ -26,7 +26,7 @@ from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
 from memory.backends.sqlite.scanning import around
 from memory.backends.sqlite.schema import SYNCHRONOUS, Wanted, connect, declared, prepare
-from memory.backends.sqlite.spaces import VectorState, check_embedder, read_state
+from memory.backends.sqlite.spaces import VectorState, check_named_embedder, read_state
 from memory.backends.sqlite.statements import scalar, snapshot
 from memory.backends.sqlite.vectorcache import VectorCache
 from memory.backends.sqlite.workers import Worker
@@ -172,7 +172,7 @@ class SqliteStore(MemoryStore):
         with snapshot(db):
             self._opened_with = read_state(db)
             if self.embedder is not None:
-                check_embedder(db, self._opened_with, self.embedder.name)
+                check_named_embedder(db, self._opened_with, self.embedder.name)
         version = scalar(db, "SELECT version FROM counter")
         if type(version) is not int:
             raise CorruptData("the file has lost its counter. Restore a backup")

@@ -80,7 +80,7 @@ def read_state(db: apsw.Connection) -> VectorState:
     return VectorState() if row is None else vector_state(row)
 
 
-def check_embedder(db: apsw.Connection, state: VectorState, embedder: str) -> None:
+def check_named_embedder(db: apsw.Connection, state: VectorState, embedder: str) -> None:
     """Raises CorruptData where the file names another embedder than this one, and its records do not. Within a read transaction.
 
     What ``counter`` holds has no checksum, records have: a changed byte of the name must not pass for vectors of another embedder.

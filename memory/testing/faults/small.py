@@ -19,7 +19,7 @@ CONSTANTS: tuple[tuple[ModuleType, dict[str, Any]], ...] = (
     (vectorlog, {"DIRECT": 1}),
     (cache, {"MERGE": 2, "LATE": 2, "AGAIN": 0.0, "IDLE": 0.0, "PAUSE": 0.5}),
     (building, {"TELL": 0.0, "COPIED": 3}),
-    (generation, {"HELD": 0}),
+    (generation, {"IN_MEMORY": 0}),
     (lists, {"LEAST": 4, "TOP": 0}),
     # So sure that nothing is cut off: what is found is exact, whatever FAISS is asked first.
     (
