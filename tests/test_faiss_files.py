@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ import pytest
 from test_faiss_index import clustered, fill, found, index_of, merged, opened
 
 from memory import MemoryItem
-from memory.backends.faiss import FaissStore, cache, generation
+from memory.backends.faiss import FaissStore, cache, generation, picking
 from memory.backends.faiss.generation import DoubtfulError, Layout, Writing, read_manifest
 from memory.errors import CorruptData
 
@@ -85,7 +86,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "another era": lambda path: changed(path, era=9),
     "a later place in the log": lambda path: changed(path, seq=10**6),
     "another digest of the log": lambda path: changed(path, digest=1),
-    "another sum": lambda path: changed(path, sha256="0" * 64),
+    "another sum": lambda path: changed(path, sha256=["0" * 64]),
 }
 
 
@@ -242,7 +243,7 @@ def test_a_generation_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
 
 def test_a_manifest_is_plain_json_that_names_no_path(tmp_path: Path) -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(generation.Manifest)}
-    assert {name for name, kind in fields.items() if kind is str} == {"faiss", "package", "sha256"}
+    assert {name for name, kind in fields.items() if kind is str} == {"faiss", "package"}
 
 
 async def test_the_index_says_where_it_is(tmp_path: Path) -> None:
@@ -264,11 +265,28 @@ async def test_an_index_that_is_cut_off_while_it_is_used_is_damage_and_made_anew
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "IN_MEMORY", 0)
+    monkeypatch.setattr(picking, "READ_BYTES", 0)
     await made(tmp_path)
     async with opened(tmp_path) as store:
         assert await found(store, VECTORS[3]) == ["3"]
-        os.truncate(files(tmp_path)[1], Layout(700, 64, 0).parts["fine"][0])
+        os.truncate(files(tmp_path)[1], Layout(index_of(store).generation.count, 64, 0).parts["fine"][0])
         with pytest.raises(CorruptData, match="Open the store again"):
             await found(store, VECTORS[3])
     async with opened(tmp_path) as store:
         assert await found(store, VECTORS[3]) == ["3"]
+
+
+async def test_a_large_file_has_a_sum_for_each_piece_and_damage_is_seen_in_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "PIECE", 5_000)
+    monkeypatch.setattr(generation, "_READ", 700)
+    await made(tmp_path)
+    for number in range(-(-files(tmp_path)[1].stat().st_size // 5_000)):
+        codes = files(tmp_path)[1]
+        assert manifest(tmp_path)["sha256"] == [
+            hashlib.sha256(codes.read_bytes()[start : start + 5_000]).hexdigest()
+            for start in range(0, codes.stat().st_size, 5_000)
+        ]
+        flip(codes, min(5_000 * number + 4_999, codes.stat().st_size - 1))
+        assert await right(tmp_path) == number + 2
