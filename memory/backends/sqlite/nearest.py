@@ -128,7 +128,6 @@ class _Search:
 
     def _in_memory(self, index: Held, pool: Any) -> list[Row]:
         from memory.backends.sqlite.codes import rough_cosines, rough_cosines_at
-        from memory.search.vectors import at_least
 
         np = self.np
         self.stored = index.stored
@@ -147,12 +146,8 @@ class _Search:
             scores = (
                 rough_cosines_at(pool, rows, self.unit, scale) if few else rough_cosines(rows, self.unit, scale)[pool]
             )
-        if likely and self.accept is None:
-            # Mostly all pass, and rough scores already tell the best from the others.
-            best = at_least(scores, self.op.limit, self.dimension)
-            found = self._read(ords[best].tolist(), self.condition) if len(best) <= self.op.limit + TIED else []
-            if found and len(found) == len(best):
-                return found
+        if likely and (found := self._at_once(ords, scores)):
+            return found
 
         def cosines(places: Any) -> Floats:
             from memory.search.vectors import cosines
@@ -179,6 +174,10 @@ class _Search:
                 return cosines(self.op.vector, rows[places])
 
             self.tested = self.passed = 0
+            if wanted == limit <= len(held) and (passing is not None or pool is not None or not self.narrowed):
+                found = self._at_once(held, scores)
+                if found:
+                    return found
             result = self._ranked(held, scores, scored)
             if whole:
                 return result
@@ -227,6 +226,17 @@ class _Search:
         return self._ranked(every, np.concatenate(scores), again)
 
     # --- and from them to rows -----------------------------------------------------------------
+
+    def _at_once(self, ords: Any, scores: Any) -> list[Row]:
+        """The best ``limit``, in any order, where rough scores tell them from the others and all pass, as is mostly so where others
+        were left out before; else none."""
+        from memory.search.vectors import at_least
+
+        best = at_least(scores, self.op.limit, self.dimension)
+        if self.accept is not None or len(best) > self.op.limit + TIED:
+            return []
+        found = self._read(ords[best].tolist(), self.condition)
+        return found if len(found) == len(best) else []
 
     def _ranked(self, ords: Any, scores: Any, cosines: Callable[[Any], Floats]) -> list[Row]:
         """The best ``limit`` that pass, or all that pass when they are fewer; ties with the last as well."""
