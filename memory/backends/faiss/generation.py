@@ -39,10 +39,12 @@ _LONGEST = 65_536
 """Bytes of a manifest."""
 PIECE = 2**25
 """Bytes of which a sum is made, so that two threads can look through a large file: half of what a first search takes."""
-_READ = 2**20
+_READ = 2**17
 """Bytes read in one step."""
 _COPIED = 65_536
 """Numbers copied in one step."""
+_TOGETHER = 1_024
+"""Fine codes read in one step."""
 IN_MEMORY = 24 * 2**20
 """So many bytes of fine codes are held in memory: those of 120,000 vectors of 384 numbers."""
 
@@ -154,14 +156,20 @@ class Generation:
         """
         if self._held is not None:
             return self._held[places]
-        width, read = self.fine.shape[1], os.pread
-        try:
-            found = b"".join([read(self._handle, width, self._fine + width * place) for place in places.tolist()])
-        except OSError as error:
-            raise BackendUnavailable(f"the index cannot be read: {error.strerror}") from error
-        if len(found) != width * len(places):
-            raise CorruptData("the index was cut off while it was in use. Open the store again: it is made anew then")
-        return np.frombuffer(found, dtype=np.uint8).reshape(-1, width)
+        width, read, first = self.fine.shape[1], os.pread, self._fine
+        found = np.empty((len(places), width), dtype=np.uint8)
+        for start in range(0, len(places), _TOGETHER):
+            part = places[start : start + _TOGETHER].tolist()
+            try:
+                codes = b"".join([read(self._handle, width, first + width * place) for place in part])
+            except OSError as error:
+                raise BackendUnavailable(f"the index cannot be read: {error.strerror}") from error
+            if len(codes) != width * len(part):
+                raise CorruptData(
+                    "the index was cut off while it was in use. Open the store again: it is made anew then"
+                )
+            found[start : start + _TOGETHER] = np.frombuffer(codes, dtype=np.uint8).reshape(-1, width)
+        return found
 
     def give_back(self) -> None:
         """Give back the memory of what is mapped."""

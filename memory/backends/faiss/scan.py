@@ -17,7 +17,7 @@ from memory.backends.faiss.codes import Query
 from memory.backends.sqlite.codes import Ints, Words
 from memory.search.vectors import Matrix
 
-PACKED = 65_536
+PACKED = 16_384
 """Codes put in FAISS's order in one step, each of which takes as much memory again."""
 _SIGNS = np.where(np.arange(16)[:, None] >> np.arange(4) & 1, 1, -1).astype(np.float32)
 """What the 16 values of four bits mean."""
