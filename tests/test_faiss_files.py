@@ -276,9 +276,16 @@ async def test_an_index_that_is_cut_off_while_it_is_used_is_damage_and_made_anew
         assert await found(store, VECTORS[3]) == ["3"]
 
 
+@pytest.mark.parametrize("ending", [False, True])
 async def test_a_large_file_has_a_sum_for_each_piece_and_damage_is_seen_in_all_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: bool
 ) -> None:
+    if ending:  # what the last merge of a program meets
+
+        def refuse(*_: Any) -> None:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+        monkeypatch.setattr(generation.ThreadPoolExecutor, "submit", refuse)
     monkeypatch.setattr(generation, "PIECE", 5_000)
     monkeypatch.setattr(generation, "_READ", 700)
     await made(tmp_path)

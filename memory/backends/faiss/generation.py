@@ -226,8 +226,12 @@ def read_generation(path: str, manifest: Manifest) -> Generation:
 
 def _sums(handle: int, size: int) -> tuple[str, ...]:
     """The SHA-256 of each piece of a file, made by two threads. Read and not mapped: what is mapped is memory."""
-    with ThreadPoolExecutor(2, "faiss-sums") as threads:
-        return tuple(threads.map(partial(_sha256, handle), range(0, size, PIECE)))
+    pieces, made = range(0, size, PIECE), partial(_sha256, handle)
+    if len(pieces) > 1:
+        # An interpreter that is about to end starts no threads any more.
+        with contextlib.suppress(RuntimeError), ThreadPoolExecutor(2, "faiss-sums") as threads:
+            return tuple(threads.map(made, pieces))
+    return tuple(map(made, pieces))
 
 
 def _sha256(handle: int, start: int) -> str:
