@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,23 +132,33 @@ async def test_a_search_by_vector_ends_while_others_never_stop_writing(change: s
             going = False
 
 
+@pytest.mark.parametrize("when", ["matching", "comparing"])
 async def test_a_search_by_vector_that_meets_a_switch_looks_among_the_new_vectors(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     async with InMemoryStore(embedder="hashing:16") as store:
         await store.put_many(_animals(40))
         asked = (await store.get("7")).embedding
-        compare, switched = VectorIndex.best, False
+        compare, match, switched = VectorIndex.best, InMemoryStore._matching, False
 
-        async def best(index: VectorIndex, query: bytes, keys: Iterable[SortKey], limit: int) -> list[SortKey]:
+        async def switch(at: str) -> None:
             nonlocal switched
-            found = await compare(index, query, keys, limit)
-            if not switched:
+            if at == when and not switched:
                 switched = True
                 await store.reembed("hashing:8")
+
+        async def best(index: VectorIndex, query: bytes, keys: Iterable[SortKey], limit: int) -> list[SortKey]:
+            found = await compare(index, query, keys, limit)
+            await switch("comparing")
             return found
 
+        async def matching(store: InMemoryStore, *how: Any) -> AsyncIterator[Any]:
+            async for records in match(store, *how):
+                yield records
+                await switch("matching")
+
         monkeypatch.setattr(VectorIndex, "best", best)
+        monkeypatch.setattr(InMemoryStore, "_matching", matching)
         with pytest.raises(EmbeddingMismatch):
             await store.search(vector=asked, limit=3)
         assert switched

@@ -166,10 +166,10 @@ class Vectors(MemoryStore):
         if not self._space.admits(op.embedder, len(op.vector) // 4):
             raise mismatch(self._space, op.embedder, len(op.vector) // 4)
         accept = None if op.where is None else predicate(op.where)
+        vectors, tries = self._vectors, TRIES  # those of the space just looked at, before others run
         held: dict[SortKey, bytes] = {}
         async for records in self._matching(op.scope, op.where, op.now):
             held.update({key: record.row.embedding for key, record in records if record.row.embedding is not None})
-        vectors, tries = self._vectors, TRIES
         while vectors is self._vectors:
             async with vectors.lock:
                 await vectors.refresh(self._records)
