@@ -136,6 +136,24 @@ def test_limits_that_make_no_sense_are_refused() -> None:
             EmbeddingService(Plain(), **limits)
 
 
+async def test_an_embedder_that_waits_for_nothing_makes_one_batch_in_a_turn_of_the_loop() -> None:
+    turn, seen = 0, []
+
+    async def at_once(texts: Sequence[str]) -> Any:
+        seen.append(turn)
+        return [vector(text) for text in texts]
+
+    service = EmbeddingService(embedder_of(at_once, name="at-once"), max_batch=8)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(service.embed([f"text {i}" for i in range(200)]))
+        while not waiting.done():
+            await asyncio.sleep(0)
+            turn += 1
+    assert len(seen) == 25
+    assert len(set(seen)) == 25
+    await service.close()
+
+
 @pytest.mark.parametrize("kind", ["lists", "array", "hashing"])
 async def test_no_size_of_batch_holds_the_loop(kind: str) -> None:
     wide = [[float(i) for i in range(1_536)] for _ in range(64)]

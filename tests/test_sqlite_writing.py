@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from memory import BatchError, ManualClock, MemoryItem
-from memory.backends.sqlite import SqliteStore, indexing
+from memory.backends.sqlite import SqliteStore, indexing, queueing
 from memory.backends.sqlite import writer as writing
 from memory.backends.sqlite.planning import prepared
 from memory.backends.sqlite.workers import Breather
@@ -50,6 +50,21 @@ def test_only_where_no_loop_runs_a_thread_pauses_for_one(on_a_loop: bool, monkey
     thread.start()
     thread.join()
     assert bool(slept) is not on_a_loop
+
+
+async def test_the_thread_frees_what_it_has_written_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+
+    def let_go(group: list[queueing.Request]) -> None:
+        for request in group:
+            ops = request.unit.ops
+            monkeypatch.setattr(queueing.Breather, "breathe", lambda _: left.append(len(ops)))  # noqa: B023 - of this one
+            queueing.let_go([request])
+
+    monkeypatch.setattr(writing, "let_go", let_go)
+    async with SqliteStore(tmp_path / "m.db") as store:
+        await store.put_many([MemoryItem(content=f"{i}") for i in range(100)])
+    assert left == [84, 68, 52, 36, 20, 4, 0]
 
 
 async def test_writes_of_one_turn_share_a_transaction(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from memory.errors import (
 )
 from memory.model import INT_MAX, Key, MemoryItem
 from memory.ops import ANY, Put, Result, Row, Space, Status, Write
+from memory.store.slicing import is_due, pause
 from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -186,10 +187,10 @@ async def _again(store: MemoryStore, op: Write) -> Any:
 async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = False) -> list[Any]:
     """Many writes: for each, in order, its value or its error (not raised)."""
 
-    async def batches() -> AsyncIterator[Sequence[Write]]:
+    async def batches() -> AsyncIterator[list[Write]]:
         size = max(1, len(ops)) if atomic else BATCH
         for start in range(0, len(ops), size):
-            batch = ops[start : start + size]
+            batch = list(ops[start : start + size])
             await store._add_terms(batch)
             yield batch
 
@@ -197,15 +198,16 @@ async def apply_all(store: MemoryStore, ops: Sequence[Write], atomic: bool = Fal
 
 
 async def apply_batches(
-    store: MemoryStore, batches: AsyncIterator[Sequence[Write] | Refused], atomic: bool = False
+    store: MemoryStore, batches: AsyncIterator[list[Write] | list[Put] | Refused], atomic: bool = False
 ) -> list[Any]:
     """Writes that come in batches: for each write, in order, its value or its error (not raised).
 
     The next batch is prepared while the ones before are written, of which the backend takes
-    ``pipelined_writes`` at a time, in order. The one error of a single batch is raised.
+    ``pipelined_writes`` at a time, in order. A batch is emptied when it is written. The one error of a single batch is
+    raised.
     """
     outcomes: list[Any] = []
-    flying: deque[tuple[Sequence[Write], list[int], asyncio.Future[list[Result]]]] = deque()
+    flying: deque[tuple[list[Write] | list[Put], list[int], asyncio.Future[list[Result]]]] = deque()
     failed: list[MemoryStoreError] = []
 
     async def land() -> None:
@@ -216,12 +218,17 @@ async def apply_batches(
             failed.append(error)
             results = [Result(Status.FAILED, error=error) for _ in batch]
         flying.popleft()
-        async for part in store._slices(list(zip(batch, floors, results, strict=True))):
-            for op, floor, result in part:
-                try:
-                    outcomes.append(_resolve(store, op, floor, result))
-                except MemoryStoreError as error:
-                    outcomes.append(error)
+        # What is done with is let go at once: to free five hundred bodies and their terms at the end would hold the loop.
+        left = deque(zip(batch, floors, results, strict=True))
+        batch.clear()
+        while left:
+            if is_due():
+                await pause()
+            op, floor, result = left.popleft()
+            try:
+                outcomes.append(_resolve(store, op, floor, result))
+            except MemoryStoreError as error:
+                outcomes.append(error)
 
     sent = 0
     try:
@@ -234,7 +241,7 @@ async def apply_batches(
             if len(flying) >= store.pipelined_writes:
                 await land()
             floors = [store._floor(op.key) for op in batch]
-            flying.append((batch, floors, asyncio.ensure_future(store._do_write(batch, atomic))))
+            flying.append((batch, floors, asyncio.ensure_future(store._do_write(tuple(batch), atomic))))
             sent += 1
             await asyncio.sleep(0)  # so that it has begun before the next one is prepared
         while flying:

@@ -16,7 +16,7 @@ from memory.backends.sqlite.errands import Errands
 from memory.backends.sqlite.faults import ENGINE_ERRORS, is_full, translate
 from memory.backends.sqlite.indexing import PENDING, flush_pending
 from memory.backends.sqlite.planning import Prepared, Unit, decide_all, make_plan, prepared
-from memory.backends.sqlite.queueing import Pace, Request, small_group
+from memory.backends.sqlite.queueing import Pace, Request, let_go, small_group
 from memory.backends.sqlite.room import Reserve
 from memory.backends.sqlite.schema import declared
 from memory.backends.sqlite.spaces import VectorState
@@ -204,6 +204,7 @@ class Writer:
                     continue
             # Not before the turn is over: the next write of whoever waits may then be committed on the loop again.
             self._settle(group, outcome)
+            let_go(group)
             self._checkpoint_if_long()
 
     def _tend(self) -> None:
