@@ -47,21 +47,22 @@ def unit(query: bytes) -> Matrix:
     return (wanted / length if length > 0 else wanted).astype(np.float32)
 
 
-def products(rows: Matrix, wanted: Matrix) -> Matrix:
-    """The product of each row with a vector, float32, by this thread alone.
+def products(rows: Matrix, wanted: Matrix, out: Matrix | None = None) -> Matrix:
+    """The product of each row with a vector, float32, by this thread alone; into ``out``, where it is given.
 
     One product of them all is shared out among threads by BLAS, which on busy processors wait for each other: 30 ms
     instead of 1. Products of a few rows each are not.
     """
     if rows.nbytes >= FAR:
-        streamed: Matrix = np.einsum("ij,j->i", rows, wanted)
+        streamed: Matrix = np.einsum("ij,j->i", rows, wanted, out=out)
         return streamed
     together = max(1, UNSHARED // max(1, rows.shape[1]))
     whole = len(rows) // together * together
-    found = np.empty(len(rows), dtype=np.float32)
+    found = np.empty(len(rows), dtype=np.float32) if out is None else out
     if whole:
         np.matmul(rows[:whole].reshape(-1, together, rows.shape[1]), wanted, out=found[:whole].reshape(-1, together))
-    found[whole:] = np.einsum("ij,j->i", rows[whole:], wanted)
+    if whole < len(rows):
+        np.einsum("ij,j->i", rows[whole:], wanted, out=found[whole:])
     return found
 
 

@@ -25,8 +25,8 @@ BLOCK = 16_384
 SAMPLED = 16
 PACKED = 512
 """Vectors packed in one step, for the same reason."""
-GATHERED = 192
-"""Rows gathered in one step, for the same reason."""
+GATHERED = 2**19
+"""Bytes of rows gathered in one step, for the same reason."""
 LEAST = np.float32(1e-30)
 """The smallest step of a fine code: that of a vector which is the centre, of which one can still divide by it."""
 ROUGH = (1e-20, 1e30)
@@ -120,24 +120,27 @@ def rough_cosines(rows: Matrix, unit: Matrix, inverse: Matrix | None = None) -> 
     """
     if inverse is None:
         inverse = inverse_lengths(rows)
-    found = _scored(rows, unit)
+    with _quiet():
+        found = products(rows, unit)
     return _scaled(found, inverse, lambda odd: rows[odd], unit)
 
 
 def rough_cosines_at(places: Ints, rows: Matrix, unit: Matrix, inverse: Matrix) -> Matrix:
     """As ``rough_cosines``, of the rows at these places, which are gathered a few at a time: those stay in a near cache."""
     found = np.empty(len(places), dtype=np.float32)
-    gathered = np.empty((min(GATHERED, len(places)), rows.shape[1]), dtype=np.float32)
-    for start in range(0, len(places), GATHERED):
-        part = places[start : start + GATHERED]
-        near = rows.take(part, axis=0, out=gathered[: len(part)], mode="clip")  # any other mode copies once more
-        found[start : start + GATHERED] = _scored(near, unit)
+    step = min(max(1, GATHERED // (4 * rows.shape[1])), len(places))
+    gathered = np.empty((step, rows.shape[1]), dtype=np.float32)
+    with _quiet():
+        for start in range(0, len(places), max(1, step)):
+            part = places[start : start + step]
+            near = rows.take(part, axis=0, out=gathered[: len(part)], mode="clip")  # any other mode copies once more
+            products(near, unit, found[start : start + step])
     return _scaled(found, inverse.take(places), lambda odd: rows[places[odd]], unit)
 
 
-def _scored(rows: Matrix, unit: Matrix) -> Matrix:
-    with np.errstate(over="ignore", invalid="ignore"):  # of rows that are looked at again, when they are scaled
-        return products(rows, unit)
+def _quiet() -> np.errstate:
+    """No warnings of products that are too large: such rows are looked at again, when they are scaled."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _scaled(found: Matrix, inverse: Matrix, rows_at: Callable[[Ints], Matrix], unit: Matrix) -> Matrix:
