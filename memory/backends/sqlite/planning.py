@@ -7,7 +7,7 @@ time while the loop is busy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from memory.backends.sqlite.docs import term_text
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, checksum, field_seal, seal, to_row
 from memory.backends.sqlite.schema import column_value
 from memory.backends.sqlite.spaces import VectorState, space_of
-from memory.backends.sqlite.statements import fetch, first
+from memory.backends.sqlite.statements import blobs, fetch, first
 from memory.backends.sqlite.workers import Breather
 from memory.codec import content_hash, decode
 from memory.errors import CorruptData
@@ -179,7 +179,7 @@ def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str
     repeated = [one.key for one in ready if one.op.floor is not None]
     if repeated:
         graves = db.execute(
-            "SELECT key, version, token FROM graves WHERE key IN (SELECT value FROM carray(?))", (_blobs(repeated),)
+            "SELECT key, version, token FROM graves WHERE key IN (SELECT value FROM carray(?))", (blobs(repeated),)
         )
         plan.graves = {key: (version, token) for key, version, token in graves}
     digests = {one.op.digest for one in ready if type(one.op) is Put and one.op.dedup}
@@ -187,15 +187,11 @@ def make_plan(db: apsw.Connection, units: Sequence[Unit], fields: dict[tuple[str
         found = db.execute(
             "SELECT items.digest, items.key, items.expires FROM carray(?) c "
             "CROSS JOIN items INDEXED BY items_digest ON items.digest = c.value",
-            (_blobs(digests),),
+            (blobs(digests),),
         )
         for digest, key, expires in found:
             plan.twins.setdefault(digest, {})[key] = expires
     return plan
-
-
-def _blobs(values: Iterable[bytes]) -> Any:
-    return apsw.carray(tuple(values))
 
 
 _STATE = f"{STAMP_SQL}, items.doc >> 10, items.length, items.token, items.digest, items.tags"
@@ -206,14 +202,19 @@ def find_records(db: apsw.Connection, keys: list[bytes], fields: dict[tuple[str,
     """The records that are there, by key. Raises CorruptData."""
     columns = _STATE + "".join(f", items.f{number}" for number in fields.values())
     if len(keys) == 1:
-        rows = fetch(db, f"SELECT {columns} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],))  # noqa: S608 - our own column names
-    else:
-        rows = fetch(
-            db,
-            f"SELECT {columns} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
-            (_blobs(keys),),
-        )
-    return {row[0]: to_record(row) for row in rows}
+        row = first(db, f"SELECT {columns} FROM items INDEXED BY items_key WHERE key = ?", (keys[0],))  # noqa: S608 - our own column names
+        return {} if row is None else {row[0]: to_record(row)}
+    rows = fetch(
+        db,
+        f"SELECT {columns} FROM carray(?) c CROSS JOIN items INDEXED BY items_key ON items.key = c.value",  # noqa: S608 - our own column names
+        (blobs(keys),),
+    )
+    found: dict[bytes, Record] = {}
+    breather = Breather()
+    for row in rows:
+        breather.breathe()
+        found[row[0]] = to_record(row)
+    return found
 
 
 def to_record(row: tuple[Any, ...]) -> Record:
