@@ -21,6 +21,7 @@ from memory.search.analysis import Analyser
 from memory.search.text import CANDIDATES_PER_TERM, idf, query_terms
 
 Docs = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
 _COLUMNS = f"body, version, created, (SELECT v FROM vectors WHERE ord = items.doc >> {LENGTH_BITS})"
 _LIST = "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?)"
 
@@ -45,6 +46,16 @@ class FindsByHand:
 
     def answering(self, question: str, limit: int) -> list[dict[str, Any]]:
         """The best by the text score over the newest 1,000 of each term."""
+        docs, scores = self.scored(question)
+        best = docs[np.argsort(-scores)[:limit]]
+        found = self.db.execute(
+            f"SELECT {_COLUMNS} FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
+            (numbers(best.tolist()),),
+        )
+        return [_record(row) for row in found]
+
+    def scored(self, question: str) -> tuple[Docs, Scores]:
+        """Doc numbers of those newest, ascending, and the text score of each."""
         terms = query_terms(self._analyser, question)
         lists = [self._newest(term) for term in terms]
         docs = np.unique(np.concatenate(lists))
@@ -57,12 +68,7 @@ class FindsByHand:
             tf[np.searchsorted(docs, held)] = 1
             tf[np.isin(docs, self._newest(repeat_token(term, 2))) & (tf > 0)] = 2
             scores += idf(len(held)) * tf * 2.2 / (tf + norm)
-        best = docs[np.argsort(-scores)[:limit]]
-        found = self.db.execute(
-            f"SELECT {_COLUMNS} FROM carray(?) c CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
-            (numbers(best.tolist()),),
-        )
-        return [_record(row) for row in found]
+        return docs, scores
 
     def _newest(self, term: str) -> Docs:
         text = self.db.execute(_LIST, (f'"{term}"', CANDIDATES_PER_TERM)).get

@@ -127,10 +127,19 @@ class Program:
 
     def search(self, wanted: Matrix) -> list[Any]:
         """The ten nearest records, decoded."""
+        return self.records(list(self.nearest(wanted, TOP)))
+
+    def nearest(self, wanted: Matrix, count: int) -> dict[int, float]:
+        """Numbers of the nearest records, best first, and their cosines."""
         floor = self._floor
-        if len(floor.rows) <= FEW:
-            return self._records([self._ords[place] for place in floor.scan(wanted)])
-        return self._records(self._from_file([self._ords[place] for place in floor.nearest_codes(wanted)], wanted))
+        if len(floor.rows) > FEW:
+            return self._compared([self._ords[place] for place in floor.nearest_codes(wanted)], wanted, count)
+        scores = _products(floor.rows, wanted)
+        return {self._ords[place]: float(scores[place]) for place in _best(scores, count)}
+
+    def cosines(self, ords: list[int], wanted: Matrix) -> dict[int, float]:
+        """The cosine of each of these records."""
+        return self._compared(ords, wanted, len(ords))
 
     def search_within(self, narrowed: dict[str, Any], wanted: Matrix) -> list[Any]:
         """The same of a namespace, or of those whose score lies between two values."""
@@ -146,11 +155,12 @@ class Program:
             text, params = self._by_score, (score["$gte"], score.get("$lt", 1e9))
         places = self._places[np.fromstring(self.db.execute(text, params).get or "", dtype=np.int64, sep=",")]
         if len(floor.rows) <= FEW:
-            return self._records([self._ords[place] for place in floor.among(places, wanted)])
+            return self.records([self._ords[place] for place in floor.among(places, wanted)])
         near = floor.nearest_codes(wanted, places) if len(places) else places
-        return self._records(self._from_file([self._ords[place] for place in near], wanted))
+        return self.records(list(self._compared([self._ords[place] for place in near], wanted, TOP)))
 
-    def _records(self, ords: list[int]) -> list[Any]:
+    def records(self, ords: list[int]) -> list[Any]:
+        """The records of these numbers, decoded."""
         if not ords:
             return []
         rows = self.db.execute(
@@ -160,14 +170,15 @@ class Program:
         )
         return [(version, created, msgspec.json.decode(body)) for version, created, body in rows]
 
-    def _from_file(self, ords: list[int], wanted: Matrix) -> list[int]:
+    def _compared(self, ords: list[int], wanted: Matrix, count: int) -> dict[int, float]:
+        """The nearest of these by the vectors in the file."""
         if not ords:
-            return []
+            return {}
         numbers, vectors = self.db.execute(
             "SELECT json_group_array(ord), CAST(group_concat(v, '') AS BLOB) FROM "
             "(SELECT ord, v FROM carray(?) c CROSS JOIN vectors ON ord = c.value)",
             (apsw.carray(array("q", sorted(ords))),),
         ).fetchall()[0]
         held = msgspec.json.decode(numbers)
-        rows = np.frombuffer(vectors, dtype="<f4").reshape(len(held), -1)
-        return [held[place] for place in _best(_products(rows, wanted), TOP)]
+        scores = _products(np.frombuffer(vectors, dtype="<f4").reshape(len(held), -1), wanted)
+        return {held[place]: float(scores[place]) for place in _best(scores, count)}

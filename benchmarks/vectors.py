@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import footprint, workload
 from benchmarks.figures import percentile
 from benchmarks.measure import Rounds, Side, awaiting, calling, fitted, ratios
+from benchmarks.mixing_by_hand import MixesByHand
 from benchmarks.nearest import NARROWED, NEAREST, Narrowed, recall, search
 from benchmarks.nearest_by_hand import HAS_FAISS, TOP, Floor, Program, rows_of
 from benchmarks.session import Session
@@ -92,10 +93,26 @@ async def _searches(
         _tell(session, what, backend, await _by_turns(session, sides))
     for program in programs.values():
         program.close()
-    sides = {}
+    await _hybrids(session, backend, stores, floors)
+
+
+async def _hybrids(
+    session: Session, backend: str, stores: Mapping[int, MemoryStore], floors: Mapping[int, Floor]
+) -> None:
+    asked, sides, programs = workload.wanted(ASKED), {}, []
     for size, store in stores.items():
-        sides[size, ""] = awaiting(partial(_hybrid, store, workload.questions(QUESTIONS, size), asked))
+        questions = workload.questions(QUESTIONS, size)
+        sides[size, ""] = awaiting(partial(_hybrid, store, questions, asked))
+        if backend == "sqlite":
+            programs.append(MixesByHand(await session.file(size), floors[size]))
+            sides[size, "by hand"] = calling(partial(_mixed, programs[-1], questions, asked))
     _tell(session, "hybrid top-10", backend, await _by_turns(session, sides))
+    for program in programs:
+        program.close()
+
+
+def _mixed(program: MixesByHand, questions: list[str], asked: Any, number: int) -> None:
+    program.search(questions[number % QUESTIONS], asked[number % ASKED])
 
 
 async def _hybrid(store: MemoryStore, questions: list[str], asked: Any, number: int) -> None:
