@@ -10,12 +10,13 @@ seal and scope.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from memory.backends.sqlite.compiling import NEVER, Sql
-from memory.backends.sqlite.docs import occurrences
+from memory.backends.sqlite.docs import BUCKET_SHIFT, occurrences
 from memory.backends.sqlite.postings import DISAGREES, Memo, Postings, among
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
 from memory.backends.sqlite.statements import fetch, numbers
@@ -34,7 +35,7 @@ SLACK = 1e-9
 SCORED = 4_096
 """Documents scored in one step: with 64 terms that is 2 MB of numbers."""
 FEW_TEXTS = 500
-"""For up to so many candidates a term is looked for in their texts (2 µs each), else its list is read."""
+"""In so many candidates a term is looked for in their texts (2 µs each); for more its list is read."""
 
 
 def match(db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> Matched:
@@ -81,7 +82,7 @@ class _Search:
                 )
                 keep = np.flatnonzero(bound >= _kth(np, scores, op.limit))
             docs, counts = docs[keep], counts[:, keep]
-            self._complete(capped, docs, counts)
+            self._complete(capped, found, docs, counts)
         if not len(docs):
             return Matched(df, [])
         scores = self._scores(scorer, counts, docs)
@@ -117,7 +118,7 @@ class _Search:
         for i in held:
             counts[i, np.searchsorted(docs, found[i])] = 1
         terms = self.op.terms
-        again = self.lists.repeated([terms[i] for i in held], int(docs[0]), int(docs[-1]))
+        again = self._repeated(found, held)
         if len(again):
             places = np.searchsorted(docs, again[among(again, docs)])
             again = docs[places[self._reaching(scorer, counts, docs, places, room)]]
@@ -132,6 +133,23 @@ class _Search:
             for i in held:
                 self.lists.repeats(terms[i], found[i], docs, counts[i])
         return docs, counts
+
+    def _repeated(self, found: list[Any], held: list[int]) -> Array:
+        """Documents that hold any of these terms more than once, where a term is common, of those its list lies between: beyond
+        that it is nearly everywhere."""
+        common = [i for i in held if len(found[i]) >= CANDIDATES_PER_TERM]
+        asked = [[i] for i in common] + [[i for i in held if i not in common]]
+        return self._union(
+            [
+                self.lists.repeated(
+                    [self.op.terms[i] for i in together],
+                    min(int(found[i][0]) for i in together),
+                    max(int(found[i][-1]) for i in together),
+                )
+                for together in asked
+                if together
+            ]
+        )
 
     def _reaching(self, scorer: Scorer, counts: Array, docs: Array, places: Array, room: float) -> Any:
         """Which of some documents would be among the best if they held their terms as often as can be."""
@@ -164,19 +182,23 @@ class _Search:
                 total[part] += each[i]
         return total
 
-    def _complete(self, capped: list[int], docs: Array, counts: Array) -> None:
-        """How often the common terms occur in candidates that are not among their newest."""
+    def _complete(self, capped: list[int], found: list[Any], docs: Array, counts: Array) -> None:
+        """How often the common terms occur in candidates, where their lists do not tell."""
         np, terms = self.np, self.op.terms
-        open_places = np.flatnonzero((counts[capped] == 0).any(axis=0))
-        if len(open_places) <= FEW_TEXTS:
-            texts = self.lists.texts(docs[open_places])
-            for place, doc in zip(open_places.tolist(), docs[open_places].tolist(), strict=True):
-                words = texts.get(doc, "")
-                for i in capped:
-                    counts[i, place] = occurrences(terms[i], words)
-            return
-        for i in capped:
-            asked = docs[counts[i] == 0]
+        unknown = counts[capped] == 0
+        for row, i in enumerate(capped):
+            if found[i] is not None:
+                unknown[row] &= ~_told(found[i], docs)
+        places = np.flatnonzero(unknown.any(axis=0))
+        # The oldest are far between, and of a list all would be read that lies between them.
+        few, others = places[:FEW_TEXTS], places[FEW_TEXTS:]
+        texts = self.lists.texts(docs[few])
+        for place, doc in zip(few.tolist(), docs[few].tolist(), strict=True):
+            words = texts.get(doc, "")
+            for i in capped:
+                counts[i, place] = occurrences(terms[i], words)
+        for row, i in enumerate(capped):
+            asked = docs[others[unknown[row, others]]]
             if len(asked):
                 held = self.lists.within(terms[i], asked)
                 counts[i, np.searchsorted(docs, held)] = 1
@@ -209,6 +231,13 @@ class _Search:
                 raise CorruptData(DISAGREES)
             candidates.append(Candidate(to_row_within(row, self.op.scope), held, lengths[i]))
         return candidates
+
+
+def _told(newest: Array, docs: Array) -> Any:
+    """Of which documents a common term's newest 1,000 tell whether they hold it: of those that are younger than the oldest of these
+    with an order, by a bucket at least."""
+    ordered = newest[newest >= 0]
+    return docs >> BUCKET_SHIFT > (int(ordered[0]) >> BUCKET_SHIFT if len(ordered) else math.inf)
 
 
 def _kth(np: Any, scores: Any, k: int) -> Any:
