@@ -118,7 +118,7 @@ class _Search:
         for i in held:
             counts[i, np.searchsorted(docs, found[i])] = 1
         terms = self.op.terms
-        again = self._repeated(found, held)
+        again = self._repeated(found, held, docs)
         if len(again):
             places = np.searchsorted(docs, again[among(again, docs)])
             again = docs[places[self._reaching(scorer, counts, docs, places, room)]]
@@ -134,20 +134,18 @@ class _Search:
                 self.lists.repeats(terms[i], found[i], docs, counts[i])
         return docs, counts
 
-    def _repeated(self, found: list[Any], held: list[int]) -> Array:
-        """Documents that hold any of these terms more than once, where a term is common, of those its list lies between: beyond
-        that it is nearly everywhere."""
-        common = [i for i in held if len(found[i]) >= CANDIDATES_PER_TERM]
-        asked = [[i] for i in common] + [[i for i in held if i not in common]]
+    def _repeated(self, found: list[Any], held: list[int], docs: Array) -> Array:
+        """Documents that hold any of these terms more than once. Terms whose lists reach about as far back are one question: one over
+        all that lies before a common term's list would be answered with most of the store."""
+        last = int(docs[-1])
+        reaching: dict[int, list[int]] = {}
+        for i in held:
+            part = (last - int(docs[0])) // max(1, last - int(found[i][0]))
+            reaching.setdefault(part.bit_length() // 2, []).append(i)
         return self._union(
             [
-                self.lists.repeated(
-                    [self.op.terms[i] for i in together],
-                    min(int(found[i][0]) for i in together),
-                    max(int(found[i][-1]) for i in together),
-                )
-                for together in asked
-                if together
+                self.lists.repeated([self.op.terms[i] for i in together], min(int(found[i][0]) for i in together), last)
+                for together in reaching.values()
             ]
         )
 
