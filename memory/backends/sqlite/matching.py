@@ -3,9 +3,9 @@
 The index gives each term's documents as doc numbers, which hold the text's length; repetitions are tokens of their own
 (see `docs`). Scores are computed over arrays. A term with more documents than the rule looks at (1,000) weighs next
 to nothing, so where the other terms already yield enough results that such terms cannot overtake (the idea of MaxScore:
-Turtle and Flood 1995), their lists are not read at all; how often they occur in the few candidates that are left is
-read from the stored terms of these. The results' counts are checked against their stored terms, their records against
-seal and scope.
+Turtle and Flood 1995), their lists are not read at all; how often they occur in the candidates that are left is told by
+their newest 1,000 or read from the candidates' stored terms. The results' counts are checked against their stored terms,
+their records against seal and scope.
 """
 
 from __future__ import annotations

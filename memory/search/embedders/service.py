@@ -273,9 +273,8 @@ class EmbeddingService:
                 outcomes = await self._outcomes([one.text for one in batch])
                 for one, outcome in zip(batch, outcomes, strict=True):
                     self._finish(one, outcome)
-                await asyncio.sleep(
-                    0
-                )  # an embedder that had nothing to wait for would keep the loop, batch after batch
+                # An embedder that had nothing to wait for would keep the loop, batch after batch.
+                await asyncio.sleep(0)
         finally:
             self._runner = None
             for one in list(self._texts.values()):  # after a cancellation: nobody is left waiting
