@@ -21,8 +21,10 @@ from memory.ops import (
     Count,
     Events,
     FeedRead,
+    Hybrid,
     Match,
     Matched,
+    Mixed,
     Nearest,
     Page,
     Problem,
@@ -175,10 +177,12 @@ class MemoryStore(Upkeep, Reembedding, Slicing, Opens, ABC):
             except BaseException:
                 await self._close()
                 raise
-            names = ("write", "read", "scan", "count", "match", "nearest", "around", "feed", "namespaces")
+            names = ("write", "read", "scan", "count", "match", "nearest", "hybrid", "around", "feed", "namespaces")
             hooks: list[Callable[..., Any]] = [wrap(name, getattr(self, "_" + name), self._layers) for name in names]
             self._do_write, self._do_read, self._do_scan, self._do_count = hooks[:4]
-            self._do_match, self._do_nearest, self._do_around, self._do_feed, self._do_namespaces = hooks[4:]
+            self._do_match, self._do_nearest, self._do_hybrid, self._do_around, self._do_feed, self._do_namespaces = (
+                hooks[4:]
+            )
             self._tracker = AccessTracker(self) if self._track_access else None
             self._entrance = asyncio.Semaphore(ENTERING)
             self._searching = asyncio.Semaphore(self.searches_at_once)
@@ -312,6 +316,11 @@ class MemoryStore(Upkeep, Reembedding, Slicing, Opens, ABC):
     async def _nearest(self, op: Nearest) -> list[Row]:
         """Vector candidates: at least the best ``op.limit`` by cosine."""
         return await fallbacks.nearest(self, op)
+
+    async def _hybrid(self, op: Hybrid) -> Mixed | None:
+        """Both in one snapshot, without the records that cannot be among the best; None: ask for one after the other. A
+        class that answers ``_match`` or ``_nearest`` otherwise than the backend it inherits from overrides this too."""
+        return None
 
     async def _around(self, op: Around) -> list[tuple[list[Row], list[Row]]]:
         """Rows before and after each anchor, nearest first."""

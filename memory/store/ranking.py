@@ -14,7 +14,7 @@ import msgspec
 from memory.codec import decode
 from memory.filters import predicate
 from memory.model import MemoryItem, key_order
-from memory.ops import Around, Match, Matched, Nearest, Row, Scope
+from memory.ops import Around, Hybrid, Match, Matched, Mixed, Nearest, Row, Scope
 from memory.search import fusion
 from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
@@ -41,6 +41,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     now: int
     wanted: int
     """How many of the best are needed."""
+    page: int | None
+    """Of these only so many need their scores: those of a first page, and one. None: all."""
     neighbours: int
     composite_at: int | None
     """The moment to which recency refers, when the order is composite."""
@@ -83,6 +85,8 @@ class Ranking:
         self._scorer = Scorer((), ())
         self._wanted: frozenset[str] = frozenset()
         self._best_text = 0.0
+        self.left_out = 0
+        """So many more there are that cannot be among the best."""
 
     async def run(self) -> list[Found]:
         """At most ``question.wanted`` items, or, with neighbours, the best 50 and those around them."""
@@ -90,10 +94,11 @@ class Ranking:
         wanted = BEST if asked.neighbours else asked.wanted
         listed = asked.wanted if asked.mode == "hybrid" else wanted
         known: dict[SortKey, Found] = {}
-        if asked.mode != "vector" and asked.terms:
-            await self._by_text(known, listed)
-        if asked.mode != "text":
-            await self._by_vector(known, listed)
+        if asked.mode != "hybrid" or not await self._by_both(known, listed):
+            if asked.mode != "vector" and asked.terms:
+                await self._by_text(known, listed)
+            if asked.mode != "text":
+                await self._by_vector(known, listed)
         if asked.mode == "hybrid":
             await self._complete(list(known.values()))
         for hit in known.values():
@@ -108,15 +113,26 @@ class Ranking:
             found.sort(key=_by_rank)
         return found if asked.mmr is None else await self._diverse(found[: asked.wanted], asked.mmr)
 
+    def _match(self, limit: int) -> Match:
+        asked = self._asked
+        return Match(
+            terms=asked.terms, limit=limit, now=asked.now, scope=asked.scope, where=asked.where, vectors=self._vectors
+        )
+
+    def _nearest(self, limit: int) -> Nearest:
+        asked = self._asked
+        assert asked.vector is not None
+        return Nearest(
+            vector=asked.vector, embedder=asked.embedder, limit=limit, now=asked.now, scope=asked.scope,
+            where=asked.where, exact=asked.exact,
+        )  # fmt: skip
+
     # --- candidates ----------------------------------------------------------------------------
 
     async def _by_text(self, known: dict[SortKey, Found], wanted: int) -> None:
         """The best by text. Decodes only those that can be among them."""
         asked = self._asked
-        op = Match(
-            terms=asked.terms, limit=wanted, now=asked.now, scope=asked.scope, where=asked.where, vectors=self._vectors
-        )
-        matched: Matched = await self._store._do_match(op)
+        matched: Matched = await self._store._do_match(self._match(wanted))
         self._scorer = scorer = Scorer(asked.terms, matched.df)
         self._wanted = frozenset(asked.terms)
         scored = [(scorer.score(c.counts, c.length), c) for c in matched.candidates]
@@ -139,11 +155,7 @@ class Ranking:
         asked = self._asked
         assert asked.vector is not None
         await self._store._vectors_ready()
-        op = Nearest(
-            vector=asked.vector, embedder=asked.embedder, limit=wanted, now=asked.now, scope=asked.scope,
-            where=asked.where, exact=asked.exact,
-        )  # fmt: skip
-        rows: list[Row] = await self._store._do_nearest(op)
+        rows: list[Row] = await self._store._do_nearest(self._nearest(wanted))
         found: list[Found] = []
         async for batch in self._store._slices(rows):
             found += [_found(row) for row in batch]
@@ -154,6 +166,33 @@ class Ranking:
         for hit in found[:wanted]:
             there = known.setdefault(hit.key, hit)
             there.cosine, there.embedding = hit.cosine, hit.embedding
+
+    async def _by_both(self, known: dict[SortKey, Found], wanted: int) -> bool:
+        """Those that may be among the best, where the store can tell; whether it could."""
+        asked, weights = self._asked, self._store.weights
+        if asked.page is None or not asked.terms or asked.exact:
+            return False
+        op = Hybrid(
+            match=self._match(wanted),
+            nearest=self._nearest(wanted),
+            weights=(weights.text, weights.vector),
+            best=asked.page,
+        )
+        await self._store._vectors_ready()
+        mixed: Mixed | None = await self._store._do_hybrid(op)
+        if mixed is None:
+            return False
+        self._scorer = scorer = Scorer(asked.terms, mixed.df)
+        self._wanted = frozenset(asked.terms)
+        self._best_text, self.left_out = mixed.best_text, mixed.found - len(mixed.candidates)
+        async for batch in self._store._slices(mixed.candidates):
+            for candidate in batch:
+                hit = _found(candidate.row)
+                known[hit.key] = hit
+                if candidate.counts:
+                    hit.counts, hit.length = candidate.counts, candidate.length
+                    hit.text = scorer.score(hit.counts, hit.length)
+        return True
 
     async def _complete(self, found: list[Found]) -> None:
         """The half of a hybrid score that the list which brought an item does not tell."""

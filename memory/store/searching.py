@@ -132,11 +132,12 @@ class Searches(Bound):
                 asked = await _embedded(store, query or "") if asked is None else asked
                 check_space(store, None, len(asked) // 4)
             # The first page by plain relevance needs no more than itself, and what tells whether another follows.
-            whole = place is not None or chosen == "hybrid" or order == "composite" or mmr is not None
-            whole = whole or least_text > 0 or least_vector > -1.0
+            plain = (
+                place is None and order == "relevance" and mmr is None and least_text <= 0 and least_vector == -math.inf
+            )
             question = Question(
                 mode=chosen, terms=terms, vector=asked, embedder=None if store.embedding is None else store.embedding.name, scope=scope, where=filter, now=now,
-                wanted=pool + 1 if whole else limit + 1, neighbours=neighbours,
+                wanted=limit + 1 if plain and chosen != "hybrid" else pool + 1, page=limit + 1 if plain and not neighbours else None, neighbours=neighbours,
                 composite_at=None if order == "relevance" else now if place is None else place.began,
                 mmr=mmr, limit=limit, exact=exact,
             )  # fmt: skip
@@ -147,7 +148,7 @@ class Searches(Bound):
         try:
             ranking = Ranking(store, question)
             ranked = await ranking.run()
-            complete = len(ranked) <= pool
+            complete = len(ranked) + ranking.left_out <= pool
             found = cut(ranked[:pool], ranking, least, least_text, least_vector)
             if place is not None:
                 found = _beyond(found, (-place.score, key_order((place.namespace, place.id))))

@@ -19,7 +19,7 @@ from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.vectorcache import EXACT, VectorCache
 from memory.backends.sqlite.workers import Worker
 from memory.errors import InvalidSetting
-from memory.ops import Nearest, Row
+from memory.ops import Hybrid, Mixed, Nearest, Row
 from memory.search.vectors import cosines, matrix
 from memory.store import Capabilities
 from memory.telemetry import get_logger
@@ -99,6 +99,9 @@ class FaissStore(SqliteStore):
             return rows
         scores = cosines(op.vector, matrix([row.embedding or b"" for row in rows], len(op.vector) // 4))
         return [row for row, score in zip(rows, scores.tolist(), strict=True) if score >= least]
+
+    async def _hybrid(self, op: Hybrid) -> Mixed | None:
+        return await super()._hybrid(op) if self.similarity_threshold is None else None
 
     def _lives_in(self, path: Path) -> bool:
         place = path.resolve()

@@ -7,14 +7,14 @@ checksums, which then go into the records. A write to a record drops what lies a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import apsw
 
 from memory.backends.sqlite.planning import Record, find_records, to_record
 from memory.backends.sqlite.records import FULL_SQL, STAMP_SQL, to_row
-from memory.backends.sqlite.spaces import VectorState
-from memory.backends.sqlite.statements import fetch, many, scalar
+from memory.backends.sqlite.spaces import VectorState, read_state
+from memory.backends.sqlite.statements import fetch, many, scalar, snapshot
 from memory.backends.sqlite.vectorlog import log_changes, renew
 from memory.backends.sqlite.workers import Breather
 from memory.keys import encode_key
@@ -67,16 +67,21 @@ def forget_aside(db: apsw.Connection) -> None:
     db.execute("DELETE FROM aside; DELETE FROM asides")
 
 
-def unattached(db: apsw.Connection, space: Space, state: VectorState, after: Key | None, limit: int) -> list[Row]:
-    """Rows in key order, expired ones too, that have no vector in this space, own or aside. Raises CorruptData."""
-    lacking = "items.vcrc IS NULL"
-    if state.space not in (None, space):
-        lacking = "NOT EXISTS (SELECT 1 FROM asides WHERE ord = items.doc >> 10)" if space == state.aside else "1"
-    found = fetch(
-        db,
-        f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key > ? AND {lacking} ORDER BY key LIMIT ?",  # noqa: S608 - templates
-        (b"" if after is None else encode_key(after), limit),
-    )
+def unattached(
+    db: apsw.Connection, space: Space, after: Key | None, limit: int, noticed: Callable[[VectorState], None]
+) -> list[Row]:
+    """Rows in key order, expired ones too, that have no vector in this space, own or aside, in one snapshot. Raises CorruptData."""
+    with snapshot(db):
+        state = read_state(db)
+        noticed(state)
+        lacking = "items.vcrc IS NULL"
+        if state.space not in (None, space):
+            lacking = "NOT EXISTS (SELECT 1 FROM asides WHERE ord = items.doc >> 10)" if space == state.aside else "1"
+        found = fetch(
+            db,
+            f"SELECT {FULL_SQL} FROM items INDEXED BY items_key WHERE key > ? AND {lacking} ORDER BY key LIMIT ?",  # noqa: S608 - templates
+            (b"" if after is None else encode_key(after), limit),
+        )
     return [to_row(row) for row in found]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -19,8 +18,9 @@ from memory.backends.sqlite import aside, mending, reading, scanning, upkeep, ve
 from memory.backends.sqlite.compiling import compile_filter
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
+from memory.backends.sqlite.hybrid import UnclearError, hybrid, hybrid_soon
 from memory.backends.sqlite.matching import match
-from memory.backends.sqlite.nearest import nearest
+from memory.backends.sqlite.nearest import nearest, nearest_soon
 from memory.backends.sqlite.pace import SHORT, Pace
 from memory.backends.sqlite.postings import Memo
 from memory.backends.sqlite.room import reserve_log
@@ -39,8 +39,10 @@ from memory.ops import (
     Count,
     Events,
     FeedRead,
+    Hybrid,
     Match,
     Matched,
+    Mixed,
     Nearest,
     Page,
     Problem,
@@ -61,7 +63,6 @@ INLINE_ROWS = 128
 FEW_EVENTS = 32
 INLINE_SECONDS = 0.002
 """After so long a read on the loop gives up and goes to a worker."""
-_nearest_soon = partial(nearest, patient=False)
 _CHECK_STEPS = 4_000
 """Steps of SQLite's machine between two looks at the clock: well under a millisecond."""
 
@@ -115,7 +116,7 @@ class SqliteStore(MemoryStore):
         self._file = self.path
         self._direct: apsw.Connection | None = None
         self._give_up = 0.0
-        self._match_pace, self._nearest_pace, self._around_pace = Pace(), Pace(), Pace()
+        self._match_pace, self._nearest_pace, self._hybrid_pace, self._around_pace = Pace(), Pace(), Pace(), Pace()
         self._vectors = self._cache()
         self._memo = Memo()
         self._reader: Worker | None = None
@@ -300,7 +301,13 @@ class SqliteStore(MemoryStore):
     async def _nearest(self, op: Nearest) -> list[Row]:
         await self._vectors_ready()
         args = op, self._current_fields(), self._vectors, self._notice
-        return await self._searched(self._nearest_pace, _nearest_soon, nearest, *args)
+        return await self._searched(self._nearest_pace, nearest_soon, nearest, *args)
+
+    async def _hybrid(self, op: Hybrid) -> Mixed | None:
+        args = op, self._current_fields(), self._memo, self._vectors, self._notice
+        with contextlib.suppress(UnclearError):
+            return await self._searched(self._hybrid_pace, hybrid_soon, hybrid, *args)
+        return None
 
     async def _searched(self, pace: Pace, hasty: Callable[..., T], patient: Callable[..., T], *args: Any) -> T:
         """A search here and now while such are short, else in the reader's thread."""
@@ -318,13 +325,7 @@ class SqliteStore(MemoryStore):
         return await self._run_errand(aside.attach, space, ops)
 
     async def _unattached(self, space: Space, after: Key | None, limit: int) -> list[Row]:
-        return await self._read_in(self._lacking, space, after, limit)
-
-    def _lacking(self, db: apsw.Connection, space: Space, after: Key | None, limit: int) -> list[Row]:
-        with snapshot(db):
-            state = read_state(db)
-            self._notice(state)
-            return aside.unattached(db, space, state, after, limit)
+        return await self._read_in(aside.unattached, space, after, limit, self._notice)
 
     async def _switch(self, space: Space, without: int) -> bool:
         return await self._run_errand(aside.switch, space, without)

@@ -11,7 +11,7 @@ their records against seal and scope.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
@@ -38,20 +38,30 @@ FEW_TEXTS = 500
 """In so many candidates a term is looked for in their texts (2 µs each); for more its list is read."""
 
 
+class Best(NamedTuple):
+    """Documents by their text: df of each term, and of n documents, ascending, numbers (n), counts (terms, n), scores (n)."""
+
+    df: tuple[int, ...]
+    scorer: Scorer
+    docs: Array
+    counts: Array
+    scores: Any
+
+
 def match(db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> Matched:
     """Candidates and df, in one snapshot; ``predicate`` is the whole filter. Raises CorruptData."""
     if predicate is NEVER:
         return Matched((0,) * len(op.terms), [])
     db.execute("BEGIN")
     try:
-        return _Search(db, op, predicate, memo).run()
+        return Texts(db, op, predicate, memo).run()
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
 
 
-class _Search:
-    """One match, within one read transaction."""
+class Texts:
+    """One search by text, within one read transaction."""
 
     def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> None:
         import numpy as np
@@ -62,6 +72,12 @@ class _Search:
         self.lists = Postings(db, op, predicate, memo)
 
     def run(self) -> Matched:
+        """The best ``limit`` with their records."""
+        best = self.best()
+        return Matched(best.df, self.candidates(best.docs, best.counts))
+
+    def best(self) -> Best:
+        """The best ``limit``."""
         np, op, lists = self.np, self.op, self.lists
         found = [lists.all_if_few(term) for term in op.terms]
         df = tuple(CANDIDATES_PER_TERM if docs is None else len(docs) for docs in found)
@@ -70,26 +86,24 @@ class _Search:
         room = sum(upper_bound(scorer.weights[i]) for i in capped) + SLACK
         docs, counts = self._counted(found, scorer, room)
         if capped:
-            scores = self._scores(scorer, counts, docs)
-            if len(docs) >= op.limit and (least := _kth(np, scores, op.limit)) > room:
+            scores = self.scores(scorer, counts, docs)
+            if len(docs) >= op.limit and (least := kth(np, scores, op.limit)) > room:
                 keep = np.flatnonzero(scores + room >= least)
             else:
                 found = [lists.newest(op.terms[i]) if docs is None else docs for i, docs in enumerate(found)]
                 docs, counts = self._counted(found, scorer, room)
-                scores = self._scores(scorer, counts, docs)
+                scores = self.scores(scorer, counts, docs)
                 bound = scores + sum(
                     np.where(counts[i] == 0, upper_bound(scorer.weights[i]) + SLACK, 0.0) for i in capped
                 )
-                keep = np.flatnonzero(bound >= _kth(np, scores, op.limit))
+                keep = np.flatnonzero(bound >= kth(np, scores, op.limit))
             docs, counts = docs[keep], counts[:, keep]
             self._complete(capped, found, docs, counts)
-        if not len(docs):
-            return Matched(df, [])
-        scores = self._scores(scorer, counts, docs)
-        keep = np.flatnonzero(scores >= _kth(np, scores, op.limit))
+        scores = self.scores(scorer, counts, docs)
+        keep = np.flatnonzero(scores >= kth(np, scores, op.limit))
         if len(keep) > op.limit:
             keep = self._first_by_key(docs, scores, keep)
-        return Matched(df, self._candidates(docs[keep], counts[:, keep]))
+        return Best(df, scorer, docs[keep], counts[:, keep], scores[keep])
 
     def _first_by_key(self, docs: Array, scores: Any, keep: Array) -> Any:
         """The best ``limit`` places, of those that tie with the last the first by key."""
@@ -155,7 +169,7 @@ class _Search:
             return slice(None)
         weights = self.np.array([upper_bound(weight) for weight in scorer.weights])
         most = weights @ (counts[:, places] > 0)
-        return most + room >= _kth(self.np, self._scores(scorer, counts, docs), self.op.limit)
+        return most + room >= kth(self.np, self.scores(scorer, counts, docs), self.op.limit)
 
     def _union(self, listed: list[Any]) -> Array:
         np = self.np
@@ -167,7 +181,7 @@ class _Search:
         docs: Array = merged[np.concatenate(([True], merged[1:] != merged[:-1]))]
         return docs
 
-    def _scores(self, scorer: Scorer, counts: Array, docs: Array) -> Any:
+    def scores(self, scorer: Scorer, counts: Array, docs: Array) -> Any:
         """Scorer.score over arrays: the same operations in the same order, so the same bits."""
         norm = 1.2 * (0.25 + 0.75 * self.lists.lengths(docs) / 32)
         weights = self.np.array(scorer.weights)[:, None]
@@ -206,7 +220,10 @@ class _Search:
                     self.lists.repeats(terms[i], held, held, mine)
                     counts[i, np.searchsorted(docs, held)] = mine
 
-    def _candidates(self, docs: Array, counts: Array) -> list[Candidate]:
+    def candidates(self, docs: Array, counts: Array) -> list[Candidate]:
+        """The records of documents that hold each term so often, held to scope, seal and stored terms. Raises CorruptData."""
+        if not len(docs):
+            return []
         found = fetch(
             self.db,
             f"SELECT {FULL_SQL if self.op.vectors else BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10) FROM carray(?) c "  # noqa: S608 - our own column names
@@ -238,7 +255,7 @@ def _told(newest: Array, docs: Array) -> Any:
     return docs >> BUCKET_SHIFT > (int(ordered[0]) >> BUCKET_SHIFT if len(ordered) else math.inf)
 
 
-def _kth(np: Any, scores: Any, k: int) -> Any:
+def kth(np: Any, scores: Any, k: int) -> Any:
     """The k-th highest score, or the lowest of fewer; ties with it are kept, for keys to decide."""
     if len(scores) <= k:
         return scores.min() if len(scores) else 0.0

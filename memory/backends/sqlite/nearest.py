@@ -7,11 +7,14 @@ codes pick first, how many are compared by their vectors follows from how many a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from memory.backends.sqlite.docs import LENGTH_BITS
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.picking import Index
 from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
@@ -54,6 +57,18 @@ def nearest(
     patient: bool = True,
 ) -> list[Row]:
     """Rows with their vectors, in one snapshot. Raises TooLongError unless patient, EmbeddingMismatch, CorruptData."""
+    with vectors_of(db, op, cache, noticed, patient) as state:
+        return [] if state.space is None else Vectors(db, op, fields, cache, state, patient).run()
+
+
+nearest_soon = partial(nearest, patient=False)
+
+
+@contextmanager
+def vectors_of(
+    db: apsw.Connection, op: Nearest, cache: VectorCache, noticed: Callable[[VectorState], None], patient: bool
+) -> Iterator[VectorState]:
+    """One snapshot, and the cache to search in it. Raises TooLongError unless patient, EmbeddingMismatch, CorruptData."""
     if not cache.lock.acquire(blocking=patient):
         raise TooLongError
     try:
@@ -62,11 +77,9 @@ def nearest(
             state = read_state(db)
             noticed(state)
             space = space_of(state)
-            if space is None:
-                return []
-            if not space.admits(op.embedder, len(op.vector) // 4):
+            if space is not None and not space.admits(op.embedder, len(op.vector) // 4):
                 raise mismatch(space, op.embedder, len(op.vector) // 4)
-            return _Search(db, op, fields, cache, state, patient).run()
+            yield state
         finally:
             if db.in_transaction:
                 db.execute("COMMIT")
@@ -74,8 +87,8 @@ def nearest(
         cache.lock.release()
 
 
-class _Search:
-    """One search, within one read transaction."""
+class Vectors:
+    """One search by vector, within one read transaction."""
 
     def __init__(
         self, db: apsw.Connection, op: Nearest, fields: Fields, cache: VectorCache, state: VectorState, patient: bool
@@ -146,15 +159,14 @@ class _Search:
             scores = (
                 rough_cosines_at(pool, rows, self.unit, scale) if few else rough_cosines(rows, self.unit, scale)[pool]
             )
-        if likely and (found := self._at_once(ords, scores)):
-            return found
 
         def cosines(places: Any) -> Floats:
             from memory.search.vectors import cosines
 
             return cosines(self.op.vector, rows[places if pool is None else pool[places]])
 
-        return self._ranked(ords, scores, cosines)
+        found = self._at_once(ords, scores, cosines) if likely else None
+        return found if found is not None else self._ranked(ords, scores, cosines)
 
     def _by_code(self, index: Index, pool: Any) -> list[Row]:
         from memory.backends.sqlite.codes import rough_cosines
@@ -174,9 +186,10 @@ class _Search:
                 return cosines(self.op.vector, rows[places])
 
             self.tested = self.passed = 0
-            if wanted == limit <= len(held) and (passing is not None or pool is not None or not self.narrowed):
-                found = self._at_once(held, scores)
-                if found:
+            likely = passing is not None or pool is not None or not self.narrowed
+            if likely and wanted == limit and (whole or limit <= len(held)):
+                found = self._at_once(held, scores, scored)
+                if found is not None:
                     return found
             result = self._ranked(held, scores, scored)
             if whole:
@@ -227,16 +240,16 @@ class _Search:
 
     # --- and from them to rows -----------------------------------------------------------------
 
-    def _at_once(self, ords: Any, scores: Any) -> list[Row]:
+    def _at_once(self, ords: Any, scores: Any, cosines: Callable[[Any], Floats]) -> list[Row] | None:
         """The best ``limit``, in any order, where rough scores tell them from the others and all pass, as is mostly so where others
-        were left out before; else none."""
+        were left out before; else None."""
         from memory.search.vectors import at_least
 
         best = at_least(scores, self.op.limit, self.dimension)
         if self.accept is not None or len(best) > self.op.limit + TIED:
-            return []
+            return None
         found = self._read(ords[best].tolist(), self.condition)
-        return found if len(found) == len(best) else []
+        return found if len(found) == len(best) else None
 
     def _ranked(self, ords: Any, scores: Any, cosines: Callable[[Any], Floats]) -> list[Row]:
         """The best ``limit`` that pass, or all that pass when they are fewer; ties with the last as well."""
@@ -279,11 +292,15 @@ class _Search:
 
     def _passing_first(self, ords: Any) -> Any:
         """Of these records those that pass as far as SQL can say, in any order."""
+        return self._docs(ords) >> LENGTH_BITS
+
+    def _docs(self, ords: Any) -> Any:
+        """The same, as they are numbered in the text index."""
         if not len(ords):
             return ords
         found = fetch(
             self.db,
-            self._from("group_concat(c.value)", self.condition),
+            self._from("group_concat(items.doc)", self.condition),
             (numbers(ords.tolist()), *self.condition.params),
         )
         return self.np.fromstring(found[0][0] or "", dtype=self.np.int64, sep=",")
