@@ -1,6 +1,7 @@
 """One record at a time: get, put, update, delete, beside the same work written by hand, at every size, by turns.
 
-A put that waits for the disk may not do so on the event loop. What it is held to is the same work by hand in a thread.
+A put may have to wait, for the disk or for another process's write lock, and on the event loop it must not. What it is held to is
+the same work by hand in a thread.
 """
 
 from __future__ import annotations
@@ -103,8 +104,6 @@ async def _compare(
     in_a_thread: Callable[[_Ground], Side] | None = None,
 ) -> None:
     options = session.options
-    if durability != "full":
-        in_a_thread = None
     makers = {"": ours}
     if backend == "sqlite":
         beside = {"by hand": by_hand, "bare command": bare, "by hand, in a thread": in_a_thread}

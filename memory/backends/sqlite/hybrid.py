@@ -16,7 +16,7 @@ from memory.backends.sqlite.compiling import NEVER, compile_filter
 from memory.backends.sqlite.docs import LENGTH_BITS, occurrences
 from memory.backends.sqlite.matching import SLACK, Texts, kth
 from memory.backends.sqlite.nearest import Fields, Vectors, vectors_of
-from memory.backends.sqlite.postings import Memo
+from memory.backends.sqlite.postings import Memo, among
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.vectorcache import Held, VectorCache
 from memory.backends.sqlite.vectorlog import stored_vectors
@@ -39,7 +39,7 @@ class UnclearError(Exception):
 
 
 class Near(NamedTuple):
-    """Documents by their vectors, in any order: numbers (n), and about their cosines (n), float32."""
+    """Documents by their vectors: numbers (n), ascending, and about their cosines (n), float32."""
 
     docs: Array
     cosines: Matrix
@@ -89,6 +89,7 @@ class _Listed(Vectors):
             sure = int((rough[passing] >= kth(np, rough, count)).sum())  # nearer than all that was not looked at
             if sure >= min(limit, len(best)) or (in_memory and len(best) == len(scores)):
                 chosen = self._best(rough[passing], partial(_of, cosines, best[passing]))
+                chosen = chosen[np.argsort(docs[chosen])]
                 self.near = Near(docs[chosen], rough[passing[chosen]])
                 return []
         return None
@@ -133,7 +134,7 @@ def _mixed(db: apsw.Connection, op: Hybrid, texts: Texts, near: Near) -> Mixed:
     from memory.search.vectors import slack
 
     best = texts.best()
-    others = near.docs[~np.isin(near.docs, best.docs)]
+    others = near.docs[~among(near.docs, best.docs)]
     docs = np.concatenate([best.docs, others])
     counts = np.concatenate([best.counts, _counts(texts, others)], axis=1)
     half = np.concatenate([best.scores, texts.scores(best.scorer, counts[:, len(best.docs) :], others)])
@@ -169,8 +170,8 @@ def _cosines(db: apsw.Connection, vector: bytes, docs: Array, near: Near) -> Mat
     from memory.search.vectors import unit
 
     found = np.zeros(len(docs), dtype=np.float32)
-    known = np.isin(docs, near.docs)
-    found[known] = near.cosines[_places(near.docs, docs[known])]
+    known = among(docs, near.docs)
+    found[known] = near.cosines[near.docs.searchsorted(docs[known])]
     unknown = np.flatnonzero(~known)
     if len(unknown):
         ords, wanted = docs[unknown] >> LENGTH_BITS, unit(vector)
