@@ -22,6 +22,7 @@ from memory.backends.sqlite.compiling import Sql
 from memory.backends.sqlite.indexing import flush_pending
 from memory.backends.sqlite.pace import Pace
 from memory.backends.sqlite.postings import Judged, Memo
+from memory.errors import CorruptData
 from memory.filters import evaluate, parse
 from memory.testing.heartbeat import assert_calm
 
@@ -234,6 +235,24 @@ async def test_a_declared_fields_damaged_column_brings_no_record_of_another_valu
         db.close()
         found = await pages(store, {"metadata.n": 1}, order, {})
         assert sorted(id for _, id in found) == [f"{i:03}" for i in range(1, 300, 3)]
+
+
+@pytest.mark.parametrize("mode", ["text", "vector", "hybrid"])
+async def test_a_search_does_not_take_a_damaged_columns_record(tmp_path: Path, mode: Any) -> None:
+    async with SqliteStore(tmp_path / "m.db", index=("metadata.n",)) as store:
+        await store.put_many(
+            [MemoryItem(content="x", id=f"{i:03}", metadata={"n": i % 3}, embedding=[1.0, i]) for i in range(300)]
+        )
+        db = apsw.Connection(str(tmp_path / "m.db"))
+        db.execute("UPDATE items SET f1 = 1 WHERE f1 = 2")
+        db.close()
+        with pytest.raises(CorruptData):
+            await store.search(
+                None if mode == "vector" else "x",
+                vector=None if mode == "text" else [1.0, 0.5],
+                mode=mode,
+                where={"metadata.n": 1},
+            )
 
 
 async def test_a_read_that_would_wait_or_grows_long_goes_to_the_worker(

@@ -19,6 +19,7 @@ from memory.search import fusion
 from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer
+from memory.store.slicing import SLICE_TEXTS, is_due, pause
 from memory.store.types import Hit
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Ranking:
     async def _complete(self, found: list[Found]) -> None:
         """The half of a hybrid score that the list which brought an item does not tell."""
         await self._measure([hit for hit in found if hit.cosine is None])
-        async for batch in self._store._slices([hit for hit in found if not hit.counts]):
+        async for batch in self._store._slices([hit for hit in found if not hit.counts], SLICE_TEXTS):
             for hit in batch:
                 await self._read_text(hit)
 
@@ -254,7 +255,8 @@ class Ranking:
 
         keys: list[SortKey] = []
         fresh: list[Found] = []
-        async for batch in self._store._slices([row for both in sides for side in both for row in side]):
+        around = [row for both in sides for side in both for row in side]
+        async for batch in self._store._slices(around, SLICE_TEXTS):
             for row in batch:
                 hit = _found(row)
                 keys.append(hit.key)
@@ -267,6 +269,8 @@ class Ranking:
             await self._measure(fresh)
         for hit in fresh:
             self._weigh(hit)
+        if is_due():
+            await pause()
         taken = iter(keys)
         windows = [
             (hit.key, list(islice(taken, len(before))), list(islice(taken, len(after))))

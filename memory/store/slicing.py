@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SLICE_ITEMS = 32
+SLICE_TEXTS = 8
+"""Things of which each has a text to be analysed."""
 SLICE_SECONDS = 0.0005
 """Several tasks of a store may compute in one turn of the loop, each for so long."""
 _force = msgspec.structs.force_setattr
@@ -84,12 +86,12 @@ class Slicing:
         if "numpy" not in sys.modules:
             await asyncio.to_thread(importlib.import_module, "numpy")
 
-    async def _slices(self, things: Sequence[T] | list[T]) -> AsyncIterator[Sequence[T]]:
+    async def _slices(self, things: Sequence[T] | list[T], size: int = SLICE_ITEMS) -> AsyncIterator[Sequence[T]]:
         """The things in pieces, letting other tasks run after each half millisecond of this task's work."""
-        for start in range(0, len(things), SLICE_ITEMS):
+        for start in range(0, len(things), size):
             if is_due():
                 await pause()
-            yield things[start : start + SLICE_ITEMS]
+            yield things[start : start + size]
 
     async def _counts(self, text: str) -> tuple[dict[str, int], int]:
         """Terms of a text with their occurrences, and how many in all; a long text in slices."""

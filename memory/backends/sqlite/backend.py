@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite import aside, mending, reading, scanning, upkeep, verifying
-from memory.backends.sqlite.compiling import compile_filter
+from memory.backends.sqlite.compiling import Fields, compile_filter
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.faults import ENGINE_ERRORS, translate
 from memory.backends.sqlite.hybrid import UnclearError, hybrid, hybrid_soon
@@ -122,7 +122,7 @@ class SqliteStore(MemoryStore):
         self._reader: Worker | None = None
         self._keeper: Worker | None = None
         self._writer: Writer | None = None
-        self._fields: Mapping[tuple[str, ...], int] = {}
+        self._fields: Fields = {}
 
     @property
     def location(self) -> str:
@@ -293,10 +293,11 @@ class SqliteStore(MemoryStore):
         return await super()._namespaces(op) if found is None else found
 
     async def _match(self, op: Match) -> Matched:
-        said = compile_filter(op.where, self._current_fields())
+        fields = self._current_fields()
+        said = compile_filter(op.where, fields)
         if not said.exact:
             return await super()._match(op)
-        return await self._searched(self._match_pace, match, match, op, said.predicate, self._memo)
+        return await self._searched(self._match_pace, match, match, op, said.predicate, self._memo, fields)
 
     async def _nearest(self, op: Nearest) -> list[Row]:
         await self._vectors_ready()
@@ -347,7 +348,7 @@ class SqliteStore(MemoryStore):
             return few  # mostly there are none
         return await self._read_in(upkeep.read_feed, op)
 
-    def _current_fields(self) -> Mapping[tuple[str, ...], int]:
+    def _current_fields(self) -> Fields:
         return self._writing().fields
 
     # --- upkeep --------------------------------------------------------------------------------

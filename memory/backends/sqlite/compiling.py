@@ -15,6 +15,8 @@ from memory.filters import Compare, Filter, Translated, negating, translate
 from memory.model import INT_MAX, INT_MIN
 
 Params = tuple[Any, ...]
+Fields = Mapping[tuple[str, ...], int]
+"""Declared metadata paths, and the number of each one's column."""
 
 
 class Sql(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ _JSON_ROOTS = ("metadata", "content", "source")
 _BODY = "CAST(items.body AS TEXT)"
 
 
-def compile_filter(where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> Translated[Sql]:
+def compile_filter(where: Filter | None, fields: Fields) -> Translated[Sql]:
     """The filter as a condition over ``items``, and whether it is exact."""
     return translate(where, negating(lambda compare: _say(compare, fields), _complement), all_of=_every, any_of=_some)
 
@@ -85,7 +87,7 @@ def _some(parts: list[Sql]) -> Sql:
     return _disjunction(possible) if len(possible) > 1 else possible[0] if possible else NEVER
 
 
-def _say(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool] | None:
+def _say(compare: Compare, fields: Fields) -> tuple[Sql, bool] | None:
     path, root = compare.path, compare.path[0]
     if compare.op == "in":
         return _among(compare, fields)
@@ -118,7 +120,7 @@ def _say(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, 
 _unspeakable = re.compile('["\\\\\0]').search
 
 
-def _among(compare: Compare, fields: Mapping[tuple[str, ...], int]) -> tuple[Sql, bool] | None:
+def _among(compare: Compare, fields: Fields) -> tuple[Sql, bool] | None:
     """``in``: values that are said alike share one list, which an index can serve."""
     lists: dict[tuple[str, Params], list[Any]] = {}
     others: list[Sql] = []

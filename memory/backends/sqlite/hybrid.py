@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
-from memory.backends.sqlite.compiling import NEVER, compile_filter
+from memory.backends.sqlite.compiling import NEVER, Fields, compile_filter
 from memory.backends.sqlite.docs import LENGTH_BITS, occurrences
 from memory.backends.sqlite.matching import SLACK, Texts, kth
-from memory.backends.sqlite.nearest import Fields, Vectors, vectors_of
+from memory.backends.sqlite.nearest import Vectors, vectors_of
 from memory.backends.sqlite.postings import Memo, among
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.vectorcache import Held, VectorCache
@@ -62,7 +62,7 @@ def hybrid(
         raise UnclearError
     with vectors_of(db, op.nearest, cache, noticed, patient) as state:
         near = _nearest(_Listed(db, op.nearest, fields, cache, state, patient)) if state.vectors else _nothing()
-        return _mixed(db, op, Texts(db, op.match, filtered.predicate, memo), near)
+        return _mixed(db, op, Texts(db, op.match, filtered.predicate, memo, fields), near)
 
 
 hybrid_soon = partial(hybrid, patient=False)
@@ -83,7 +83,7 @@ class _Listed(Vectors):
         np, limit, in_memory = self.np, self.op.limit, self.stored is not None
         for count in (limit, WIDER * limit) if in_memory else (limit,):
             best = at_least(scores, count, self.dimension)
-            rough = np.nan_to_num(scores[best], nan=-np.inf)  # that of a damaged vector, which its record will tell
+            rough = np.nan_to_num(scores[best], nan=-2.0)  # that of a damaged vector, which its record will tell
             docs = self._docs(ords[best])
             passing = _places(ords[best], docs >> LENGTH_BITS)
             sure = int((rough[passing] >= kth(np, rough, count)).sum())  # nearer than all that was not looked at

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
-from memory.backends.sqlite.compiling import NEVER, Sql
+from memory.backends.sqlite.compiling import NEVER, Fields, Sql
 from memory.backends.sqlite.docs import BUCKET_SHIFT, occurrences
 from memory.backends.sqlite.postings import DISAGREES, Memo, Postings, among
+from memory.backends.sqlite.reading import filter_columns, held_to_seal
 from memory.backends.sqlite.records import BARE_SQL, FULL_SQL, to_row_within
 from memory.backends.sqlite.statements import fetch, numbers
 from memory.errors import CorruptData
@@ -48,13 +49,13 @@ class Best(NamedTuple):
     scores: Any
 
 
-def match(db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> Matched:
+def match(db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo, fields: Fields) -> Matched:
     """Candidates and df, in one snapshot; ``predicate`` is the whole filter. Raises CorruptData."""
     if predicate is NEVER:
         return Matched((0,) * len(op.terms), [])
     db.execute("BEGIN")
     try:
-        return Texts(db, op, predicate, memo).run()
+        return Texts(db, op, predicate, memo, fields).run()
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
@@ -63,12 +64,13 @@ def match(db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> 
 class Texts:
     """One search by text, within one read transaction."""
 
-    def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo) -> None:
+    def __init__(self, db: apsw.Connection, op: Match, predicate: Sql | None, memo: Memo, fields: Fields) -> None:
         import numpy as np
 
         self.np = np
         self.db = db
         self.op = op
+        self.behind = filter_columns(op.where, fields)
         self.lists = Postings(db, op, predicate, memo)
 
     def run(self) -> Matched:
@@ -226,10 +228,12 @@ class Texts:
             return []
         found = fetch(
             self.db,
-            f"SELECT {FULL_SQL if self.op.vectors else BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10) FROM carray(?) c "  # noqa: S608 - our own column names
+            f"SELECT {FULL_SQL if self.op.vectors else BARE_SQL}, items.doc, (SELECT terms FROM texts WHERE ord = items.doc >> 10){self.behind} FROM carray(?) c "  # noqa: S608 - our own column names
             "CROSS JOIN items INDEXED BY items_doc ON items.doc = c.value",
             (numbers(docs),),
         )
+        if not held_to_seal(found, at=20):
+            raise CorruptData(DISAGREES)
         rows = {row[18]: row for row in found}
         lengths = self.lists.lengths(docs).tolist()
         span = key_range(self.op.scope)

@@ -7,17 +7,25 @@ codes pick first, how many are compared by their vectors follows from how many a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from memory.backends.sqlite.compiling import Fields
 from memory.backends.sqlite.docs import LENGTH_BITS
 from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.picking import Index
-from memory.backends.sqlite.reading import all_of, conditions, filter_columns, held_to_seal, key_condition, unindexed
+from memory.backends.sqlite.reading import (
+    all_of,
+    conditions,
+    filter_columns,
+    held_to_seal,
+    key_condition,
+    unindexed,
+)
 from memory.backends.sqlite.records import FULL_SQL, ROW_SQL, to_rows_within
 from memory.backends.sqlite.spaces import VectorState, read_state, space_of
 from memory.backends.sqlite.statements import fetch, numbers
@@ -35,7 +43,6 @@ from memory.store.embedding import mismatch
 if TYPE_CHECKING:
     from memory.search.vectors import Floats
 
-Fields = Mapping[tuple[str, ...], int]
 MOST = 4_096
 """More than the nearest so many are not picked by code: then all vectors are compared."""
 NONE = 16

@@ -8,13 +8,13 @@ entries, what each usable index would yield.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
 import msgspec
 
-from memory.backends.sqlite.compiling import NEVER, Sql, compile_filter
+from memory.backends.sqlite.compiling import NEVER, Fields, Sql, compile_filter
 from memory.backends.sqlite.records import FULL_SQL, field_seal, to_row, to_rows_within
 from memory.backends.sqlite.statements import first
 from memory.filters import And, Compare, Filter
@@ -81,7 +81,7 @@ def owner_conditions(scope: Scope) -> list[Sql]:
     ]
 
 
-def drivers(scope: Scope, filtered: Filtered, fields: Mapping[tuple[str, ...], int]) -> list[Driver]:
+def drivers(scope: Scope, filtered: Filtered, fields: Fields) -> list[Driver]:
     """The index ranges that a scan of this scope and filter could use."""
     found: list[Driver] = []
     if scope.session_id is not None:
@@ -161,7 +161,7 @@ class Said(msgspec.Struct, frozen=True):
         return any("items.body" in part.text for part in self.parts)
 
 
-def conditions(op: Scan | Count | Nearest, fields: Mapping[tuple[str, ...], int]) -> Said:
+def conditions(op: Scan | Count | Nearest, fields: Fields) -> Said:
     """Owner scope, life and as much of the filter as SQL can say, part by part."""
     parts, exact = [Sql(LIVE, (op.now,)), *owner_conditions(op.scope)], True
     filtered: list[tuple[Filter, Sql | None]] = []
@@ -206,19 +206,19 @@ def unindexed(condition: Sql | None) -> Sql | None:
     return None if condition is None else Sql(condition.text.replace("items.key", "+items.key"), condition.params)
 
 
-def filter_columns(where: Filter | None, fields: Mapping[tuple[str, ...], int]) -> str:
+def filter_columns(where: Filter | None, fields: Fields) -> str:
     """What to select behind a record where the filter asks for a declared field: their seal, then they."""
     if not fields or where is None or filter_paths(where).isdisjoint(fields):
         return ""
     return ", items.fseal" + "".join(f", items.f{number}" for number in fields.values())
 
 
-def held_to_seal(found: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether the declared fields selected behind records are those that were written."""
-    return all(len(row) == 18 or field_seal(row[1], row[19:]) == row[18] for row in found)
+def held_to_seal(found: Iterable[tuple[Any, ...]], at: int = 18) -> bool:
+    """Whether the declared fields selected behind records, from this place on, are those that were written."""
+    return all(len(row) == at or field_seal(row[1], row[at + 1 :]) == row[at] for row in found)
 
 
-def to_page(found: Sequence[tuple[Any, ...]], op: Scan, fields: Mapping[tuple[str, ...], int], *, exact: bool) -> Page:
+def to_page(found: Sequence[tuple[Any, ...]], op: Scan, fields: Fields, *, exact: bool) -> Page:
     """The rows of a page. Exact only where what the condition was asked of is sealed with the record: SQLite reads a
     column from the index where it can, so a damaged entry does not agree with its record's seal. Tags are apart, and
     so are declared fields: to ask a decoded item costs less than to read their columns and seal."""

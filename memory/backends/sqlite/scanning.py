@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import apsw
 import msgspec
 
-from memory.backends.sqlite.compiling import Sql, tag_condition
+from memory.backends.sqlite.compiling import Fields, Sql, tag_condition
 from memory.backends.sqlite.reading import (
     FEW,
     LIVE,
@@ -30,7 +29,6 @@ from memory.keys import encode_key, key_range
 from memory.model import path_bytes
 from memory.ops import Around, Count, Page, Row, Scan
 
-Fields = Mapping[tuple[str, ...], int]
 Found = list[tuple[Any, ...]]
 _COLUMNS = {"created_at": "created", "updated_at": "updated", "accessed_at": "accessed", "importance": "importance"}
 ANCHORS = 50

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import apsw
 
-from memory.backends.sqlite.compiling import Sql
+from memory.backends.sqlite.compiling import Fields, Sql
 from memory.backends.sqlite.reading import Driver, Filtered, all_of, drivers, key_condition, tag_drivers
 from memory.backends.sqlite.scanning import tag_span
 from memory.backends.sqlite.statements import listed, scalar
@@ -30,7 +29,7 @@ Asked = tuple[tuple[str, tuple[object, ...]], ...]
 """Queries for rows of ``items``, and their parameters."""
 
 
-def indexed(op: Nearest, filtered: Filtered, fields: Mapping[tuple[str, ...], int]) -> Asked:
+def indexed(op: Nearest, filtered: Filtered, fields: Fields) -> Asked:
     """For each condition of a scope and filter that an index can tell: the records that satisfy it."""
     span = key_range(op.scope)
     choices = drivers(op.scope, filtered, fields)
