@@ -81,6 +81,7 @@ async def ask(store: MemoryStore) -> Answers:
     await put("search with neighbours", partial(_search, store, f"{WORDS[6]} {WORDS[7]}", 1))
     if store.embedding is not None:
         await put("nearest", partial(_search, store, WORDS[2], 0, mode="vector"))
+        await put("hybrid", partial(_search, store, f"{WORDS[2]} {WORDS[4]}", 0, mode="hybrid", limit=5))
     await put("verify", partial(_verify, store))
     return answers
 
@@ -89,8 +90,10 @@ async def _list(store: MemoryStore, where: dict[str, Any] | None, order: str) ->
     return (await store.list(where, order=order, limit=1_000)).items
 
 
-async def _search(store: MemoryStore, query: str, neighbours: int, **how: Any) -> list[tuple[MemoryItem, float]]:
-    page = await store.search(query, limit=100, neighbours=neighbours, **how)
+async def _search(
+    store: MemoryStore, query: str, neighbours: int, limit: int = 100, **how: Any
+) -> list[tuple[MemoryItem, float]]:
+    page = await store.search(query, limit=limit, neighbours=neighbours, **how)
     return [(hit.item, round(hit.score, 9)) for hit in page]
 
 
