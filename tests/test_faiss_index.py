@@ -235,6 +235,8 @@ async def test_a_threshold_leaves_out_what_is_less_near(tmp_path: Path) -> None:
         await store.put(MemoryItem(id="without", content="without"))
         assert await found(store, [1.0, 0.0], limit=9) == ["same", "near"]
         assert await found(store, [1.0, 0.0], limit=9, exact=True) == ["same", "near"]
+        both = await store.search("far", vector=[1.0, 0.0])
+        assert {hit.item.id for hit in both} == {"same", "near", "far"}  # what words find stays
     for wrong in (2, "x", float("nan"), True):
         with pytest.raises(InvalidSetting, match="similarity_threshold"):
             opened(tmp_path, similarity_threshold=wrong)
