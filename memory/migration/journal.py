@@ -19,8 +19,8 @@ from memory.errors import AlreadyExists, CorruptData, InvalidSetting, StorageFul
 from memory.migration.report import Finding, Plan
 from memory.model import Key
 from memory.ops import Position, Row
-from memory.store.slicing import is_due, pause
 from memory.store.transfer import sync_directory, to_the_end
+from memory.turns import is_due, pause
 
 FORMAT = 1
 CHUNK = 1024 * 1024

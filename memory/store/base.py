@@ -186,7 +186,6 @@ class MemoryStore(Upkeep, Reembedding, Slicing, Opens, ABC):
             self._tracker = AccessTracker(self) if self._track_access else None
             self._entrance = asyncio.Semaphore(ENTERING)
             self._searching = asyncio.Semaphore(self.searches_at_once)
-            self._end_turn()
             self._residence.settle()
             self._loop = loop
             self._was_open = True

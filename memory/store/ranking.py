@@ -19,8 +19,9 @@ from memory.search import fusion
 from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer
-from memory.store.slicing import SLICE_TEXTS, is_due, pause
+from memory.store.slicing import SLICE_TEXTS
 from memory.store.types import Hit
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.filters import Filter
@@ -278,6 +279,8 @@ class Ranking:
         ]
         own = {key: max(0.0, hit.own) for key, hit in known.items()}
         shared = share(own, windows, asked.neighbours)
+        if is_due():
+            await pause()
         accept = None if asked.where is None else predicate(asked.where)
         found = []
         for key, score in shared.items():

@@ -14,9 +14,10 @@ from memory.model import MemoryItem, check_namespace
 from memory.ops import WHOLE, Count, Order, OrderField, Page, Position, Read, Row, Scan
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
-from memory.store.slicing import SLICE_ITEMS, is_due, pause
+from memory.store.slicing import SLICE_ITEMS
 from memory.store.types import ItemPage
 from memory.sync import blocking, blocking_iterator
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.filters import Where

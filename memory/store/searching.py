@@ -19,6 +19,7 @@ from memory.store.ranking import Found, Question, Ranking, SortKey, cut
 from memory.store.reads import check_limit
 from memory.store.types import SearchPage
 from memory.sync import blocking
+from memory.turns import own_turn
 from memory.vectors import check_embedding, vector_bytes
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Searches(Bound):
         gate = store._entrance
         await gate.acquire()
         try:
-            await store._own_turn()
+            await own_turn()
             filter = parse(where)
             check_limit(limit, MAX_SEARCH_LIMIT)
             if query is None and vector is None:

@@ -23,8 +23,8 @@ from memory.errors import (
 )
 from memory.model import INT_MAX, Key, MemoryItem
 from memory.ops import ANY, Put, Result, Row, Space, Status, Write
-from memory.store.slicing import is_due, pause
 from memory.telemetry import get_logger
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.store.base import MemoryStore

@@ -1,13 +1,11 @@
-"""Python work on the loop, in slices of half a millisecond: going through many things, and analysing texts."""
+"""What a store computes on the loop, in slices: going through many things, and analysing texts."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import sys
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import msgspec
@@ -16,6 +14,7 @@ from memory.errors import InvalidItem
 from memory.model import MAX_DISTINCT_TERMS, MemoryItem
 from memory.ops import Put, Write
 from memory.search.analysis import SLICE
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.search.analysis import Analyser
@@ -25,26 +24,7 @@ T = TypeVar("T")
 SLICE_ITEMS = 32
 SLICE_TEXTS = 8
 """Things of which each has a text to be analysed."""
-SLICE_SECONDS = 0.0005
-"""Several tasks of a store may compute in one turn of the loop, each for so long."""
 _force = msgspec.structs.force_setattr
-_resumed: ContextVar[float] = ContextVar("resumed", default=0.0)
-
-
-def is_due() -> bool:
-    """Whether this task has computed for a slice since it last let others run, however many steps that were."""
-    return time.perf_counter() - _resumed.get() > SLICE_SECONDS
-
-
-def rested() -> None:
-    """Say that this task has just waited for an answer: others have run meanwhile."""
-    _resumed.set(time.perf_counter())
-
-
-async def pause() -> None:
-    """Let other tasks run."""
-    await asyncio.sleep(0)
-    rested()
 
 
 class Slicing:
@@ -53,24 +33,6 @@ class Slicing:
     capabilities: ClassVar[Capabilities]
     language: str
     _analyser: Analyser | None
-    _turn_began: float | None = None
-    """When the first computed in the present turn of the loop; None: nobody has yet."""
-
-    async def _own_turn(self) -> None:
-        """Before a task computes: where tasks of this store have had a slice of this turn of the loop, wait for the next.
-
-        What each computes does then not add up, however many become ready at once.
-        """
-        now = time.perf_counter()
-        if self._turn_began is None:
-            self._turn_began = now
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        elif now - self._turn_began > SLICE_SECONDS:
-            # Without a word in the task's context: a collection of garbage would walk through that too.
-            await asyncio.sleep(0)
-
-    def _end_turn(self) -> None:
-        self._turn_began = None
 
     @property
     def analyser(self) -> Analyser:

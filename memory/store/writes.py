@@ -27,8 +27,8 @@ from memory.store.settle import (
     new_token,
     ttl_micros,
 )
-from memory.store.slicing import is_due, pause
 from memory.sync import blocking
+from memory.turns import is_due, pause
 from memory.vectors import vector_bytes
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
-from memory.store.slicing import is_due, pause
+from memory.turns import is_due, pause
 
 T = TypeVar("T")
 

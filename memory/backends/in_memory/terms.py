@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from memory.codec import decode
 from memory.model import MemoryItem
 from memory.ops import Owner, Row, Scope
-from memory.store.slicing import SLICE_SECONDS
+from memory.turns import is_due, pause
 
 SortKey = tuple[bytes, bytes]
 Accept = Callable[[MemoryItem], bool]
@@ -75,11 +74,9 @@ class TermIndex:
     async def refresh(self, records: Mapping[SortKey, Record], analyse: Analyse) -> None:
         """Index what was written since. Other tasks run in between; what they write waits for the next search."""
         async with self._lock:
-            started = time.perf_counter()
             for key in list(self.stale):
-                if time.perf_counter() - started > SLICE_SECONDS:
-                    await asyncio.sleep(0)
-                    started = time.perf_counter()
+                if is_due():
+                    await pause()
                 self.stale.discard(key)
                 record = records.get(key)
                 counts = None if record is None else await analyse(record.text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
@@ -18,7 +17,7 @@ from memory.model import Key, key_order
 from memory.ops import WHOLE, Attach, Nearest, Row, Scope, Space
 from memory.store import MemoryStore
 from memory.store.embedding import mismatch
-from memory.store.slicing import SLICE_SECONDS
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,16 +70,14 @@ class VectorIndex:
 
     async def refresh(self, records: Mapping[SortKey, Record]) -> None:
         """Index what was written until now. Other tasks run in between; what they write is left for the next time."""
-        started = time.perf_counter()
         stale, self.stale = self.stale, set()
         try:
             while stale:
                 key = stale.pop()
                 record = records.get(key)
                 self._put(key, None if record is None else record.row.embedding)
-                if time.perf_counter() - started > SLICE_SECONDS:
-                    await asyncio.sleep(0)
-                    started = time.perf_counter()
+                if is_due():
+                    await pause()
         finally:
             self.stale |= stale
 

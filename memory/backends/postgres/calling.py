@@ -11,7 +11,7 @@ from memory.backends.postgres.faults import CALL_ERRORS, is_lost, translate
 from memory.backends.postgres.names import Names
 from memory.backends.postgres.pool import Pool
 from memory.errors import DeadlineExceeded, MemoryStoreError
-from memory.store.slicing import rested
+from memory.turns import rested
 
 T = TypeVar("T")
 GRACE_SECONDS = 0.2

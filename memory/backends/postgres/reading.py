@@ -10,7 +10,7 @@ from memory.errors import MemoryStoreError
 from memory.keys import encode_key
 from memory.ops import Read, Row, Scope
 from memory.store.grouping import Group
-from memory.store.slicing import is_due, pause
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.backends.postgres.calling import Caller

@@ -20,8 +20,8 @@ from redis import exceptions
 
 from memory.backends.redis.faults import LostError, translate
 from memory.errors import BackendUnavailable, Closed, DeadlineExceeded, Overloaded
-from memory.store.slicing import SLICE_SECONDS
 from memory.store.transports import abandon
+from memory.turns import SLICE_SECONDS
 
 PIPELINE = 256
 """Requests sent together at most."""

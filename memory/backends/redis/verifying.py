@@ -17,7 +17,7 @@ from memory.errors import CorruptData
 from memory.keys import decode_key
 from memory.model import Key
 from memory.ops import Problem, Row
-from memory.store.slicing import is_due, pause
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.backends.redis.backend import RedisStore

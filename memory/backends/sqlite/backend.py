@@ -56,6 +56,7 @@ from memory.ops import (
 )
 from memory.store import Capabilities, MemoryStore
 from memory.store.types import Durability, RepairReport
+from memory.turns import own_turn
 
 T = TypeVar("T")
 INLINE_KEYS = 16
@@ -313,7 +314,7 @@ class SqliteStore(MemoryStore):
     async def _searched(self, pace: Pace, hasty: Callable[..., T], patient: Callable[..., T], *args: Any) -> T:
         """A search here and now while such are short, else in the reader's thread."""
         if pace.is_short(crowded=self._searching.locked()):
-            await self._own_turn()
+            await own_turn()
             with contextlib.suppress(TooLongError):
                 found: T | None = self._at_once(pace.timed, hasty, *args, seconds=2 * SHORT)
                 if found is not None:

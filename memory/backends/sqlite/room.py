@@ -15,7 +15,9 @@ import contextlib
 import ctypes
 import errno
 import os
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -108,13 +110,18 @@ def _take(descriptor: int, size: int) -> None:
 
     Not ``os.posix_fallocate``, which writes into the file where the file system does not.
     """
-    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    fallocate = _fallocate()
     while fallocate is not None and fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size)):
         number = ctypes.get_errno()
         if number in (errno.EOPNOTSUPP, errno.ENOSYS):
             return
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
+
+
+@cache
+def _fallocate() -> Any:
+    return getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
 
 
 def reserve_log(path: str) -> None:

@@ -23,8 +23,8 @@ from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.workers import Job, Worker
 from memory.errors import Closed, MemoryStoreError, Overloaded
 from memory.ops import Put, Result, Status, Write
-from memory.store.slicing import is_due, pause
 from memory.telemetry import get_logger
+from memory.turns import is_due, pause
 
 _log = get_logger("sqlite")
 

@@ -19,7 +19,7 @@ from memory.migration.report import Finding
 from memory.migration.sources import Changed, StoreSource
 from memory.model import DEFAULT_NAMESPACE, Key, MemoryItem, check_id
 from memory.ops import Position, Row
-from memory.store.slicing import is_due, pause
+from memory.turns import is_due, pause
 from memory.vectors import vector_bytes
 
 if TYPE_CHECKING:

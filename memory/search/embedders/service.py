@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from memory.errors import (
 )
 from memory.search.embedders.base import Embedder, checked_vector
 from memory.search.embedders.worker import Worker
+from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,6 @@ WINDOW = 256
 """Most texts of one call that wait at once, so that a call of any size is prepared in short steps."""
 CACHED_CHARACTERS = 2_048
 """Longer texts are not cached: queries come again, and they are short."""
-_SLICE_SECONDS = 0.001
 _CLOSED = "the embedder was closed with its store; open the store again"
 _WRONG_LOOP = "an embedding service belongs to the event loop that used it first; make one for each loop"
 
@@ -186,13 +185,11 @@ class EmbeddingService:
         new = [text for text, vector in found.items() if vector is None]
         if new:
             steps = self.embedder.steps(new)  # type: ignore[attr-defined]  # promised by on_loop
-            pause = time.perf_counter() + _SLICE_SECONDS
             try:
                 while True:
                     next(steps)
-                    if time.perf_counter() > pause:
-                        await asyncio.sleep(0)
-                        pause = time.perf_counter() + _SLICE_SECONDS
+                    if is_due():
+                        await pause()
             except StopIteration as done:
                 answer = done.value
             except Exception as error:
@@ -314,7 +311,7 @@ class EmbeddingService:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def _check(self, answer: Any, texts: int) -> list[Any]:
-        """A vector or an error for each row of the embedder's answer, in slices of a millisecond."""
+        """A vector or an error for each row of the embedder's answer, in slices."""
         try:
             count = len(answer)
         except TypeError:
@@ -327,15 +324,13 @@ class EmbeddingService:
                 f"the embedder {self.name!r} answered {texts} texts with {count} vectors", embedder=self.name
             )
         outcomes: list[Any] = []
-        pause = time.perf_counter() + _SLICE_SECONDS
         for row in answer:
             try:
                 outcomes.append(self._of_one_dimension(checked_vector(row, self.name)))
             except MemoryStoreError as error:
                 outcomes.append(error)
-            if time.perf_counter() > pause:
-                await asyncio.sleep(0)
-                pause = time.perf_counter() + _SLICE_SECONDS
+            if is_due():
+                await pause()
         return outcomes
 
     def _of_one_dimension(self, vector: np.ndarray) -> np.ndarray:
