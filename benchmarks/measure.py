@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import time
@@ -14,6 +15,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from benchmarks.figures import percentile
+from benchmarks.stillness import LATE, Stillness
 
 Side = Callable[[int], Awaitable[list[float]]]
 """Makes that many calls and returns what each took, in µs."""
@@ -102,15 +104,20 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
 class Heartbeat:
     """How late a task woke up that wanted to run every millisecond: the longest hold of the event loop, in ms.
 
-    The time that the loop's thread only waited for a core that others had is taken off, where the system tells it
-    (Linux). ``worst_busy`` is the thread's own processor time during the worst beat: near ``worst`` when Python held the
-    loop, near 0 when the thread waited for the GIL or for a lock, whose owner may have waited for a core.
+    What only the machine took is taken off, where the system tells it (Linux): the time that the loop's thread waited for a
+    core that others had, or that a core stood still. ``worst_busy`` is the thread's own processor time during the worst
+    beat: near ``worst`` when Python held the loop, near 0 when the thread waited for the GIL or for a lock, whose owner may
+    have waited for a core.
     """
 
     def __init__(self) -> None:
         self.late: list[float] = []
         self.worst = 0.0
         self.worst_busy = 0.0
+        self.still = 0.0
+        """The longest time of a late beat that a core stood still, in ms."""
+        self._long: list[tuple[int, float, float, float, float]] = []
+        """Of those that were late by more than `LATE`: which of all, from when to when, seconds of waiting, and of computing."""
 
     @property
     def p99(self) -> float:
@@ -122,40 +129,63 @@ class Heartbeat:
             while True:
                 start, used, waited = wall(), busy(), queued()
                 await asyncio.sleep(0.001)
-                late = max(0.0, wall() - start - 0.001 - (queued() - waited)) * 1e3
-                self.late.append(late)
-                if late > self.worst:
-                    self.worst, self.worst_busy = late, (busy() - used) * 1e3
+                end = wall()
+                waiting = queued() - waited
+                self.late.append(max(0.0, end - start - 0.001 - waiting) * 1e3)
+                if end - start > 0.001 + LATE:
+                    self._long.append((len(self.late) - 1, start, end, waiting, busy() - used))
+
+    def _judge(self, still: Stillness | None) -> None:
+        for number, start, end, waiting, used in self._long:
+            stood = 0.0 if still is None else still.within(start, end)
+            self.still = max(self.still, stood * 1e3)
+            # A thread waits for its core while that stands still, too.
+            self.late[number] = late = max(0.0, end - start - 0.001 - max(waiting, stood)) * 1e3
+            if late > self.worst:
+                self.worst, self.worst_busy = late, used * 1e3
 
 
 @contextmanager
 def _queueing() -> Iterator[Callable[[], float]]:
-    """Tells how many seconds this thread was ready to run in all and had no core; always 0 where it is not known."""
+    """Tells how many seconds this thread was ready to run in all and had no core; always 0 where it is not known.
+
+    It reads the file without giving up the GIL, as ``os.pread`` would: a thread that takes it would hold the loop.
+    """
     try:
         handle = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
     except OSError:
         yield lambda: 0.0
         return
+    pread, text = ctypes.PyDLL(None).pread, ctypes.create_string_buffer(100)
+    pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+
+    def queued() -> float:
+        size = pread(handle, text, 100, 0)
+        return int(text.raw[:size].split()[1]) / 1e9
+
     try:
-        yield lambda: int(os.pread(handle, 100, 0).split()[1]) / 1e9
+        yield queued
     finally:
         os.close(handle)
 
 
 @asynccontextmanager
-async def heartbeat() -> AsyncIterator[Heartbeat]:
+async def heartbeat(still: Stillness | None = None) -> AsyncIterator[Heartbeat]:
     """A heart beats while the block runs."""
     heart = Heartbeat()
     task = asyncio.create_task(heart._beat())
     await asyncio.sleep(0.005)
     heart.late.clear()
-    heart.worst = heart.worst_busy = 0.0
+    heart._long.clear()
     try:
         yield heart
         await asyncio.sleep(0.002)  # so that a hold at the very end is noticed too
     finally:
         task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()  # it has failed
+        heart._judge(still)
 
 
 async def paced(call: Callable[[int], Awaitable[Any]], until: asyncio.Event, every: float = 0.001) -> list[float]:

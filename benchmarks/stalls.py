@@ -1,7 +1,7 @@
 """Does anything hold the event loop? A heartbeat and a get every 2 ms through every phase of a store's life.
 
-A hold is judged by the longest of all rounds; what the loop's thread only waited for a core that other processes had is taken
-off. The note says how long the thread was computing during the worst one: near the hold, Python held the loop; near nothing, the
+A hold is judged by the longest of all rounds; what the loop's thread only waited for a core that other processes had, or that
+stood still, is taken off. The note says how long the thread was computing during the worst one: near the hold, Python held the loop; near nothing, the
 thread waited for the GIL or a lock, whose owner may have waited for a core. "idle" is the same measurement while nothing
 happens: what the machine itself adds. And it says how long the longest collection of garbage took meanwhile: in whichever
 thread it runs, nothing else does.
@@ -23,6 +23,7 @@ from benchmarks.crowding import BATCH
 from benchmarks.figures import percentile
 from benchmarks.measure import Heartbeat, collections, heartbeat, paced
 from benchmarks.session import Session
+from benchmarks.stillness import Stillness, watching
 from memory import F, MemoryItem, MemoryStore
 from memory.model import Key
 
@@ -39,7 +40,8 @@ Work = Callable[[], Awaitable[object]]
 class _Phases:
     """Runs phases and keeps the beats and gets of each, over all rounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, still: Stillness | None = None) -> None:
+        self._still = still
         self.hearts: dict[str, list[Heartbeat]] = {}
         self.gets: dict[str, list[float]] = {}
         self.collections: dict[str, float] = {}
@@ -56,7 +58,7 @@ class _Phases:
         self.collections[name] = max(self.collections.get(name, 0.0), *spent, 0.0)
 
     async def _beside(self, name: str, work: Work, store: MemoryStore | None, keys: Sequence[Key]) -> Heartbeat:
-        async with heartbeat() as heart:
+        async with heartbeat(self._still) as heart:
             ended = asyncio.Event()
             callers = None if store is None else asyncio.create_task(_gets(store, keys, ended))
             result = await work()
@@ -76,10 +78,15 @@ async def _gets(store: MemoryStore, keys: Sequence[Key], ended: asyncio.Event) -
 
 
 async def run(session: Session) -> None:
+    with watching() as still:
+        await _all(session, still)
+
+
+async def _all(session: Session, still: Stillness) -> None:
     options = session.options
     for backend in options.backends:
         for size in options.records:
-            phases = _Phases()
+            phases = _Phases(still)
             for _ in range(1 if options.quick else min(ROUNDS, options.rounds)):
                 await _life(session, phases, backend, size)
             await _in_one_call(session, phases, backend, size)
@@ -91,7 +98,8 @@ async def run(session: Session) -> None:
                 session.add(
                     NAME, f"longest hold of the loop: {name}", backend, "ms", [heart.worst for heart in hearts],
                     records=size, target="none" if name in unjudged else "longest hold of the loop", worst=True, floor=floor,
-                    note=f"computing {worst.worst_busy:.1f} of it; p99 {worst.p99:.2f}; garbage {phases.collections[name]:.1f}",
+                    note=f"computing {worst.worst_busy:.1f} of it; p99 {worst.p99:.2f}; garbage {phases.collections[name]:.1f}; "
+                    f"a core stood still {max(heart.still for heart in hearts):.1f}",
                 )  # fmt: skip
             for name, spent in phases.gets.items():
                 session.add(

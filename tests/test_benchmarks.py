@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from servers import server
 from benchmarks import measure, plot, targets, workload
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.figures import Figure, Target, shown
+from benchmarks.stillness import watching
 from memory.testing import services
 from memory.testing.services import ServiceMissing
 
@@ -213,6 +216,29 @@ def test_a_figure_is_judged_by_its_median_or_its_worst_round():
     sizes = (10_000, 100_000, 1_000_000)
     assert [targets.target("vector top-10, p50", "faiss", size) for size in sizes] == [None, Target(1), Target(5)]
     assert targets.target("vector top-10, p50", "sqlite", 1_000_000) is None
+
+
+async def test_what_a_core_stood_still_is_known_and_taken_off() -> None:
+    def stopped(seconds: float) -> None:
+        for watcher in still.watchers:
+            watcher.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        for watcher in still.watchers:
+            watcher.send_signal(signal.SIGCONT)
+
+    with watching() as still:
+        await asyncio.sleep(0.5)  # they have begun
+        if sys.platform != "linux" or any(watcher.poll() is not None for watcher in still.watchers):
+            pytest.skip("only Linux tells, and only to who may run in real time")
+        start = time.perf_counter()
+        async with measure.heartbeat(still) as heart:
+            await asyncio.to_thread(stopped, 0.02)  # as a core that stops: the loop goes on
+            await asyncio.sleep(0.01)
+            stopped(0.05)
+            await asyncio.sleep(0.05)
+        gap = still.within(start, time.perf_counter())
+    assert gap > 0.04
+    assert heart.worst < 40
 
 
 async def test_the_heartbeat_notices_a_held_loop():

@@ -185,10 +185,11 @@ class EmbeddingService:
         new = [text for text, vector in found.items() if vector is None]
         if new:
             steps = self.embedder.steps(new)  # type: ignore[attr-defined]  # promised by on_loop
+            lone = len(new) == 1 and len(new[0]) <= CACHED_CHARACTERS  # that takes microseconds
             try:
                 while True:
                     next(steps)
-                    if is_due():
+                    if not lone and is_due():
                         await pause()
             except StopIteration as done:
                 answer = done.value
@@ -329,7 +330,7 @@ class EmbeddingService:
                 outcomes.append(self._of_one_dimension(checked_vector(row, self.name)))
             except MemoryStoreError as error:
                 outcomes.append(error)
-            if is_due():
+            if count > 1 and is_due():
                 await pause()
         return outcomes
 

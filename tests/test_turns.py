@@ -1,0 +1,132 @@
+"""Slices of computing do not add up in one turn of the loop, everybody gets one, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+from memory.turns import SLICE_SECONDS, is_due, own_turn, pause
+
+
+def compute() -> None:
+    until = time.perf_counter() + 1.2 * SLICE_SECONDS
+    while time.perf_counter() < until:
+        pass
+
+
+class Turns:
+    """Counts turns of the loop, while it is asked to."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.computed: Counter[int] = Counter()
+        self._task = asyncio.create_task(self._count())
+
+    async def _count(self) -> None:
+        while True:
+            self.number += 1
+            await asyncio.sleep(0)
+
+    def compute(self) -> None:
+        self.computed[self.number] += 1
+        compute()
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def test_what_becomes_ready_together_computes_one_slice_to_a_turn() -> None:
+    turns = Turns()
+
+    async def come() -> None:
+        await own_turn()
+        turns.compute()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(40):
+            group.create_task(come())
+    await turns.stop()
+    assert sum(turns.computed.values()) == 40
+    assert max(turns.computed.values()) == 1
+
+
+async def test_those_who_pause_take_turns() -> None:
+    turns, done = Turns(), Counter[int]()
+
+    async def work(number: int) -> None:
+        while True:
+            if is_due():
+                await pause()
+            turns.compute()
+            done[number] += 1
+
+    tasks = [asyncio.create_task(work(number)) for number in range(6)]
+    while sum(done.values()) < 120:
+        await asyncio.sleep(0.001)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await turns.stop()
+    assert max(turns.computed.values()) == 1
+    assert set(done) == set(range(6))
+    assert max(done.values()) - min(done.values()) <= 1, done
+
+
+async def test_short_work_shares_a_turn() -> None:
+    turns, seen = Turns(), Counter[int]()
+
+    async def come() -> None:
+        await own_turn()
+        seen[turns.number] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(come())
+    await turns.stop()
+    assert max(seen.values()) > 5
+
+
+async def test_a_turn_whose_owner_is_cancelled_goes_to_the_next() -> None:
+    came: list[int] = []
+
+    async def come(number: int) -> None:
+        await own_turn()
+        came.append(number)
+        compute()
+        if number % 3 == 1:
+            tasks[number + 1].cancel()  # whose turn has just been called
+            tasks[number + 3].cancel()  # who still waits
+
+    tasks = [asyncio.create_task(come(number)) for number in range(12)]
+    async with asyncio.timeout(5):
+        await asyncio.wait(tasks)
+        await come(99)
+    assert came == [0, 1, 3, 5, 6, 7, 9, 11, 99]
+
+
+def test_loops_that_take_turns_in_one_thread_do_not_wait_for_each_other() -> None:
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    came: list[asyncio.AbstractEventLoop] = []
+
+    async def come() -> None:
+        await own_turn()
+        compute()
+        came.append(asyncio.get_running_loop())
+
+    async def crowd() -> None:
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(come())
+
+    try:
+        halfway = first.create_task(crowd())
+        first.run_until_complete(asyncio.sleep(0))
+        second.run_until_complete(crowd())
+        first.run_until_complete(halfway)
+    finally:
+        first.close()
+        second.close()
+    assert came.count(first) == came.count(second) == 5
