@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import Counter
+from weakref import WeakSet
 
 from memory.turns import SLICE_SECONDS, is_due, own_turn, pause
 
@@ -104,6 +106,21 @@ async def test_a_turn_whose_owner_is_cancelled_goes_to_the_next() -> None:
         await asyncio.wait(tasks)
         await come(99)
     assert came == [0, 1, 3, 5, 6, 7, 9, 11, 99]
+
+
+def test_a_loop_that_ended_while_tasks_waited_is_let_go() -> None:
+    async def come() -> None:
+        await own_turn()
+        compute()
+
+    async def crowd() -> None:
+        loops.add(asyncio.get_running_loop())
+        await asyncio.wait([asyncio.create_task(come()) for _ in range(5)], return_when=asyncio.FIRST_COMPLETED)
+
+    loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+    asyncio.run(crowd())
+    gc.collect()
+    assert not loops
 
 
 def test_loops_that_take_turns_in_one_thread_do_not_wait_for_each_other() -> None:
