@@ -81,12 +81,14 @@ class Slicing:
         """Give puts their terms where the backend wants them. Raises InvalidItem beyond 5,000 distinct terms."""
         if not self.capabilities.indexes_terms:
             return
+        several = False
         for op in ops:
             if type(op) is not Put or op.terms is not None:
                 continue
+            if several and is_due():
+                await pause()
+            several = True
             counts, length = await self._check_terms(op.item)
             # Nobody else has seen the operation yet.
             _force(op, "terms", counts)
             _force(op, "length", length)
-            if is_due():
-                await pause()
