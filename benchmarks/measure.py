@@ -105,7 +105,7 @@ class Heartbeat:
     """How late a task woke up that wanted to run every millisecond: the longest hold of the event loop, in ms.
 
     What only the machine took is taken off, where the system tells it (Linux): the time that the loop's thread waited for a
-    core that others had, or that a core stood still. ``worst_busy`` is the thread's own processor time during the worst
+    core that others had, or that a core stood still and the thread did not compute. ``worst_busy`` is the thread's own processor time during the worst
     beat: near ``worst`` when Python held the loop, near 0 when the thread waited for the GIL or for a lock, whose owner may
     have waited for a core.
     """
@@ -139,8 +139,10 @@ class Heartbeat:
         for number, start, end, waiting, used in self._long:
             stood = 0.0 if still is None else still.within(start, end)
             self.still = max(self.still, stood * 1e3)
-            # A thread waits for its core while that stands still, too.
-            self.late[number] = late = max(0.0, end - start - 0.001 - max(waiting, stood)) * 1e3
+            # A thread waits for its core while that stands still, too. It may have been another core: what the loop
+            # computed meanwhile stays.
+            held = end - start - 0.001 - waiting
+            self.late[number] = late = max(0.0, min(held, max(held + waiting - stood, used))) * 1e3
             if late > self.worst:
                 self.worst, self.worst_busy = late, used * 1e3
 

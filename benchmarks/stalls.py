@@ -1,8 +1,8 @@
 """Does anything hold the event loop? A heartbeat and a get every 2 ms through every phase of a store's life.
 
 A hold is judged by the longest of all rounds; what the loop's thread only waited for a core that other processes had, or that
-stood still, is taken off. The note says how long the thread was computing during the worst one: near the hold, Python held the loop; near nothing, the
-thread waited for the GIL or a lock, whose owner may have waited for a core. "idle" is the same measurement while nothing
+stood still, is taken off. The note says how long the thread was computing during the worst one: near the hold, Python held
+the loop; near nothing, the thread waited for the GIL or a lock, whose owner may have waited for a core. "idle" is the same measurement while nothing
 happens: what the machine itself adds. And it says how long the longest collection of garbage took meanwhile: in whichever
 thread it runs, nothing else does.
 """

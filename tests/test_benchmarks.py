@@ -241,6 +241,25 @@ async def test_what_a_core_stood_still_is_known_and_taken_off() -> None:
     assert heart.worst < 40
 
 
+async def test_what_the_loop_computed_while_another_core_stood_still_stays() -> None:
+    with watching() as still:
+        await asyncio.sleep(0.5)  # they have begun
+        if sys.platform != "linux" or any(watcher.poll() is not None for watcher in still.watchers):
+            pytest.skip("only Linux tells, and only to who may run in real time")
+        async with measure.heartbeat(still) as heart:
+            await asyncio.sleep(0.01)
+            for watcher in still.watchers:
+                watcher.send_signal(signal.SIGSTOP)
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+            for watcher in still.watchers:
+                watcher.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+    assert heart.still > 40
+    assert heart.worst > 40
+
+
 async def test_the_heartbeat_notices_a_held_loop():
     async with measure.heartbeat() as heart:
         await asyncio.sleep(0.01)
