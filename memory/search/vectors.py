@@ -7,6 +7,7 @@ of zeros has no direction: its cosine is 0 with everything.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,22 @@ def matrix(rows: list[bytes], dimension: int) -> Matrix:
 def cosines(query: bytes, rows: Matrix) -> Floats:
     """The cosine of a stored vector with each of the rows (n, dimension), from -1 to 1."""
     wanted = np.frombuffer(query, dtype="<f4").astype(np.float64)
-    found = np.empty(len(rows))
-    length = np.sqrt((wanted * wanted).sum())
+    found = np.zeros(len(rows))
+    length = math.sqrt(np.add.reduce(wanted * wanted))
     step = max(1, STEP // len(wanted))
     for start in range(0, len(rows), step):
-        part = np.ascontiguousarray(rows[start : start + step], dtype=np.float64)
-        norms = np.sqrt((part * part).sum(axis=1)) * length
-        products = (part * wanted).sum(axis=1)
-        found[start : start + step] = np.divide(products, norms, out=np.zeros(len(part)), where=norms > 0)
-    return np.clip(found, -1.0, 1.0)
+        part = rows[start : start + step].astype(np.float64, order="C")
+        products = np.add.reduce(part * wanted, axis=1)
+        norms = np.sqrt(np.add.reduce(np.multiply(part, part, out=part), axis=1))
+        norms *= length
+        np.divide(products, norms, out=found[start : start + step], where=norms > 0)
+    return np.minimum(np.maximum(found, -1.0, out=found), 1.0, out=found)
 
 
 def unit(query: bytes) -> Matrix:
     """A stored vector divided by its length (zeros stay zeros), float32: what rough scores are made with."""
     wanted = np.frombuffer(query, dtype="<f4").astype(np.float64)
-    length = np.sqrt((wanted * wanted).sum())
+    length = math.sqrt(np.add.reduce(wanted * wanted))
     return (wanted / length if length > 0 else wanted).astype(np.float32)
 
 

@@ -176,10 +176,11 @@ def centre_of(rows: Matrix) -> Matrix:
 
 def bits_of(units: Matrix, centre: Matrix) -> Words:
     """One bit a number of turned unit vectors: (n, words)."""
-    return _packed(units - centre > 0)
+    return packed(units - centre > 0)
 
 
-def _packed(above: Any) -> Words:
+def packed(above: Any) -> Words:
+    """Truths (n, dimension) as bits: (n, words)."""
     bits = np.zeros((len(above), 8 * words_of(above.shape[1])), dtype=np.uint8)
     packed = np.packbits(above, axis=1, bitorder="little")
     bits[:, : packed.shape[1]] = packed
@@ -196,7 +197,7 @@ def pack(rows: Matrix, centre: Matrix) -> Codes:
         end = min(count, start + PACKED)
         away = unit_columns(rows[start:end])
         away -= centre[:, None]
-        bits[start:end] = _packed(np.ascontiguousarray((away > 0).T))
+        bits[start:end] = packed(np.ascontiguousarray((away > 0).T))
         size = np.maximum(away.max(axis=0), -away.min(axis=0)) / np.float32(7.5)
         step[start:end] = np.maximum(size, LEAST)
         away *= 1 / step[start:end]
@@ -249,7 +250,7 @@ def closest(found: Any, limit: int) -> Any:
         # What a sample says is likely enough; the rest is exact again.
         sample = np.sort(found[::SAMPLED])
         places = np.flatnonzero(found <= sample[min(len(sample) - 1, limit * 5 // (4 * SAMPLED) + 16)])
-        if len(places) >= limit:
+        if limit <= len(places) < len(found):  # where hardly any differ it may be all of them
             return places[closest(found[places], limit)]
     counted = np.cumsum(np.bincount(found))
     last = int(np.searchsorted(counted, limit))  # the distance of the last that is taken

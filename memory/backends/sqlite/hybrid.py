@@ -18,7 +18,7 @@ from memory.backends.sqlite.matching import SLACK, Texts, kth
 from memory.backends.sqlite.nearest import Vectors, vectors_of
 from memory.backends.sqlite.postings import Memo, among
 from memory.backends.sqlite.spaces import VectorState
-from memory.backends.sqlite.vectorcache import Held, VectorCache
+from memory.backends.sqlite.vectorcache import VectorCache
 from memory.backends.sqlite.vectorlog import stored_vectors
 from memory.ops import Candidate, Hybrid, Mixed, Row
 
@@ -71,23 +71,22 @@ hybrid_soon = partial(hybrid, patient=False)
 class _Listed(Vectors):
     """The nearest ``limit`` without their records, where that tells them."""
 
+    unread = True
     near: Near | None = None
 
-    def _in_memory(self, index: Held, pool: Any) -> list[Row]:
-        self.narrowed = False  # no reason to read records: more can be looked at, if many do not pass
-        return super()._in_memory(index, pool)
-
-    def _at_once(self, ords: Any, scores: Any, cosines: Callable[[Any], Floats]) -> list[Row] | None:
+    def _at_once(
+        self, ords: Any, scores: Any, cosines: Callable[[Any], Floats], *, whole: bool = True
+    ) -> list[Row] | None:
         from memory.search.vectors import at_least
 
-        np, limit, in_memory = self.np, self.op.limit, self.stored is not None
-        for count in (limit, WIDER * limit) if in_memory else (limit,):
+        np, limit, all_there = self.np, self.op.limit, whole and self.stored is not None
+        for count in (limit, WIDER * limit) if all_there else (limit,):
             best = at_least(scores, count, self.dimension)
             rough = np.nan_to_num(scores[best], nan=-2.0)  # that of a damaged vector, which its record will tell
             docs = self._docs(ords[best])
             passing = _places(ords[best], docs >> LENGTH_BITS)
             sure = int((rough[passing] >= kth(np, rough, count)).sum())  # nearer than all that was not looked at
-            if sure >= min(limit, len(best)) or (in_memory and len(best) == len(scores)):
+            if sure >= min(limit, len(best)) or (all_there and len(best) == len(scores)):
                 chosen = self._best(rough[passing], partial(_of, cosines, best[passing]))
                 chosen = chosen[np.argsort(docs[chosen])]
                 self.near = Near(docs[chosen], rough[passing[chosen]])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import apsw
 
@@ -97,6 +97,9 @@ def vectors_of(
 class Vectors:
     """One search by vector, within one read transaction."""
 
+    unread: ClassVar[bool] = False
+    """Whether no record has to be read for more to be looked at, where some do not pass."""
+
     def __init__(
         self, db: apsw.Connection, op: Nearest, fields: Fields, cache: VectorCache, state: VectorState, patient: bool
     ) -> None:
@@ -147,33 +150,33 @@ class Vectors:
     # --- three ways to rough scores ------------------------------------------------------------
 
     def _in_memory(self, index: Held, pool: Any) -> list[Row]:
-        from memory.backends.sqlite.codes import rough_cosines, rough_cosines_at
-
-        np = self.np
         self.stored = index.stored
-        likely = pool is not None or not self.narrowed
+        if pool is None and not self.narrowed and not self.op.exact:
+            near = index.near(self.unit, self.op.limit, patient=self.patient)
+            found = None if near is None else self._at_once(*self._compared(index, near), whole=False)
+            if found is not None:
+                return found
+        likely = pool is not None or not self.narrowed or self.unread
         alive = index.alive[: index.count]
         if pool is None:
-            pool = None if alive.all() else np.flatnonzero(alive)
+            pool = None if alive.all() else self.np.flatnonzero(alive)
         else:
             pool = pool[alive[pool]]
-        rows, scale, ords = index.rows[: index.count], index.scale[: index.count], index.ords[: index.count]
-        if pool is None:
-            scores = rough_cosines(rows, self.unit, scale)
-        else:
-            ords = ords[pool]
-            few = 4 * len(pool) < index.count
-            scores = (
-                rough_cosines_at(pool, rows, self.unit, scale) if few else rough_cosines(rows, self.unit, scale)[pool]
-            )
-
-        def cosines(places: Any) -> Floats:
-            from memory.search.vectors import cosines
-
-            return cosines(self.op.vector, rows[places if pool is None else pool[places]])
-
+        ords, scores, cosines = self._compared(index, pool)
         found = self._at_once(ords, scores, cosines) if likely else None
         return found if found is not None else self._ranked(ords, scores, cosines)
+
+    def _compared(self, index: Held, pool: Any) -> tuple[Any, Any, Callable[[Any], Floats]]:
+        """Of the records at these places or all: their numbers, rough scores, and cosines of those at some places among them."""
+        from memory.backends.sqlite.codes import rough_cosines, rough_cosines_at
+        from memory.search.vectors import cosines
+
+        rows, scale, ords = index.rows[: index.count], index.scale[: index.count], index.ords[: index.count]
+        if pool is None:
+            return ords, rough_cosines(rows, self.unit, scale), lambda places: cosines(self.op.vector, rows[places])
+        few = 4 * len(pool) < index.count
+        scores = rough_cosines_at(pool, rows, self.unit, scale) if few else rough_cosines(rows, self.unit, scale)[pool]
+        return ords[pool], scores, lambda places: cosines(self.op.vector, rows[pool[places]])
 
     def _by_code(self, index: Index, pool: Any) -> list[Row]:
         from memory.backends.sqlite.codes import rough_cosines
@@ -247,9 +250,11 @@ class Vectors:
 
     # --- and from them to rows -----------------------------------------------------------------
 
-    def _at_once(self, ords: Any, scores: Any, cosines: Callable[[Any], Floats]) -> list[Row] | None:
+    def _at_once(
+        self, ords: Any, scores: Any, cosines: Callable[[Any], Floats], *, whole: bool = True
+    ) -> list[Row] | None:
         """The best ``limit``, in any order, where rough scores tell them from the others and all pass, as is mostly so where others
-        were left out before; else None."""
+        were left out before; else None. ``whole``: there are no others that are less near."""
         from memory.search.vectors import at_least
 
         best = at_least(scores, self.op.limit, self.dimension)

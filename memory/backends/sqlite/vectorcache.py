@@ -22,6 +22,7 @@ from memory.telemetry import get_logger
 
 if TYPE_CHECKING:
     from memory.backends.sqlite.codes import Bytes, Codes, Ints, Words
+    from memory.backends.sqlite.signs import Signs
     from memory.backends.sqlite.survivors import Asked
     from memory.search.vectors import Matrix
 
@@ -43,6 +44,8 @@ class Held(Entries):
         self.scale: Matrix = np.empty(room, dtype=np.float32)
         self.alive = np.zeros(room, dtype=bool)
         self._place: dict[int, int] = {}
+        self._signs: Signs | None = None
+        self._searches = 0
 
     def put(self, ords: Ints, rows: Matrix) -> None:
         """Vectors, new or in place of others."""
@@ -74,7 +77,31 @@ class Held(Entries):
         self.rows[places] = rows
         self.scale[places] = inverse_lengths(rows)
         self.alive[places] = True
+        if self._signs is not None:
+            self._signs.put(places, rows, self.scale[places], room)
         self._moved(range(places.start, places.stop) if isinstance(places, slice) else places)
+
+    def near(self, unit: Matrix, limit: int, *, patient: bool) -> Ints | None:
+        """Places among which the ``limit`` nearest are; None: unknown. Raises TooLongError unless patient."""
+        from memory.backends.sqlite.codes import rough_cosines_at
+        from memory.backends.sqlite.signs import WORTH, Signs
+
+        np = self.np
+        self._searches += 1
+        if self.count < WORTH or self._searches == 1:  # the first waits for the vectors to be read: that is enough
+            return None
+        rows, scale, alive = self.rows[: self.count], self.scale[: self.count], self.alive[: self.count]
+        if self._signs is None:
+            if not patient:
+                raise TooLongError
+            self._signs = Signs(rows, scale)
+        places = self._signs.near(
+            self.count,
+            unit,
+            limit,
+            lambda some: np.where(alive[some], rough_cosines_at(some, rows, unit, scale), np.float32(-2)),
+        )
+        return None if places is None else places[alive[places]]
 
     def stored(self, ord: int) -> bytes:
         """A record's vector as it is stored."""
