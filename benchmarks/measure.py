@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -114,10 +115,13 @@ class Heartbeat:
         self.late: list[float] = []
         self.worst = 0.0
         self.worst_busy = 0.0
+        self.worst_read = 0
+        """Pages that were read from disk during the worst beat, of files that the process has mapped, as its code is."""
         self.still = 0.0
         """The longest time of a late beat that a core stood still, in ms."""
-        self._long: list[tuple[int, float, float, float, float]] = []
-        """Of those that were late by more than `LATE`: which of all, from when to when, seconds of waiting, and of computing."""
+        self._long: list[tuple[int, float, float, float, float, int]] = []
+        """Of those that were late by more than `LATE`: which of all, from when to when, seconds of waiting, and of computing,
+        and pages read."""
 
     @property
     def p99(self) -> float:
@@ -127,16 +131,16 @@ class Heartbeat:
         wall, busy = time.perf_counter, time.thread_time
         with _queueing() as queued:
             while True:
-                start, used, waited = wall(), busy(), queued()
+                start, used, waited, read = wall(), busy(), queued(), _pages_read()
                 await asyncio.sleep(0.001)
                 end = wall()
                 waiting = queued() - waited
                 self.late.append(max(0.0, end - start - 0.001 - waiting) * 1e3)
                 if end - start > 0.001 + LATE:
-                    self._long.append((len(self.late) - 1, start, end, waiting, busy() - used))
+                    self._long.append((len(self.late) - 1, start, end, waiting, busy() - used, _pages_read() - read))
 
     def _judge(self, still: Stillness | None) -> None:
-        for number, start, end, waiting, used in self._long:
+        for number, start, end, waiting, used, read in self._long:
             stood = 0.0 if still is None else still.within(start, end)
             self.still = max(self.still, stood * 1e3)
             # A thread waits for its core while that stands still, too. It may have been another core: what the loop
@@ -144,7 +148,11 @@ class Heartbeat:
             held = end - start - 0.001 - waiting
             self.late[number] = late = max(0.0, min(held, max(held + waiting - stood, used))) * 1e3
             if late > self.worst:
-                self.worst, self.worst_busy = late, used * 1e3
+                self.worst, self.worst_busy, self.worst_read = late, used * 1e3, read
+
+
+def _pages_read() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 A hold is judged by the longest of all rounds; what the loop's thread only waited for a core that other processes had, or that
 stood still, is taken off. The note says how long the thread was computing during the worst one: near the hold, Python held
 the loop; near nothing, the thread waited for the GIL or a lock, whose owner may have waited for a core. "idle" is the same measurement while nothing
-happens: what the machine itself adds. And it says how long the longest collection of garbage took meanwhile: in whichever
-thread it runs, nothing else does.
+happens: what the machine itself adds. Code that nobody has run yet may have to be read from disk, by a thread that has the GIL:
+what is mapped at the start of a phase is locked in memory, and the note tells how many pages were read all the same. And it says how
+long the longest collection of garbage took meanwhile: in whichever thread it runs, nothing else does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.crowding import BATCH
 from benchmarks.figures import percentile
 from benchmarks.measure import Heartbeat, collections, heartbeat, paced
 from benchmarks.session import Session
-from benchmarks.stillness import Stillness, watching
+from benchmarks.stillness import Stillness, keep_code, watching
 from memory import F, MemoryItem, MemoryStore
 from memory.model import Key
 
@@ -52,6 +53,7 @@ class _Phases:
     async def run(self, name: str, work: Work, store: MemoryStore | None, size: int) -> None:
         """Do the work while a heart beats and, where there is an open store, gets come in."""
         keys = workload.keys(size)
+        keep_code()
         with collections() as spent:
             heart = await self._beside(name, work, store, keys)
         self.hearts.setdefault(name, []).append(heart)
@@ -99,7 +101,7 @@ async def _all(session: Session, still: Stillness) -> None:
                     NAME, f"longest hold of the loop: {name}", backend, "ms", [heart.worst for heart in hearts],
                     records=size, target="none" if name in unjudged else "longest hold of the loop", worst=True, floor=floor,
                     note=f"computing {worst.worst_busy:.1f} of it; p99 {worst.p99:.2f}; garbage {phases.collections[name]:.1f}; "
-                    f"a core stood still {max(heart.still for heart in hearts):.1f}",
+                    f"a core stood still {max(heart.still for heart in hearts):.1f}; pages of files read {worst.worst_read}",
                 )  # fmt: skip
             for name, spent in phases.gets.items():
                 session.add(

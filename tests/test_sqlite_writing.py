@@ -38,7 +38,7 @@ def test_only_where_no_loop_runs_a_thread_pauses_for_one(on_a_loop: bool, monkey
 
     def work() -> None:
         breather = Breather()
-        until = time.perf_counter() + 0.002
+        until = time.perf_counter() + 0.005
         while time.perf_counter() < until:
             breather.breathe()
 

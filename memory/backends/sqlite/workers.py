@@ -166,11 +166,17 @@ class Worker:
             await asyncio.sleep(0.001)
 
 
+EVERY = 0.0015
+PAUSE = 0.0003
+"""Seconds. An idle core of a virtual machine takes 0.2 ms to wake."""
+
+
 class Breather:
     """Lets the loop run between slices of Python work in a thread.
 
-    A thread that is busy in Python gives the GIL up every 5 ms only, and a release without a pause is taken back
-    before the loop has woken; so it sleeps for a moment, about every half millisecond.
+    A thread that is busy in Python gives the GIL up every 5 ms only. When it gives it up by itself and is back before the loop's
+    thread has woken, that has waited in vain, and does not ask for it either: it asks only when for 5 ms nobody gave it up. So
+    a pause is longer than waking takes: of 0.02 ms, each half millisecond, now and then twenty in a row were too short.
     """
 
     __slots__ = ("_next",)
@@ -179,15 +185,15 @@ class Breather:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            self._next = time.perf_counter() + 0.0005
+            self._next = time.perf_counter() + EVERY
         else:
             self._next = math.inf  # on a loop itself, be it a twin's own, there is nobody to let run
 
     def breathe(self) -> None:
         """Call this often."""
         if time.perf_counter() > self._next:
-            time.sleep(0.00002)
-            self._next = time.perf_counter() + 0.0005
+            time.sleep(PAUSE)
+            self._next = time.perf_counter() + EVERY
 
 
 def _at_exit() -> None:
