@@ -56,6 +56,10 @@ class FaissIndex:
         """All places."""
         return self.generation.count + self.tail.count
 
+    def has_room(self, more: int) -> bool:
+        """Whether so many more fit without all of the tail being copied."""
+        return self.tail.has_room(more)
+
     def append(self, ords: Any, codes: Codes) -> None:
         """Codes of records."""
         self.tail.append(ords, codes)

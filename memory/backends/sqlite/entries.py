@@ -81,6 +81,10 @@ class Entries:
         self._new: list[int] = []
         self._tail: dict[int, int] = {}
 
+    def has_room(self, more: int) -> bool:
+        """Whether so many more fit without all being copied, which takes longer than the loop may be held for."""
+        return self.count + more <= len(self.ords)
+
     def _grow(self, more: int) -> int:
         """Room for so many more; the capacity from now on."""
         np = self.np

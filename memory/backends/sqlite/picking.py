@@ -58,6 +58,10 @@ class Index(Protocol):
         """What the codes are taken around."""
         ...
 
+    def has_room(self, more: int) -> bool:
+        """Whether so many more fit without all being copied."""
+        ...
+
     def append(self, ords: Any, codes: Codes) -> None:
         """Codes of records."""
         ...

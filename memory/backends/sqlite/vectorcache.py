@@ -236,7 +236,7 @@ class VectorCache:
         try:
             changed = {ord for entry in moves for ord in entry_ords(*entry)}
             count = len(changed) + sum(count for _, count in chunks)
-            if not patient and count > INLINE_CHANGES:
+            if not patient and (count > INLINE_CHANGES or not index.has_room(count)):
                 raise TooLongError
             if isinstance(index, Held):
                 if count > max(TAIL, index.count // 2):
