@@ -64,8 +64,8 @@ def keep_code() -> None:
         return
     lock = ctypes.CDLL(None).mlock
     for line in Path("/proc/self/maps").read_text().splitlines():
-        span, rights, _, _, file, *_ = line.split()
-        if "x" in rights and file != "0":
+        span, rights, _, _, inode, *_ = line.split()
+        if "x" in rights and inode != "0":
             start, end = (int(address, 16) for address in span.split("-"))
             lock(ctypes.c_void_p(start), ctypes.c_size_t(end - start))
 
