@@ -1,7 +1,8 @@
 """When a core of this machine stood still: a virtual machine's host may take one for milliseconds, and no thread can tell.
 
 On each core a process wakes every millisecond, before all others there (Linux, with the right to run in real time; elsewhere
-nothing is known). When it wakes late, nothing ran on its core meanwhile: neither the loop nor a thread that had the GIL.
+nothing is known). When it wakes late, nothing else ran on its core meanwhile: neither the loop nor a thread that had the GIL. Or one
+was in a long call of a kernel that lets nobody in before its end; what the loop's thread computes, there too, is never taken off.
 """
 
 from __future__ import annotations

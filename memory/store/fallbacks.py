@@ -35,6 +35,7 @@ from memory.ops import (
 from memory.search.text import Found, Matcher, Scorer
 from memory.store.embedding import mismatch
 from memory.store.settle import apply_all
+from memory.store.slicing import row_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -188,7 +189,7 @@ async def verify(store: MemoryStore) -> tuple[int, list[Problem]]:
     after: Position | None = None
     while True:
         page = await store._scan(Scan(now=INT_MIN, after=after, limit=PAGE))
-        async for batch in store._slices(page.rows):
+        async for batch in store._slices(page.rows, weigh=row_bytes):
             for row in batch:
                 checked += 1
                 try:

@@ -19,7 +19,7 @@ from memory.search import fusion
 from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer
-from memory.store.slicing import SLICE_TEXTS
+from memory.store.slicing import SLICE_TEXTS, row_bytes
 from memory.store.types import Hit
 from memory.turns import is_due, pause
 
@@ -144,7 +144,7 @@ class Ranking:
             least = heapq.nlargest(wanted, (score for score, _ in scored))[-1]
             scored = [pair for pair in scored if pair[0] >= least]
         found: list[Found] = []
-        async for batch in self._store._slices(scored):
+        async for batch in self._store._slices(scored, weigh=lambda pair: len(pair[1].row.body)):
             for score, candidate in batch:
                 hit = _found(candidate.row)
                 hit.counts, hit.length, hit.text, hit.score = candidate.counts, candidate.length, score, score
@@ -159,7 +159,7 @@ class Ranking:
         await self._store._vectors_ready()
         rows: list[Row] = await self._store._do_nearest(self._nearest(wanted))
         found: list[Found] = []
-        async for batch in self._store._slices(rows):
+        async for batch in self._store._slices(rows, weigh=row_bytes):
             found += [_found(row) for row in batch]
         await self._measure(found)
         for hit in found:
@@ -187,7 +187,7 @@ class Ranking:
         self._scorer = scorer = Scorer(asked.terms, mixed.df)
         self._wanted = frozenset(asked.terms)
         self._best_text, self.left_out = mixed.best_text, mixed.found - len(mixed.candidates)
-        async for batch in self._store._slices(mixed.candidates):
+        async for batch in self._store._slices(mixed.candidates, weigh=lambda candidate: len(candidate.row.body)):
             for candidate in batch:
                 hit = _found(candidate.row)
                 known[hit.key] = hit
@@ -257,7 +257,7 @@ class Ranking:
         keys: list[SortKey] = []
         fresh: list[Found] = []
         around = [row for both in sides for side in both for row in side]
-        async for batch in self._store._slices(around, SLICE_TEXTS):
+        async for batch in self._store._slices(around, SLICE_TEXTS, row_bytes):
             for row in batch:
                 hit = _found(row)
                 keys.append(hit.key)

@@ -14,7 +14,7 @@ from memory.model import MemoryItem, check_namespace
 from memory.ops import WHOLE, Count, Order, OrderField, Page, Position, Read, Row, Scan
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
-from memory.store.slicing import SLICE_ITEMS
+from memory.store.slicing import SLICE_BYTES, SLICE_ITEMS, row_bytes
 from memory.store.types import ItemPage
 from memory.sync import blocking, blocking_iterator
 from memory.turns import is_due, pause
@@ -87,7 +87,7 @@ class Reads(Bound):
             rows = await store._do_read(Read(keys=part, now=store._clock(), scope=self._scope))
             if any(row is not None and row.embedding is not None for row in rows):
                 await store._vectors_ready()
-            async for batch in store._slices(rows):
+            async for batch in store._slices(rows, weigh=row_bytes):
                 items += [None if row is None else decode(row) for row in batch]
         if store._tracker is not None:
             for key, item in zip(keys, items, strict=True):
@@ -207,9 +207,12 @@ async def filled(store: MemoryStore, op: Scan) -> list[tuple[Row, MemoryItem]]:
         test = None if page.exact else accept
         last: tuple[Row, MemoryItem] | None = None
         # Not by `_slices`: asyncio keeps account of asynchronous generators, which costs a small page as much as two records.
-        for number, row in enumerate(page.rows):
-            if number % SLICE_ITEMS == 0 and is_due():
+        number = weight = 0
+        for row in page.rows:
+            if (number % SLICE_ITEMS == 0 or weight > SLICE_BYTES) and is_due():
                 await pause()
+                weight = 0
+            number, weight = number + 1, weight + len(row.body)
             item = decode(row)
             last = (row, item)
             if test is None or test(item):

@@ -10,6 +10,7 @@ from memory.errors import InvalidItem, InvalidSetting, Overloaded, UnsupportedOp
 from memory.model import Key, MemoryItem
 from memory.ops import Attach, Space
 from memory.store.embedding import check_space, is_text, made_embedder, service_of, vectors_of
+from memory.store.slicing import row_bytes
 from memory.store.types import Progress, ReembedReport
 from memory.store.view import Operations
 from memory.sync import blocking
@@ -119,7 +120,7 @@ async def _pass(
     made, without, after = 0, 0, None
     while rows := await store._unattached(space, after, batch):
         todo: list[tuple[Key, int, MemoryItem]] = []
-        async for part in store._slices(rows):
+        async for part in store._slices(rows, weigh=row_bytes):
             for row in part:
                 item = decode(row)
                 after = item.key

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import msgspec
 
 from memory.errors import InvalidItem
 from memory.model import MAX_DISTINCT_TERMS, MemoryItem
-from memory.ops import Put, Write
+from memory.ops import Put, Row, Write
 from memory.search.analysis import SLICE
 from memory.turns import is_due, pause
 
@@ -24,7 +24,23 @@ T = TypeVar("T")
 SLICE_ITEMS = 32
 SLICE_TEXTS = 8
 """Things of which each has a text to be analysed."""
+SLICE_BYTES = 32 * 1024
+"""Of records to be decoded: a millisecond where they are full of small numbers. A record may have eight times as many."""
 _force = msgspec.structs.force_setattr
+
+
+def row_bytes(row: Row | None) -> int:
+    """How much there is to decode."""
+    return 0 if row is None else len(row.body)
+
+
+def _heavy_end(things: Sequence[T], start: int, end: int, weigh: Callable[[T], int]) -> int:
+    total = 0
+    for place in range(start, end):
+        total += weigh(things[place])
+        if total > SLICE_BYTES:
+            return place + 1
+    return end
 
 
 class Slicing:
@@ -48,12 +64,22 @@ class Slicing:
         if "numpy" not in sys.modules:
             await asyncio.to_thread(importlib.import_module, "numpy")
 
-    async def _slices(self, things: Sequence[T] | list[T], size: int = SLICE_ITEMS) -> AsyncIterator[Sequence[T]]:
-        """The things in pieces, letting other tasks run after each half millisecond of this task's work."""
-        for start in range(0, len(things), size):
+    async def _slices(
+        self, things: Sequence[T] | list[T], size: int = SLICE_ITEMS, weigh: Callable[[T], int] | None = None
+    ) -> AsyncIterator[Sequence[T]]:
+        """The things in pieces, letting other tasks run after each half millisecond of this task's work.
+
+        ``weigh`` tells how many bytes of a thing there are to go through: a piece ends with what makes it heavy.
+        """
+        start = 0
+        while start < len(things):
             if is_due():
                 await pause()
-            yield things[start : start + size]
+            end = start + size
+            if weigh is not None:
+                end = _heavy_end(things, start, min(end, len(things)), weigh)
+            yield things[start:end]
+            start = end
 
     async def _counts(self, text: str) -> tuple[dict[str, int], int]:
         """Terms of a text with their occurrences, and how many in all; a long text in slices."""

@@ -63,7 +63,7 @@ class Transfers(Updates):
                     Scan(now=store._clock(), scope=scope, where=filter, after=after, limit=BATCH)
                 )
                 lines: list[bytes] = []
-                async for batch in store._slices(pairs):
+                async for batch in store._slices(pairs, weigh=lambda pair: len(pair[0].body)):
                     lines += [msgspec.json.encode(to_dict(item, row.embedder)) + b"\n" for row, item in batch]
                 await to_the_end(file.write, b"".join(lines))
                 total += len(pairs)
@@ -135,7 +135,7 @@ class Transfers(Updates):
                 ops: list[tuple[int, Put]] = []
                 if any(b'"embedding"' in line for line in lines):
                     await store._vectors_ready()
-                async for batch in store._slices(lines):
+                async for batch in store._slices(lines, weigh=len):
                     for line in batch:
                         number += 1
                         if not line.strip():

@@ -13,6 +13,7 @@ from memory.codec import decode
 from memory.errors import AlreadyExists, InvalidItem, UnsupportedOperation
 from memory.ops import Count, Put
 from memory.store.settle import BATCH, apply_all, finish_batch
+from memory.store.slicing import row_bytes
 from memory.store.transfer import check_apart, check_file, check_place
 from memory.store.types import Progress, RepairReport, Stats, VerifyReport
 from memory.store.view import Operations
@@ -114,7 +115,7 @@ class Upkeep(Operations):
             return
         async for rows in store._backup_rows(path):
             puts: list[Put] = []
-            async for batch in store._slices(rows):
+            async for batch in store._slices(rows, weigh=row_bytes):
                 puts += [self._privileged(store, decode(row), row.embedder) for row in batch]
             yield puts
 

@@ -281,7 +281,7 @@ class SqliteStore(MemoryStore):
         fields = self._current_fields()
         said = reading.conditions(op, fields)
         if op.limit <= INLINE_ROWS and not said.reads_bodies:
-            page = self._at_once(scanning.scan, op, fields, said)
+            page = self._at_once(scanning.scan_soon, op, fields, said)
             if page is not None:
                 return page
         return await self._read_in(scanning.scan, op, fields, said)

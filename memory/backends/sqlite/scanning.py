@@ -8,6 +8,7 @@ import apsw
 import msgspec
 
 from memory.backends.sqlite.compiling import Fields, Sql, tag_condition
+from memory.backends.sqlite.entries import TooLongError
 from memory.backends.sqlite.reading import (
     FEW,
     LIVE,
@@ -31,6 +32,10 @@ from memory.ops import Around, Count, Page, Row, Scan
 
 Found = list[tuple[Any, ...]]
 _COLUMNS = {"created_at": "created", "updated_at": "updated", "accessed_at": "accessed", "importance": "importance"}
+SHORT_PAGE = 16
+"""So many records are read on the loop however long they are;"""
+INLINE_BYTES = 256 * 1024
+"""of more, so many bytes of bodies: as many as one record may have."""
 ANCHORS = 50
 """So many are looked around by one statement."""
 _PLACE = {"created_at": 3, "updated_at": 4, "accessed_at": 5, "importance": 12}
@@ -42,15 +47,16 @@ class _Ask(msgspec.Struct):
     op: Scan
     columns: str
     residual: tuple[Sql, ...]
+    patient: bool
 
 
-def scan(db: apsw.Connection, op: Scan, fields: Fields, said: Said) -> Page:
-    """One page; ``said`` is `conditions` of it. Raises CorruptData."""
+def scan(db: apsw.Connection, op: Scan, fields: Fields, said: Said, patient: bool = True) -> Page:
+    """One page; ``said`` is `conditions` of it. Raises TooLongError unless patient, CorruptData."""
     if said.impossible:
         return Page([], exact=True, more=False)
     choices = drivers(op.scope, said.filtered, fields)
     tags = tag_drivers(op.where)
-    ask = _Ask(op, FULL_SQL if op.vectors else BARE_SQL, said.parts)
+    ask = _Ask(op, FULL_SQL if op.vectors else BARE_SQL, said.parts, patient)
     if op.order.field == "key":
         found = _by_key(db, ask, choices, tags)
     else:
@@ -58,13 +64,36 @@ def scan(db: apsw.Connection, op: Scan, fields: Fields, said: Said) -> Page:
     return to_page(found, op, fields, exact=said.exact)
 
 
+def scan_soon(db: apsw.Connection, op: Scan, fields: Fields, said: Said) -> Page | None:
+    """The same on the loop; None where its records are long."""
+    try:
+        return scan(db, op, fields, said, patient=False)
+    except TooLongError:
+        return None
+
+
+def _rows(db: apsw.Connection, ask: _Ask, text: str, params: tuple[Any, ...]) -> Found:
+    """The rows of a page, with their bodies first. SQLite's own steps do not tell how long those are."""
+    if ask.patient or ask.op.limit <= SHORT_PAGE:
+        return fetch(db, text, params)
+    found: Found = []
+    weight = 0
+    for row in db.execute(text, params):
+        found.append(row)
+        weight += len(row[0]) if type(row[0]) is bytes else 0
+        if weight > INLINE_BYTES:
+            raise TooLongError
+    return found
+
+
 def _select(
     db: apsw.Connection, ask: _Ask, index: str, parts: list[Sql | None], order: str, limit: int | None = None
 ) -> Found:
     condition = all_of([*parts, *ask.residual])
     columns = ask.columns
-    return fetch(
+    return _rows(
         db,
+        ask,
         f"SELECT {columns} FROM items INDEXED BY {index} WHERE {condition.text} ORDER BY {order} LIMIT ?",  # noqa: S608 - templates; all values bound
         (*condition.params, ask.op.limit if limit is None else limit),
     )
@@ -138,8 +167,9 @@ def _tagged(db: apsw.Connection, ask: _Ask, tag: str, beyond: Sql | None, *, aft
     told = tag_condition(tag)
     condition = all_of([beyond, *(part for part in ask.residual if part != told)])
     columns = ask.columns
-    return fetch(
+    return _rows(
         db,
+        ask,
         f"SELECT {columns} FROM tags CROSS JOIN items INDEXED BY items_key ON items.key = substr(tags.entry, ?) "  # noqa: S608 - templates
         f"WHERE tags.entry {above} ? AND tags.entry < ? AND {condition.text} ORDER BY {order} LIMIT ?",
         (len(name) + 1, low, high, *condition.params, ask.op.limit),
