@@ -275,7 +275,7 @@ async def test_a_read_that_would_wait_or_grows_long_goes_to_the_worker(
         assert asked == [], "short reads run on the loop"
         for error in (apsw.BusyError("busy"), apsw.LockedError("locked")):
 
-            def busy(*args: Any, error: Exception = error) -> Any:
+            def busy(*args: Any, error: Exception = error, patient: bool = True) -> Any:
                 raise error
 
             with monkeypatch.context() as patch:
