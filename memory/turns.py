@@ -9,29 +9,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from contextvars import ContextVar
 from weakref import WeakKeyDictionary
 
 SLICE_SECONDS = 0.0005
-_resumed: ContextVar[float] = ContextVar("resumed", default=0.0)
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = WeakKeyDictionary()
 
 
 def is_due() -> bool:
-    """Whether this task has computed for a slice since it last let others run, however many steps that were."""
-    return time.perf_counter() - _resumed.get() > SLICE_SECONDS
-
-
-def rested() -> None:
-    """Say that this task has just waited for an answer: others have run meanwhile."""
-    _resumed.set(time.perf_counter())
+    """Whether a slice was computed in this turn of the loop, by whomever: then `pause`. The first who asks begins it."""
+    loop = asyncio.get_running_loop()
+    turn = _turns.get(loop) or _first(loop)
+    if turn.taken:
+        return turn.is_over()
+    turn.begin(loop)
+    return False
 
 
 async def pause() -> None:
     """Let other tasks run, and come back in a turn that has room for a slice."""
-    await asyncio.sleep(0)
-    await own_turn()
-    rested()
+    loop = asyncio.get_running_loop()
+    turn = _turns.get(loop) or _first(loop)
+    if not turn.taken:
+        turn.begin(loop)
+    await turn.come(loop)
 
 
 async def own_turn() -> None:
@@ -40,12 +40,10 @@ async def own_turn() -> None:
     First come, first served. It leaves no word in the task's context, which a collection of garbage would walk through.
     """
     loop = asyncio.get_running_loop()
-    turn = _turns.get(loop)
-    if turn is None:
-        turn = _turns[loop] = _Turn()
+    turn = _turns.get(loop) or _first(loop)
     if not turn.taken:
         turn.begin(loop)
-    elif turn.waiting or time.perf_counter() - turn.began > SLICE_SECONDS:
+    elif turn.waiting or turn.is_over():
         await turn.come(loop)
 
 
@@ -54,16 +52,36 @@ class _Turn:
 
     def __init__(self) -> None:
         self.taken = False
-        self.began = 0.0
         self.waiting: deque[asyncio.Future[None]] = deque()
+        self._began = 0.0
+        self._followed = False
+        """Whether a task comes back in the next turn, ahead of those who wait."""
+
+    def is_over(self) -> bool:
+        """Whether a slice has been computed."""
+        return time.perf_counter() - self._began > SLICE_SECONDS
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """This turn is the running task's."""
-        self.taken, self.began = True, time.perf_counter()
+        self.taken, self._began = True, time.perf_counter()
         self._pass_on(loop)
 
     async def come(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait until all who came before have had a turn."""
+        """Wait for a turn after this one, until all who came before have had theirs."""
+        if self._followed or self.waiting:
+            await self._wait(loop)
+            return
+        self._followed = True  # mostly a task is alone: without a future that is one turn in place of two
+        try:
+            await asyncio.sleep(0)
+            while self.taken and self.is_over():
+                await asyncio.sleep(0)
+        finally:
+            self._followed = False
+        if not self.taken:
+            self.begin(loop)
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         place: asyncio.Future[None] = loop.create_future()
         self.waiting.append(place)
         try:
@@ -87,3 +105,8 @@ class _Turn:
         self.taken = False
         if self.waiting:
             self.begin(loop)
+
+
+def _first(loop: asyncio.AbstractEventLoop) -> _Turn:
+    turn = _turns[loop] = _Turn()
+    return turn

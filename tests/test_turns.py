@@ -73,7 +73,7 @@ async def test_those_who_pause_take_turns() -> None:
     await turns.stop()
     assert max(turns.computed.values()) == 1
     assert set(done) == set(range(6))
-    assert max(done.values()) - min(done.values()) <= 1, done
+    assert max(done.values()) - min(done.values()) <= 2, done  # the first who comes back need not wait in line
 
 
 async def test_short_work_shares_a_turn() -> None:

@@ -46,7 +46,7 @@ def _plain(value: Any) -> Any:
         return ["dict", *([_text(name), _plain(value[name])] for name in sorted(value))]
     if isinstance(value, float):
         whole = value.is_integer() and INT_MIN <= value <= INT_MAX
-        return int(value) if whole else msgspec.Raw(json.dumps(value, allow_nan=False).encode())
+        return int(value) if whole else msgspec.Raw(float.__repr__(value).encode())
     return value
 
 

@@ -65,7 +65,7 @@ def products(rows: Matrix, wanted: Matrix, out: Matrix | None = None) -> Matrix:
     if whole:
         np.matmul(rows[:whole].reshape(-1, together, rows.shape[1]), wanted, out=found[:whole].reshape(-1, together))
     if whole < len(rows):
-        np.einsum("ij,j->i", rows[whole:], wanted, out=found[whole:])
+        np.matmul(rows[whole:], wanted, out=found[whole:])
     return found
 
 
@@ -85,7 +85,9 @@ def at_least(scores: Any, limit: int, dimension: int) -> Any:
     """
     if len(scores) <= limit:
         return np.arange(len(scores))
-    best = np.partition(scores, len(scores) - limit)[len(scores) - limit :]  # numpy takes NaN for the largest
-    if np.isnan(best).any():
+    best = scores.copy()
+    best.partition(len(scores) - limit)  # numpy takes NaN for the largest
+    best = best[len(scores) - limit :]
+    if math.isnan(np.maximum.reduce(best)):
         return at_least(np.where(np.isnan(scores), -np.inf, scores), limit, dimension)
-    return np.flatnonzero(scores >= best[0] - 2 * slack(dimension))
+    return (scores >= best[0] - 2 * slack(dimension)).nonzero()[0]

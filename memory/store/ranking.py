@@ -19,7 +19,7 @@ from memory.search import fusion
 from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer
-from memory.store.slicing import SLICE_TEXTS, row_bytes
+from memory.store.slicing import SLICE_TEXTS, pieces, row_bytes
 from memory.store.types import Hit
 from memory.turns import is_due, pause
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from memory.store.base import MemoryStore
 
 SortKey = tuple[bytes, bytes]
+_NO_WORDS = Scorer((), ())
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -84,7 +85,7 @@ class Ranking:
     def __init__(self, store: MemoryStore, question: Question) -> None:
         self._store = store
         self._asked = question
-        self._scorer = Scorer((), ())
+        self._scorer = _NO_WORDS
         self._wanted: frozenset[str] = frozenset()
         self._best_text = 0.0
         self.left_out = 0
@@ -159,12 +160,15 @@ class Ranking:
         await self._store._vectors_ready()
         rows: list[Row] = await self._store._do_nearest(self._nearest(wanted))
         found: list[Found] = []
-        async for batch in self._store._slices(rows, weigh=row_bytes):
+        for batch in pieces(rows, weigh=row_bytes):  # not by `_slices`: see `filled`
+            if is_due():
+                await pause()
             found += [_found(row) for row in batch]
         await self._measure(found)
         for hit in found:
             hit.score = hit.cosine or 0.0
-        found.sort(key=_by_rank)
+        if len(found) > wanted:
+            found.sort(key=_by_rank)
         for hit in found[:wanted]:
             there = known.setdefault(hit.key, hit)
             there.cosine, there.embedding = hit.cosine, hit.embedding
@@ -222,7 +226,9 @@ class Ranking:
         assert self._asked.vector is not None
         size = len(self._asked.vector)
         held = [(hit, hit.embedding) for hit in found if hit.embedding is not None and len(hit.embedding) == size]
-        async for part in self._store._slices(held):
+        for part in pieces(held):
+            if is_due():
+                await pause()
             measured = cosines(self._asked.vector, matrix([raw for _, raw in part], size // 4)).tolist()
             for (hit, _), cosine in zip(part, measured, strict=True):
                 hit.cosine = cosine
@@ -354,7 +360,7 @@ class Ranking:
 
 
 def _by_rank(hit: Found) -> tuple[float, SortKey]:
-    return hit.rank
+    return (-hit.score, hit.key)  # `rank` without another call
 
 
 def _found(row: Row) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import msgspec
@@ -32,6 +32,22 @@ _force = msgspec.structs.force_setattr
 def row_bytes(row: Row | None) -> int:
     """How much there is to decode."""
     return 0 if row is None else len(row.body)
+
+
+def pieces(
+    things: Sequence[T], size: int = SLICE_ITEMS, weigh: Callable[[T], int] | None = None
+) -> Iterator[Sequence[T]]:
+    """The things a few at a time, so that between two a task can `pause` if that `is_due`.
+
+    ``weigh`` tells how many bytes of a thing there are to go through: a piece ends with what makes it heavy.
+    """
+    start = 0
+    while start < len(things):
+        end = start + size
+        if weigh is not None:
+            end = _heavy_end(things, start, min(end, len(things)), weigh)
+        yield things[start:end]
+        start = end
 
 
 def _heavy_end(things: Sequence[T], start: int, end: int, weigh: Callable[[T], int]) -> int:
@@ -67,19 +83,11 @@ class Slicing:
     async def _slices(
         self, things: Sequence[T] | list[T], size: int = SLICE_ITEMS, weigh: Callable[[T], int] | None = None
     ) -> AsyncIterator[Sequence[T]]:
-        """The things in pieces, letting other tasks run after each half millisecond of this task's work.
-
-        ``weigh`` tells how many bytes of a thing there are to go through: a piece ends with what makes it heavy.
-        """
-        start = 0
-        while start < len(things):
+        """The things in `pieces`, letting other tasks run after each half millisecond of work."""
+        for piece in pieces(things, size, weigh):
             if is_due():
                 await pause()
-            end = start + size
-            if weigh is not None:
-                end = _heavy_end(things, start, min(end, len(things)), weigh)
-            yield things[start:end]
-            start = end
+            yield piece
 
     async def _counts(self, text: str) -> tuple[dict[str, int], int]:
         """Terms of a text with their occurrences, and how many in all; a long text in slices."""

@@ -11,7 +11,6 @@ from memory.backends.postgres.faults import CALL_ERRORS, is_lost, translate
 from memory.backends.postgres.names import Names
 from memory.backends.postgres.pool import Pool
 from memory.errors import DeadlineExceeded, MemoryStoreError
-from memory.turns import rested
 
 T = TypeVar("T")
 GRACE_SECONDS = 0.2
@@ -124,7 +123,6 @@ class Caller:
         finally:
             deadline.cancel()
         self.pool.release(connection)
-        rested()
         return answer
 
     async def _waited_for(self, when: float) -> Any:

@@ -9,6 +9,7 @@ Codes only choose: what a result is worth is told by its vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -122,7 +123,8 @@ def rough_cosines(rows: Matrix, unit: Matrix, inverse: Matrix | None = None) -> 
         inverse = inverse_lengths(rows)
     with _quiet():
         found = products(rows, unit)
-    return _scaled(found, inverse, lambda odd: rows[odd], unit)
+        found *= inverse
+    return _sure(found, lambda odd: rows[odd], unit)
 
 
 def rough_cosines_at(places: Ints, rows: Matrix, unit: Matrix, inverse: Matrix) -> Matrix:
@@ -135,19 +137,18 @@ def rough_cosines_at(places: Ints, rows: Matrix, unit: Matrix, inverse: Matrix) 
             part = places[start : start + step]
             near = rows.take(part, axis=0, out=gathered[: len(part)], mode="clip")  # any other mode copies once more
             products(near, unit, found[start : start + step])
-    return _scaled(found, inverse.take(places), lambda odd: rows[places[odd]], unit)
+        found *= inverse.take(places)
+    return _sure(found, lambda odd: rows[places[odd]], unit)
 
 
 def _quiet() -> np.errstate:
-    """No warnings of products that are too large: such rows are looked at again, when they are scaled."""
+    """No warnings of products that are too large: such rows are looked at again (`_sure`)."""
     return np.errstate(over="ignore", invalid="ignore")
 
 
-def _scaled(found: Matrix, inverse: Matrix, rows_at: Callable[[Ints], Matrix], unit: Matrix) -> Matrix:
-    """Products made cosines, in place; where float32 cannot tell one, from the row itself."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        found *= inverse
-    if np.isnan(found.max(initial=0)):
+def _sure(found: Matrix, rows_at: Callable[[Ints], Matrix], unit: Matrix) -> Matrix:
+    """The same; where float32 cannot tell a cosine, from the row itself."""
+    if len(found) and math.isnan(found.max()):
         odd = np.flatnonzero(np.isnan(found))
         found[odd] = cosines(unit.astype("<f4", copy=False).tobytes(), rows_at(odd))
     return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from memory.backends.sqlite.statements import fetch, listed, numbers
+from memory.backends.sqlite.statements import fetch, listed, numbers, scalar
 from memory.backends.sqlite.workers import Breather
 
 if TYPE_CHECKING:
@@ -38,14 +38,15 @@ class Rows:
         import numpy as np
 
         self.np = np
-        self._first, last = (int(rows.min()), int(rows.max())) if len(rows) else (0, 0)
+        self._before = int(rows.min()) - 1 if len(rows) else 0
+        size = int(rows.max()) - self._before if len(rows) else 0
         self._table: Any = None
-        if len(rows) and last - self._first < WIDE * len(rows):
-            self._table = np.full(last - self._first + 1, -1, dtype=np.int32)
+        if size <= WIDE * len(rows):
+            self._table = np.full(size + 2, -1, dtype=np.int32)  # at either end stands one for all beyond it
             for start in range(0, len(rows), PAGE):  # of two, numpy keeps the later
                 part = rows[start : start + PAGE]
                 here = np.arange(start, start + len(part)) if places is None else places[start : start + PAGE]
-                self._table[part - self._first] = here
+                self._table[part - self._before] = here
         else:
             order = np.argsort(rows, kind="stable")
             self._known, self._at = rows[order], order if places is None else places[order]
@@ -53,14 +54,13 @@ class Rows:
     def find(self, rows: Ints) -> Ints:
         """The place of each of these, -1 where there is none."""
         np = self.np
-        held: Ints = np.full(len(rows), -1, dtype=np.int64)
         if self._table is not None:
-            hit = (rows >= self._first) & (rows < self._first + len(self._table))
-            held[hit] = self._table[rows[hit] - self._first]
-        elif len(self._known):
-            found = np.searchsorted(self._known, rows, side="right") - 1
-            hit = (found >= 0) & (self._known[found] == rows)
-            held[hit] = self._at[found[hit]]
+            near: Ints = self._table.take(rows - self._before, mode="clip").astype(np.int64)
+            return near
+        held: Ints = np.full(len(rows), -1, dtype=np.int64)
+        found = np.searchsorted(self._known, rows, side="right") - 1
+        hit = (found >= 0) & (self._known[found] == rows)
+        held[hit] = self._at[found[hit]]
         return held
 
 
@@ -118,7 +118,7 @@ class Entries:
         return placed
 
     def _locate(self, db: apsw.Connection, patient: bool) -> Rows:
-        schema = db.pragma("schema_version")  # VACUUM numbers rows anew, and changes this
+        schema = scalar(db, "PRAGMA schema_version")  # VACUUM numbers rows anew, and changes this
         if self._rows is None or schema != self._schema or len(self._new) > TAIL:
             if not patient:
                 raise TooLongError
