@@ -8,6 +8,7 @@ of zeros has no direction: its cosine is 0 with everything.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,6 @@ import numpy as np
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
-UNSHARED = 9_000
-"""A product of so many numbers OpenBLAS does not share out (its limit is 9,216)."""
-FAR = 2**22
-"""Bytes that no near cache holds: row after row, as einsum goes, they come in a third sooner than as BLAS takes them."""
 STEP = 12_288
 """Numbers scored in one step. As float64 they stay below what malloc maps anew each time: its pages cost four times the work."""
 
@@ -30,9 +27,8 @@ def matrix(rows: list[bytes], dimension: int) -> Matrix:
 
 def cosines(query: bytes, rows: Matrix) -> Floats:
     """The cosine of a stored vector with each of the rows (n, dimension), from -1 to 1."""
-    wanted = np.frombuffer(query, dtype="<f4").astype(np.float64)
+    wanted, length = _measured(query)
     found = np.zeros(len(rows))
-    length = math.sqrt(np.add.reduce(wanted * wanted))
     step = max(1, STEP // len(wanted))
     for start in range(0, len(rows), step):
         part = rows[start : start + step].astype(np.float64, order="C")
@@ -45,27 +41,24 @@ def cosines(query: bytes, rows: Matrix) -> Floats:
 
 def unit(query: bytes) -> Matrix:
     """A stored vector divided by its length (zeros stay zeros), float32: what rough scores are made with."""
-    wanted = np.frombuffer(query, dtype="<f4").astype(np.float64)
-    length = math.sqrt(np.add.reduce(wanted * wanted))
+    wanted, length = _measured(query)
     return (wanted / length if length > 0 else wanted).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _measured(query: bytes) -> tuple[Floats, float]:
+    """A stored vector in float64, and its length; kept, since a search asks more than once."""
+    wanted = np.frombuffer(query, dtype="<f4").astype(np.float64)
+    return wanted, math.sqrt(np.add.reduce(wanted * wanted))
 
 
 def products(rows: Matrix, wanted: Matrix, out: Matrix | None = None) -> Matrix:
     """The product of each row with a vector, float32, by this thread alone; into ``out``, where it is given.
 
-    One product of them all is shared out among threads by BLAS, which on busy processors wait for each other: 30 ms
-    instead of 1. Products of a few rows each are not.
+    Row by row: a product of the whole matrix is shared out among threads by BLAS, which on busy processors wait for each other:
+    30 ms instead of 1.
     """
-    if rows.nbytes >= FAR:
-        streamed: Matrix = np.einsum("ij,j->i", rows, wanted, out=out)
-        return streamed
-    together = max(1, UNSHARED // max(1, rows.shape[1]))
-    whole = len(rows) // together * together
-    found = np.empty(len(rows), dtype=np.float32) if out is None else out
-    if whole:
-        np.matmul(rows[:whole].reshape(-1, together, rows.shape[1]), wanted, out=found[:whole].reshape(-1, together))
-    if whole < len(rows):
-        np.matmul(rows[whole:], wanted, out=found[whole:])
+    found: Matrix = np.vecdot(rows, wanted, out=out)
     return found
 
 

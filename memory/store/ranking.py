@@ -225,12 +225,12 @@ class Ranking:
 
         assert self._asked.vector is not None
         size = len(self._asked.vector)
-        held = [(hit, hit.embedding) for hit in found if hit.embedding is not None and len(hit.embedding) == size]
+        held = [hit for hit in found if hit.embedding is not None and len(hit.embedding) == size]
         for part in pieces(held):
             if is_due():
                 await pause()
-            measured = cosines(self._asked.vector, matrix([raw for _, raw in part], size // 4)).tolist()
-            for (hit, _), cosine in zip(part, measured, strict=True):
+            raws = [hit.embedding or b"" for hit in part]
+            for hit, cosine in zip(part, cosines(self._asked.vector, matrix(raws, size // 4)).tolist(), strict=True):
                 hit.cosine = cosine
 
     # --- order ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from memory.model import MemoryItem, check_namespace
 from memory.ops import WHOLE, Count, Order, OrderField, Page, Position, Read, Row, Scan
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
-from memory.store.slicing import pieces, row_bytes
+from memory.store.slicing import SLICE_BYTES, SLICE_ITEMS, row_bytes
 from memory.store.types import ItemPage
 from memory.sync import blocking, blocking_iterator
 from memory.turns import is_due, pause
@@ -207,14 +207,16 @@ async def filled(store: MemoryStore, op: Scan) -> list[tuple[Row, MemoryItem]]:
         test = None if page.exact else accept
         last: tuple[Row, MemoryItem] | None = None
         # Not by `_slices`: asyncio keeps account of asynchronous generators, which costs a small page as much as two records.
-        for batch in pieces(page.rows, weigh=row_bytes):
-            if is_due():
+        number = weight = 0
+        for row in page.rows:
+            if (number % SLICE_ITEMS == 0 or weight > SLICE_BYTES) and is_due():
                 await pause()
-            for row in batch:
-                item = decode(row)
-                last = (row, item)
-                if test is None or test(item):
-                    found.append(last)
+                weight = 0
+            number, weight = number + 1, weight + len(row.body)
+            item = decode(row)
+            last = (row, item)
+            if test is None or test(item):
+                found.append(last)
         if last is None or not page.more or len(found) >= op.limit:
             return found[: op.limit]
         after = position_of(last[1], last[0], op.order)

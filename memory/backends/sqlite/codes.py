@@ -26,7 +26,7 @@ BLOCK = 16_384
 SAMPLED = 16
 PACKED = 512
 """Vectors packed in one step, for the same reason."""
-GATHERED = 2**19
+GATHERED = 2**17
 """Bytes of rows gathered in one step, for the same reason."""
 LEAST = np.float32(1e-30)
 """The smallest step of a fine code: that of a vector which is the centre, of which one can still divide by it."""

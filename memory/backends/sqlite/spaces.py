@@ -62,7 +62,7 @@ def is_worth_packing(state: VectorState) -> bool:
 
 def vector_state(row: tuple[Any, ...]) -> VectorState:
     """The state from the columns of STATE_SQL. Raises CorruptData."""
-    if not all(type(number) is int for number in row[:6]):
+    if set(map(type, row[:6])) != {int}:
         raise CorruptData("the file's counter is damaged. Restore a backup")
     version, vectors, seq, waiting, coded, era, embedder, dimension, next_embedder, next_dimension = row
     return VectorState(
