@@ -74,12 +74,12 @@ class _Turn:
         self._followed = True  # mostly a task is alone: without a future that is one turn in place of two
         try:
             await asyncio.sleep(0)
-            while self.taken and self.is_over():
-                await asyncio.sleep(0)
         finally:
             self._followed = False
         if not self.taken:
             self.begin(loop)
+        elif self.is_over():
+            await self._wait(loop)
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         place: asyncio.Future[None] = loop.create_future()

@@ -142,7 +142,8 @@ class Vectors:
         known = self.cache.pool(asked, self.state.version)
         if known is not None:
             return known
-        rows = survivors(self.db, asked, index.most(self.state.vectors), self.cache.wide)
+        most = index.most(self.state.vectors)
+        rows = survivors(self.db, asked, most, self.cache.wide, patient=self.patient)
         if rows is None:
             return None
         return self.cache.keep_pool(asked, self.state.version, index.places(self.db, rows, patient=self.patient))

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from memory.backends.sqlite.codes import Ints
 
 _TAGGED = (
-    "SELECT items.rowid FROM tags CROSS JOIN items INDEXED BY items_key "
-    "ON items.key = substr(tags.entry, ?) WHERE tags.entry >= ? AND tags.entry < ? LIMIT ?"
+    "tags CROSS JOIN items INDEXED BY items_key ON items.key = substr(tags.entry, ?) "
+    "WHERE tags.entry >= ? AND tags.entry < ?"
 )
 ENOUGH = 256
 """So few are narrowed no further."""
 
 
 Asked = tuple[tuple[str, tuple[object, ...]], ...]
-"""Queries for rows of ``items``, and their parameters."""
+"""Where to find rows of ``items`` (what follows a FROM), and parameters."""
 
 
 def indexed(op: Nearest, filtered: Filtered, fields: Fields) -> Asked:
@@ -44,13 +44,12 @@ def indexed(op: Nearest, filtered: Filtered, fields: Fields) -> Asked:
         parts = sorted((choice.condition for choice in together), key=lambda part: len(part.text))
         narrow = key_condition(span) if any(choice.sorted_by_key for choice in together) else None
         condition = all_of(parts if narrow is None else [*parts, narrow])
-        text = f"SELECT items.rowid FROM items INDEXED BY {index} WHERE {condition.text} LIMIT ?"  # noqa: S608 - templates
-        asked.append((text, condition.params))
+        asked.append((f"items INDEXED BY {index} WHERE {condition.text}", condition.params))
     tagged = [(_TAGGED, (len(tag.encode()) + 2, *tag_span(tag, span))) for tag in tag_drivers(op.where)]
     return (*asked, *tagged)
 
 
-def survivors(db: apsw.Connection, asked: Asked, most: int, wide: set[str]) -> Ints | None:
+def survivors(db: apsw.Connection, asked: Asked, most: int, wide: set[str], *, patient: bool) -> Ints | None:
     """Rows of ``items`` that satisfy all conditions of which each lets no more than ``most`` through; None
     where there is no such condition. ``wide`` remembers the queries that let more through: the next time these are
     counted first, which takes a third of listing them."""
@@ -58,16 +57,24 @@ def survivors(db: apsw.Connection, asked: Asked, most: int, wide: set[str]) -> I
 
     breather = Breather()
     found: Ints | None = None
-    for text, params in asked:
-        if text in wide and scalar(db, f"SELECT count(*) FROM ({text})", (*params, most + 1)) > most:  # noqa: S608 - templates
+    for place, params in asked:
+        if place in wide and _count(db, place, (*params, most + 1)) > most:
             continue
-        found_rows = scalar(db, f"SELECT group_concat(rowid) FROM ({text})", (*params, most + 1))  # noqa: S608 - templates
-        if found_rows is not None and found_rows.count(",") >= most:
-            wide.add(text)
+        if patient:
+            bounded = f"(SELECT items.rowid FROM {place} LIMIT ?)"  # noqa: S608 - templates
+            text = scalar(db, f"SELECT group_concat(rowid) FROM {bounded}", (*params, most + 1))  # noqa: S608
+        else:  # on the loop time is the limit; a LIMIT makes a third more of it
+            text = scalar(db, f"SELECT group_concat(items.rowid) FROM {place}", params)  # noqa: S608 - templates
+        if text is not None and text.count(",") >= most:
+            wide.add(place)
             continue
-        wide.discard(text)
-        rows = listed(found_rows, breather)
+        wide.discard(place)
+        rows = listed(text, breather)
         found = rows if found is None else np.intersect1d(found, rows, assume_unique=True)
         if len(found) <= ENOUGH:
             break
     return found
+
+
+def _count(db: apsw.Connection, place: str, params: tuple[object, ...]) -> int:
+    return int(scalar(db, f"SELECT count(*) FROM (SELECT 1 FROM {place} LIMIT ?)", params))  # noqa: S608 - templates
