@@ -11,7 +11,7 @@ import pytest
 
 from memory import MemoryItem, MemoryStore, create_store
 from memory.backends.sqlite import scanning
-from memory.store import reads, slicing
+from memory.store import ranking, slicing
 
 COUNT = 40
 READS: dict[str, Callable[[MemoryStore], Awaitable[Any]]] = {
@@ -46,7 +46,7 @@ async def test_after_each_long_record_others_may_run(
         for length, least, most in ((10, 0, 12), (40_000, COUNT - 1, 3 * COUNT)):
             await _fill(store, length)
             with monkeypatch.context() as patched:
-                for module in (reads, slicing):
+                for module in (ranking, slicing):
                     patched.setattr(module, "is_due", lambda: True)
                     patched.setattr(module, "pause", pause)
                 paused.clear()

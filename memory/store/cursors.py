@@ -29,9 +29,8 @@ _encode = msgspec.json.encode
 
 def question(kind: str, scope: Scope, where: Filter | None, *details: Any) -> str:
     """A short digest of everything a cursor must agree with. BLAKE2b, 9 bytes."""
-    parts = _encode([kind, scope, [d if not isinstance(d, Order) else [d.field, d.descending] for d in details]])
-    form = b"" if where is None else digest_form(where)
-    return base64.urlsafe_b64encode(hashlib.blake2b(parts + b"\0" + form, digest_size=9).digest()).decode()
+    asked = _encode((kind, scope, details)) + b"\0" + (b"" if where is None else digest_form(where))
+    return base64.urlsafe_b64encode(hashlib.blake2b(asked, digest_size=9).digest()).decode()
 
 
 def write(digest: str, position: Any) -> str:

@@ -19,7 +19,7 @@ from memory.search import fusion
 from memory.search.analysis import SLICE
 from memory.search.neighbours import BEST, reach, share
 from memory.search.text import Scorer
-from memory.store.slicing import SLICE_TEXTS, pieces, row_bytes
+from memory.store.slicing import SLICE_TEXTS, decoded, pieces, row_bytes
 from memory.store.types import Hit
 from memory.turns import is_due, pause
 
@@ -159,15 +159,15 @@ class Ranking:
         assert asked.vector is not None
         await self._store._vectors_ready()
         rows: list[Row] = await self._store._do_nearest(self._nearest(wanted))
-        found: list[Found] = []
-        for batch in pieces(rows, weigh=row_bytes):  # not by `_slices`: see `filled`
-            if is_due():
-                await pause()
-            found += [_found(row) for row in batch]
+        items = await decoded(rows, vector=False)
+        found = [
+            Found(item, row.embedding, row.created, key_order((item.namespace, item.id)))
+            for row, item in zip(rows, items, strict=True)
+        ]
         await self._measure(found)
-        for hit in found:
-            hit.score = hit.cosine or 0.0
         if len(found) > wanted:
+            for hit in found:
+                hit.score = hit.cosine or 0.0
             found.sort(key=_by_rank)
         for hit in found[:wanted]:
             there = known.setdefault(hit.key, hit)

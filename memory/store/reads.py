@@ -14,10 +14,9 @@ from memory.model import MemoryItem, check_namespace
 from memory.ops import WHOLE, Count, Order, OrderField, Page, Position, Read, Row, Scan
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
-from memory.store.slicing import SLICE_BYTES, SLICE_ITEMS, row_bytes
+from memory.store.slicing import decoded
 from memory.store.types import ItemPage
 from memory.sync import blocking, blocking_iterator
-from memory.turns import is_due, pause
 
 if TYPE_CHECKING:
     from memory.filters import Where
@@ -87,8 +86,8 @@ class Reads(Bound):
             rows = await store._do_read(Read(keys=part, now=store._clock(), scope=self._scope))
             if any(row is not None and row.embedding is not None for row in rows):
                 await store._vectors_ready()
-            async for batch in store._slices(rows, weigh=row_bytes):
-                items += [None if row is None else decode(row) for row in batch]
+            there = iter(await decoded([row for row in rows if row is not None]))
+            items += [None if row is None else next(there) for row in rows]
         if store._tracker is not None:
             for key, item in zip(keys, items, strict=True):
                 if item is not None:
@@ -126,7 +125,7 @@ class Reads(Bound):
         scope = self._narrow(namespace, under)
         after = None
         if cursor is not None:
-            asked = cursors.question("list", scope or self._scope, filter, sort)
+            asked = cursors.question("list", scope or self._scope, filter, (sort.field, sort.descending))
             after = cursors.check_place(store, scope or self._scope, sort, cursors.read(cursor, asked, Position))
         if scope is None:
             return ItemPage([])
@@ -136,7 +135,8 @@ class Reads(Bound):
         following = None
         if more:
             row, item = pairs[limit - 1]
-            following = cursors.write(cursors.question("list", scope, filter, sort), position_of(item, row, sort))
+            asked = cursors.question("list", scope, filter, (sort.field, sort.descending))
+            following = cursors.write(asked, position_of(item, row, sort))
         return ItemPage([item for _, item in pairs[:limit]], following)
 
     async def stream(
@@ -205,21 +205,12 @@ async def filled(store: MemoryStore, op: Scan) -> list[tuple[Row, MemoryItem]]:
         if "numpy" not in sys.modules and any(row.embedding is not None for row in page.rows):
             await store._vectors_ready()
         test = None if page.exact else accept
-        last: tuple[Row, MemoryItem] | None = None
-        # Not by `_slices`: asyncio keeps account of asynchronous generators, which costs a small page as much as two records.
-        number = weight = 0
-        for row in page.rows:
-            if (number % SLICE_ITEMS == 0 or weight > SLICE_BYTES) and is_due():
-                await pause()
-                weight = 0
-            number, weight = number + 1, weight + len(row.body)
-            item = decode(row)
-            last = (row, item)
-            if test is None or test(item):
-                found.append(last)
-        if last is None or not page.more or len(found) >= op.limit:
+        pairs = list(zip(page.rows, await decoded(page.rows), strict=True))
+        found += pairs if test is None else [pair for pair in pairs if test(pair[1])]
+        if not pairs or not page.more or len(found) >= op.limit:
             return found[: op.limit]
-        after = position_of(last[1], last[0], op.order)
+        row, item = pairs[-1]
+        after = position_of(item, row, op.order)
         # A rare match is looked for in larger steps, so that few round trips are wasted.
         limit = min(MAX_LIMIT, limit * 2)
 

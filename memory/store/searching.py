@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,8 +22,7 @@ from memory.turns import own_turn
 from memory.vectors import check_embedding, vector_bytes
 
 if TYPE_CHECKING:
-    from memory.filters import Filter, Where
-    from memory.ops import Scope
+    from memory.filters import Where
     from memory.store.base import MemoryStore
 
 MAX_SEARCH_LIMIT = 200
@@ -115,13 +113,13 @@ class Searches(Bound):
             if vector is not None:
                 await store._vectors_ready()
                 asked = vector_bytes(check_embedding(vector))
-            given = asked  # the vector made of the query, below, is no part of the question
             scope = self._narrow(namespace, under)
-            how = (chosen, neighbours, min_score, min_text, min_vector, order, exact)
+            # The vector made of the query, below, is no part of the question.
+            asks = (query, asked, chosen, neighbours, min_score, min_text, min_vector, order, exact)
             now = store._clock()
             place = None
             if cursor is not None:
-                place = cursors.read(cursor, _digest(scope or self._scope, filter, query, given, how), _Place)
+                place = cursors.read(cursor, cursors.question("search", scope or self._scope, filter, *asks), _Place)
                 cursors.check_key(store, scope or self._scope, place.namespace, place.id)
                 if not math.isfinite(place.score) or not cursors.is_time(place.began):
                     raise cursors.altered()
@@ -162,7 +160,7 @@ class Searches(Bound):
                 last = page[-1]
                 began = now if place is None else place.began
                 ended = _Place(last.score, last.item.namespace, last.item.id, pool, began)
-                following = cursors.write(_digest(scope, filter, query, given, how), ended)
+                following = cursors.write(cursors.question("search", scope, filter, *asks), ended)
             return SearchPage(ranking.hits(page, explain=explain), following, complete or more)
         finally:
             gate.release()
@@ -172,12 +170,6 @@ class Searches(Bound):
 
 def _beyond(found: list[Found], start: tuple[float, SortKey]) -> list[Found]:
     return [hit for hit in found if hit.rank > start]
-
-
-def _digest(scope: Scope, filter: Filter | None, query: str | None, given: bytes | None, how: tuple[Any, ...]) -> str:
-    """What a cursor belongs to."""
-    told = "" if given is None else hashlib.blake2b(given, digest_size=12).hexdigest()
-    return cursors.question("search", scope, filter, query, told, *how)
 
 
 def _check_choices(mode: str, neighbours: int, order: str, mmr: float | None) -> None:

@@ -15,7 +15,7 @@ import apsw
 from memory.backends.sqlite.compiling import NEVER, Fields, compile_filter
 from memory.backends.sqlite.docs import LENGTH_BITS, occurrences
 from memory.backends.sqlite.matching import SLACK, Texts, kth
-from memory.backends.sqlite.nearest import Vectors, vectors_of
+from memory.backends.sqlite.nearest import Vectors, VectorSnapshot
 from memory.backends.sqlite.postings import Memo, among
 from memory.backends.sqlite.spaces import VectorState
 from memory.backends.sqlite.vectorcache import VectorCache
@@ -60,7 +60,7 @@ def hybrid(
         return Mixed((0,) * len(op.match.terms), 0.0, 0, [])
     if not filtered.exact:
         raise UnclearError
-    with vectors_of(db, op.nearest, cache, noticed, patient) as state:
+    with VectorSnapshot(db, op.nearest, cache, noticed, patient) as state:
         near = _nearest(_Listed(db, op.nearest, fields, cache, state, patient)) if state.vectors else _nothing()
         return _mixed(db, op, Texts(db, op.match, filtered.predicate, memo, fields), near)
 

@@ -7,8 +7,7 @@ codes pick first, how many are compared by their vectors follows from how many a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,34 +63,49 @@ def nearest(
     patient: bool = True,
 ) -> list[Row]:
     """Rows with their vectors, in one snapshot. Raises TooLongError unless patient, EmbeddingMismatch, CorruptData."""
-    with vectors_of(db, op, cache, noticed, patient) as state:
+    with VectorSnapshot(db, op, cache, noticed, patient) as state:
         return [] if state.space is None else Vectors(db, op, fields, cache, state, patient).run()
 
 
 nearest_soon = partial(nearest, patient=False)
 
 
-@contextmanager
-def vectors_of(
-    db: apsw.Connection, op: Nearest, cache: VectorCache, noticed: Callable[[VectorState], None], patient: bool
-) -> Iterator[VectorState]:
+class VectorSnapshot:
     """One snapshot, and the cache to search in it. Raises TooLongError unless patient, EmbeddingMismatch, CorruptData."""
-    if not cache.lock.acquire(blocking=patient):
-        raise TooLongError
-    try:
-        db.execute("BEGIN")
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        op: Nearest,
+        cache: VectorCache,
+        noticed: Callable[[VectorState], None],
+        patient: bool,
+    ) -> None:
+        self._db, self._op, self._noticed = db, op, noticed
+        if not cache.lock.acquire(blocking=patient):
+            raise TooLongError
+        self._lock = cache.lock
+
+    def __enter__(self) -> VectorState:
+        op = self._op
         try:
-            state = read_state(db)
-            noticed(state)
+            self._db.execute("BEGIN")
+            state = read_state(self._db)
+            self._noticed(state)
             space = space_of(state)
             if space is not None and not space.admits(op.embedder, len(op.vector) // 4):
                 raise mismatch(space, op.embedder, len(op.vector) // 4)
-            yield state
+        except BaseException:
+            self.__exit__()
+            raise
+        return state
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
         finally:
-            if db.in_transaction:
-                db.execute("COMMIT")
-    finally:
-        cache.lock.release()
+            self._lock.release()
 
 
 class Vectors:
@@ -333,16 +347,10 @@ class Vectors:
         if not ords:
             return []
         behind = filter_columns(self.op.where, self.fields)
-        if self.stored is None:
-            found = fetch(self.db, self._from(FULL_SQL + behind, condition), (numbers(ords), *condition.params))
-        else:
-            bare = self._from(f"{ROW_SQL}, c.value{behind}", condition)
-            found = [
-                (*row[:17], self.stored(row[17]), *row[18:])
-                for row in fetch(self.db, bare, (numbers(ords), *condition.params))
-            ]
+        columns = FULL_SQL if self.stored is None else f"{ROW_SQL}, c.value"
+        found = fetch(self.db, self._from(columns + behind, condition), (numbers(ords), *condition.params))
         if not held_to_seal(found):
             raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
-        rows = to_rows_within(found, self.op.scope)
+        rows = to_rows_within(found, self.op.scope, self.stored)
         accept = self.accept
         return rows if accept is None else [row for row in rows if accept(decode(row))]

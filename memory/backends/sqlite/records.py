@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -46,9 +46,9 @@ def field_seal(key: bytes, values: Sequence[Any]) -> int | None:
     return zlib.crc32(_pack((key, *values))) if values else None
 
 
-def is_whole(found: tuple[Any, ...]) -> bool:
-    """Whether a record as selected by FULL_SQL or BARE_SQL is what was written."""
-    body, vector = found[0], found[17]
+def is_whole(found: tuple[Any, ...], vector: Any = ...) -> bool:
+    """Whether a record as selected by FULL_SQL or BARE_SQL is what was written; with ``vector`` in place of that in it."""
+    body, vector = found[0], found[17] if vector is ... else vector
     try:
         return bool(
             zlib.crc32(body) == found[14]
@@ -59,9 +59,10 @@ def is_whole(found: tuple[Any, ...]) -> bool:
         return False
 
 
-def to_row(found: tuple[Any, ...]) -> Row:
-    """The Row of a record selected by FULL_SQL or BARE_SQL. Raises CorruptData."""
-    if not is_whole(found):
+def to_row(found: tuple[Any, ...], vector: Any = ...) -> Row:
+    """The Row of a record selected by FULL_SQL or BARE_SQL; with ``vector`` in place of that in it. Raises CorruptData."""
+    vector = found[17] if vector is ... else vector
+    if not is_whole(found, vector):
         raise damaged(found[1] if isinstance(found[1], bytes) else b"")
     return Row(
         body=found[0],
@@ -71,21 +72,25 @@ def to_row(found: tuple[Any, ...]) -> Row:
         accessed=found[5],
         count=found[6],
         expires=found[7],
-        embedding=found[17] or None,
+        embedding=vector or None,
         embedder=found[13],
     )
 
 
-def to_rows_within(found: Iterable[tuple[Any, ...]], scope: Scope) -> list[Row]:
-    """As to_row_within, of each."""
+def to_rows_within(
+    found: Iterable[tuple[Any, ...]], scope: Scope, vector_of: Callable[[Any], bytes] | None = None
+) -> list[Row]:
+    """As to_row_within, of each. ``vector_of``: the vector by what stands in its place."""
     if scope.user_id is None and scope.agent_id is None and scope.session_id is None:
-        return [to_row(row) for row in found]
-    return [to_row_within(row, scope) for row in found]
+        if vector_of is None:
+            return [to_row(row) for row in found]
+        return [to_row(row, vector_of(row[17])) for row in found]
+    return [to_row_within(row, scope, ... if vector_of is None else vector_of(row[17])) for row in found]
 
 
-def to_row_within(found: tuple[Any, ...], scope: Scope) -> Row:
+def to_row_within(found: tuple[Any, ...], scope: Scope, vector: Any = ...) -> Row:
     """As to_row; also holds the row to the owner scope, which a damaged index may not have."""
-    row = to_row(found)
+    row = to_row(found, vector)
     if not scope.covers_owner(found[9], found[10], found[11]):
         raise CorruptData("an index disagrees with its records. Run 'memory verify', then 'memory repair'")
     return row

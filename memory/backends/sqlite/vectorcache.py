@@ -40,7 +40,7 @@ class Held(Entries):
     def __init__(self, dimension: int, room: int) -> None:
         super().__init__(room)
         np = self.np
-        self.rows: Matrix = np.empty((room, dimension), dtype=np.float32)
+        self.rows: Matrix = np.empty((room, dimension), dtype="<f4")  # as they are stored
         self.scale: Matrix = np.empty(room, dtype=np.float32)
         self.alive = np.zeros(room, dtype=bool)
         self._place: dict[int, int] = {}
@@ -105,7 +105,7 @@ class Held(Entries):
 
     def stored(self, ord: int) -> bytes:
         """A record's vector as it is stored."""
-        found: bytes = self.rows[self._place[ord]].astype("<f4", copy=False).tobytes()
+        found: bytes = self.rows[self._place[ord]].tobytes()
         return found
 
     def remove(self, ord: int) -> None:
