@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
-import os
 import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from typing import Any, TypeVar
 
 from benchmarks.figures import percentile
 from benchmarks.stillness import LATE, Stillness
+from memory.testing.heartbeat import queueing
 
 Side = Callable[[int], Awaitable[list[float]]]
 """Makes that many calls and returns what each took, in µs."""
@@ -88,7 +87,7 @@ async def fitted(sides: Mapping[K, Side], rounds: int, most: int, seconds: float
     for side in sides.values():
         await side(1)
     calls = max(10, min(most, round(seconds / (time.perf_counter() - started))))
-    found = await turns(list(sides.values()), rounds, calls, 10)
+    found = await turns(list(sides.values()), rounds, calls)
     return dict(zip(sides, found, strict=True))
 
 
@@ -129,7 +128,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         wall, busy = time.perf_counter, time.thread_time
-        with _queueing() as queued:
+        with queueing() as queued:
             while True:
                 start, used, waited, read = wall(), busy(), queued(), _pages_read()
                 await asyncio.sleep(0.001)
@@ -153,30 +152,6 @@ class Heartbeat:
 
 def _pages_read() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
-
-
-@contextmanager
-def _queueing() -> Iterator[Callable[[], float]]:
-    """Tells how many seconds this thread was ready to run in all and had no core; always 0 where it is not known.
-
-    It reads the file without giving up the GIL, as ``os.pread`` would: a thread that takes it would hold the loop.
-    """
-    try:
-        handle = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-    except OSError:
-        yield lambda: 0.0
-        return
-    pread, text = ctypes.PyDLL(None).pread, ctypes.create_string_buffer(100)
-    pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
-
-    def queued() -> float:
-        size = pread(handle, text, 100, 0)
-        return int(text.raw[:size].split()[1]) / 1e9
-
-    try:
-        yield queued
-    finally:
-        os.close(handle)
 
 
 @asynccontextmanager

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -53,6 +54,30 @@ def _known_work() -> int:
     return sum(len(json.dumps(one)) for one in made)
 
 
+@contextmanager
+def queueing() -> Iterator[Callable[[], float]]:
+    """Tells how many seconds this thread was ready to run in all and had no core; always 0 where the system does not tell.
+
+    It reads the file without giving up the GIL, as ``os.pread`` would: a thread that takes it would hold the loop.
+    """
+    try:
+        handle = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    except OSError:
+        yield lambda: 0.0
+        return
+    pread, text = ctypes.PyDLL(None).pread, ctypes.create_string_buffer(100)
+    pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+
+    def queued() -> float:
+        size = pread(handle, text, 100, 0)
+        return int(text.raw[:size].split()[1]) / 1e9
+
+    try:
+        yield queued
+    finally:
+        os.close(handle)
+
+
 class Heartbeat:
     """Beats while the body of ``async with`` runs; ``worst`` is the longest silence in seconds.
 
@@ -64,13 +89,10 @@ class Heartbeat:
         self.interval = interval
         self.worst = 0.0
         self._task: asyncio.Task[None] | None = None
-        self._waited: int | None = None
+        self._told = ExitStack()
 
     async def __aenter__(self) -> Self:
-        try:
-            self._waited = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        except OSError:
-            self._waited = None
+        self._queued = self._told.enter_context(queueing())
         self._task = asyncio.get_running_loop().create_task(self._beat())
         await asyncio.sleep(0)
         return self
@@ -84,13 +106,11 @@ class Heartbeat:
         await asyncio.sleep(self.interval)
         task.cancel()
         await asyncio.wait({task})
-        if self._waited is not None:
-            os.close(self._waited)
+        self._told.close()
 
     def _clock(self) -> float:
         """Seconds of which none were spent in the run queue of a busy machine."""
-        waited = 0 if self._waited is None else int(os.pread(self._waited, 100, 0).split()[1])
-        return time.perf_counter() - waited / 1e9
+        return time.perf_counter() - self._queued()
 
     async def _beat(self) -> None:
         last = self._clock()
