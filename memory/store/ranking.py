@@ -104,8 +104,12 @@ class Ranking:
                 await self._by_vector(known, listed)
         if asked.mode == "hybrid":
             await self._complete(list(known.values()))
-        for hit in known.values():
-            self._weigh(hit)
+        if asked.mode == "vector":
+            for hit in known.values():
+                hit.own = hit.score = hit.cosine or 0.0
+        else:
+            for hit in known.values():
+                self._weigh(hit)
         found = sorted(known.values(), key=_by_rank)[:wanted]
         if asked.neighbours:
             found = await self._with_neighbours(found)
