@@ -148,7 +148,7 @@ def _quiet() -> np.errstate:
 
 def _sure(found: Matrix, rows_at: Callable[[Ints], Matrix], unit: Matrix) -> Matrix:
     """The same; where float32 cannot tell a cosine, from the row itself."""
-    if len(found) and math.isnan(found.max()):
+    if len(found) and math.isnan(np.maximum.reduce(found)):
         odd = np.flatnonzero(np.isnan(found))
         found[odd] = cosines(unit.astype("<f4", copy=False).tobytes(), rows_at(odd))
     return found

@@ -172,11 +172,9 @@ class Vectors:
             if found is not None:
                 return found
         likely = pool is not None or not self.narrowed or self.unread
-        alive = index.alive[: index.count]
-        if pool is None:
-            pool = None if alive.all() else self.np.flatnonzero(alive)
-        else:
-            pool = pool[alive[pool]]
+        if not index.all_alive:
+            alive = index.alive[: index.count]
+            pool = self.np.flatnonzero(alive) if pool is None else pool[alive[pool]]
         ords, scores, cosines = self._compared(index, pool)
         found = self._at_once(ords, scores, cosines) if likely else None
         return found if found is not None else self._ranked(ords, scores, cosines)

@@ -46,26 +46,32 @@ def field_seal(key: bytes, values: Sequence[Any]) -> int | None:
     return zlib.crc32(_pack((key, *values))) if values else None
 
 
-def is_whole(found: tuple[Any, ...], vector: Any = ...) -> bool:
-    """Whether a record as selected by FULL_SQL or BARE_SQL is what was written; with ``vector`` in place of that in it."""
-    body, vector = found[0], found[17] if vector is ... else vector
+def is_whole(found: tuple[Any, ...]) -> bool:
+    """Whether a record as selected by FULL_SQL or BARE_SQL is what was written."""
     try:
-        return bool(
+        to_row(found)
+    except CorruptData:
+        return False
+    return True
+
+
+def to_row(found: tuple[Any, ...], vector: Any = ...) -> Row:
+    """The Row of a record selected by FULL_SQL or BARE_SQL; with ``vector`` in place of that in it. Raises CorruptData."""
+    body = found[0]
+    if vector is ...:
+        vector = found[17]
+    try:
+        whole = (
             zlib.crc32(body) == found[14]
             and zlib.crc32(_pack(found[1:16])) == found[16]
             and (vector == 0 or (None if vector is None else zlib.crc32(vector)) == found[15])
         )
     except (TypeError, OverflowError, msgspec.MsgspecError):
-        return False
-
-
-def to_row(found: tuple[Any, ...], vector: Any = ...) -> Row:
-    """The Row of a record selected by FULL_SQL or BARE_SQL; with ``vector`` in place of that in it. Raises CorruptData."""
-    vector = found[17] if vector is ... else vector
-    if not is_whole(found, vector):
+        whole = False
+    if not whole:
         raise damaged(found[1] if isinstance(found[1], bytes) else b"")
     return Row(
-        body=found[0],
+        body=body,
         version=found[2],
         created=found[3],
         updated=found[4],

@@ -56,7 +56,7 @@ def listed(text: str | None, breather: Breather) -> Ints:
     """The ints of a ``group_concat``, a piece at a time: a hundred thousand at once would keep the GIL for 10 ms."""
     import numpy as np
 
-    parts: list[Ints] = [np.empty(0, dtype=np.int64)]
+    parts: list[Ints] = []
     start = 0
     while text is not None and start < len(text):
         end = text.find(",", start + PIECE)
@@ -64,7 +64,7 @@ def listed(text: str | None, breather: Breather) -> Ints:
         parts.append(np.fromstring(part, dtype=np.int64, sep=","))
         start += len(part) + 1
         breather.breathe()
-    return np.concatenate(parts) if len(parts) > 2 else parts[-1]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
 @contextlib.contextmanager

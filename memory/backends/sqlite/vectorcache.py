@@ -43,6 +43,7 @@ class Held(Entries):
         self.rows: Matrix = np.empty((room, dimension), dtype="<f4")  # as they are stored
         self.scale: Matrix = np.empty(room, dtype=np.float32)
         self.alive = np.zeros(room, dtype=bool)
+        self.all_alive = True
         self._place: dict[int, int] = {}
         self._signs: Signs | None = None
         self._searches = 0
@@ -77,6 +78,7 @@ class Held(Entries):
         self.rows[places] = rows
         self.scale[places] = inverse_lengths(rows)
         self.alive[places] = True
+        self.all_alive = self.all_alive or bool(self.alive[: self.count].all())
         if self._signs is not None:
             self._signs.put(places, rows, self.scale[places], room)
         self._moved(range(places.start, places.stop) if isinstance(places, slice) else places)
@@ -101,7 +103,7 @@ class Held(Entries):
             limit,
             lambda some: np.where(alive[some], rough_cosines_at(some, rows, unit, scale), np.float32(-2)),
         )
-        return None if places is None else places[alive[places]]
+        return places if places is None or self.all_alive else places[alive[places]]
 
     def stored(self, ord: int) -> bytes:
         """A record's vector as it is stored."""
@@ -112,7 +114,7 @@ class Held(Entries):
         """A vector that is gone. Its place stays, for this record."""
         place = self._place.get(ord)
         if place is not None:
-            self.alive[place] = False
+            self.alive[place] = self.all_alive = False
 
 
 class Coded(Entries):
