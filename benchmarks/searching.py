@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ ROUND_SECONDS = 3.0
 """About how long one round of one figure may take, all sizes together."""
 
 Call = Callable[[MemoryStore, random.Random], Awaitable[Any]]
+ByHand = Callable[[FindsByHand, int, random.Random], None]
 Rounds = dict[int, list[list[float]]]
 """Size -> round -> µs of each call."""
 
@@ -54,7 +55,7 @@ async def run(session: Session) -> None:
             hands = {size: FindsByHand(_file_of(store)) for size, store in stores.items()}
         await _questions(session, backend, stores, hands)
         for what, call in LISTS.items():
-            by_hand = _topic_by_hand if what == "indexed filter" and hands else None
+            by_hand = LISTED_BY_HAND if what == "indexed filter" else {}
             rounds, floors = await _turns(session, stores, call, session.options.calls // 4, hands, by_hand)
             _tell(session, f"{what}, first {FIRST}", backend, rounds, floors=floors)
             session.add_growth(NAME, what, backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
@@ -68,6 +69,13 @@ def _file_of(store: MemoryStore) -> Path:
 
 def _topic_by_hand(hand: FindsByHand, _size: int, rng: random.Random) -> None:
     hand.of_topic(f"topic{rng.randrange(workload.TOPICS)}", FIRST + 1)
+
+
+def _page_by_hand(hand: FindsByHand, _size: int, rng: random.Random) -> None:
+    hand.page_of(f"topic{rng.randrange(workload.TOPICS)}", FIRST)
+
+
+LISTED_BY_HAND: dict[str, ByHand] = {"by hand": _topic_by_hand, "by hand, as promised": _page_by_hand}
 
 
 async def _questions(
@@ -97,11 +105,11 @@ async def _questions(
     def ask_by_hand(hand: FindsByHand, size: int, rng: random.Random) -> None:
         hand.answering(rng.choice(asked[stores[size]]), FIRST)
 
-    rounds, floors = await _turns(session, stores, ask, count, hands, ask_by_hand if hands else None)
+    rounds, floors = await _turns(session, stores, ask, count, hands, {"by hand": ask_by_hand})
     _tell(session, "text top-10", backend, rounds, f"{sum(hits) / len(hits):.1f} hits a question", floors=floors)
     _tell(session, "text top-10", backend, rounds, share=0.95)
     # What a search keeps of the index it keeps until something is written.
-    rounds, floors = await _turns(session, stores, ask, count // 4, hands, ask_by_hand if hands else None, write)
+    rounds, floors = await _turns(session, stores, ask, count // 4, hands, {"by hand": ask_by_hand}, write)
     _tell(session, "text top-10 after a write", backend, rounds, floors=floors)
     session.add_growth(NAME, "text", backend, {size: _each(spent, 0.5) for size, spent in rounds.items()})
     for what, call in (
@@ -117,12 +125,13 @@ async def _turns(
     stores: dict[int, MemoryStore],
     call: Call,
     calls: int,
-    hands: dict[int, FindsByHand] | None = None,
-    by_hand: Callable[[FindsByHand, int, random.Random], None] | None = None,
+    hands: Mapping[int, FindsByHand] | None = None,
+    by_hand: Mapping[str, ByHand] | None = None,
     before: Call | None = None,
-) -> tuple[Rounds, Rounds]:
-    """Size -> round -> µs of each call; of the store, and of the same work by hand, by turns. ``before``: what the store
-    does before each call of either, which is not timed."""
+) -> tuple[Rounds, dict[str, Rounds]]:
+    """Size -> round -> µs of each call; of the store, and of the same work by hand in each way, by turns. ``before``: what the
+    store does before each call of either, which is not timed."""
+    hands, ways = hands or {}, by_hand or {}
 
     def side(store: MemoryStore) -> Side:
         rng = random.Random(7)
@@ -132,12 +141,11 @@ async def _turns(
 
         return run_side if before is None else one_by_one(run_side, store, before)
 
-    def side_by_hand(hand: FindsByHand, size: int) -> Side:
+    def side_by_hand(way: ByHand, hand: FindsByHand, size: int) -> Side:
         rng = random.Random(7)
 
         async def run_side(count: int) -> list[float]:
-            assert by_hand is not None
-            return timed_sync(lambda _: by_hand(hand, size, rng), range(count))
+            return timed_sync(lambda _: way(hand, size, rng), range(count))
 
         return run_side if before is None else one_by_one(run_side, stores[size], before)
 
@@ -159,10 +167,11 @@ async def _turns(
     # Slow calls are made less often: a round shall end.
     calls = max(10, min(calls, round(ROUND_SECONDS / (time.perf_counter() - started))))
     sides = [side(store) for store in stores.values()]
-    if hands and by_hand is not None:
-        sides += [side_by_hand(hand, size) for size, hand in hands.items()]
-    found = await turns(sides, session.options.rounds, calls, 10)
-    return dict(zip(stores, found, strict=False)), dict(zip(stores, found[len(stores) :], strict=False))
+    sides += [side_by_hand(way, hand, size) for way in ways.values() for size, hand in hands.items()]
+    found = await turns(sides, session.options.rounds, calls)
+    theirs = iter(found[len(stores) :])
+    floors = {name: dict(zip(hands, theirs, strict=False)) for name in ways if hands}
+    return dict(zip(stores, found, strict=False)), floors
 
 
 def _each(rounds: list[list[float]], share: float) -> list[float]:
@@ -177,12 +186,13 @@ def _tell(
     rounds: Rounds,
     note: str = "",
     share: float = 0.5,
-    floors: Rounds | None = None,
+    floors: Mapping[str, Rounds] | None = None,
 ) -> None:
+    """``floors``: by hand, the last of them the one that a missed target is held against."""
     for size, spent in rounds.items():
-        floor = _each(floors[size], share) if floors else None
-        mine = _each(spent, share)
+        by_hand = {name: _each(each[size], share) for name, each in (floors or {}).items()}
+        mine, floor = _each(spent, share), list(by_hand.values())[-1] if by_hand else None
         session.add(NAME, f"{what}, p{share:.0%}"[:-1], backend, "ms", mine, records=size, note=note, floor=floor)
-        if floor:
-            session.add(NAME, f"{what}: ÷ by hand", backend, "×", ratios(mine, floor), records=size)
-            session.add(NAME, f"{what}: by hand", backend, "ms", floor, records=size)
+        for name, theirs in by_hand.items():
+            session.add(NAME, f"{what}: ÷ {name}", backend, "×", ratios(mine, theirs), records=size)
+            session.add(NAME, f"{what}: {name}", backend, "ms", theirs, records=size)

@@ -236,7 +236,7 @@ async def _bulk(session: Session, backend: str) -> None:
                 rates[vectors].append(size / spent)
                 session.discard(path)
         full = "full" if backend == "sqlite" else "none"
-        session.add(NAME, "bulk with vectors", backend, "/s", rates[True], records=size, durability=full, target="bulk")
+        session.add(NAME, "bulk with vectors", backend, "/s", rates[True], records=size, durability=full)
         session.add(
             NAME, "bulk with vectors: ÷ without", backend, "×", ratios(rates[True], rates[False]), records=size,
             durability=full,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memory import ManualClock, MemoryItem
-from memory.backends.sqlite import SqliteStore, entries, picking, spaces, vectorlog
+from memory.backends.sqlite import SqliteStore, entries, picking, spaces, survivors, vectorlog
 from memory.backends.sqlite.codes import (
     Codes,
     centre_of,
@@ -25,6 +25,7 @@ from memory.backends.sqlite.codes import (
     pack,
     rough_cosines,
 )
+from memory.backends.sqlite.reading import conditions
 from memory.backends.sqlite.rotation import rotated_vector
 from memory.backends.sqlite.spaces import read_state
 from memory.codec import decode
@@ -344,6 +345,31 @@ async def test_filters_hold_after_another_program_has_rewritten_the_file(tmp_pat
     await store.put(MemoryItem(id="1", content="again", metadata={"n": 5}, embedding=vectors[1]))
     assert [h.item.id for h in await store.search(vector=vectors[1], where={"metadata.n": 5}, limit=1)] == ["1"]
     await store.close()
+
+
+@pytest.mark.parametrize("patient", [False, True])
+async def test_a_filter_that_lets_too_many_through_is_left_out_and_remembered(tmp_path: Path, patient: bool) -> None:
+    async with SqliteStore(tmp_path / "memory.db", index=("metadata.n",), sweep_interval=None) as store:
+        await store.put_many([MemoryItem(id=f"{i:03}", content="x", metadata={"n": i}) for i in range(300)])
+        db, wide = apsw.Connection(str(tmp_path / "memory.db")), set[str]()
+
+        def passing(least: int, **scope: Any) -> int | None:
+            op = Nearest(vector=b"", embedder=None, limit=3, now=0, where=parse({"metadata.n": {"$gte": least}}), **scope)
+            fields = store._current_fields()
+            asked = survivors.indexed(op, conditions(op, fields).filtered, fields)
+            found = survivors.survivors(db, asked, 50, wide, patient=patient)
+            return None if found is None else len(found)
+
+        assert passing(251) == 49
+        assert not wide
+        assert passing(250) == 50
+        assert passing(249) is None
+        assert len(wide) == 1
+        assert passing(0) is None
+        assert passing(290) == 10
+        assert not wide
+        assert passing(249, scope=Scope(user_id="nobody")) == 0
+        db.close()
 
 
 async def test_many_equal_vectors_are_cut_by_key(tmp_path: Path) -> None:

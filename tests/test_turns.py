@@ -147,3 +147,64 @@ def test_loops_that_take_turns_in_one_thread_do_not_wait_for_each_other() -> Non
         first.close()
         second.close()
     assert came.count(first) == came.count(second) == 5
+
+
+async def test_what_another_computed_in_this_turn_counts() -> None:
+    seen: list[bool] = []
+
+    async def first() -> None:
+        assert not is_due()
+        compute()
+
+    async def second() -> None:
+        seen.append(is_due())
+        await pause()
+        seen.append(is_due())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(first())
+        group.create_task(second())
+    assert seen == [True, False]
+
+
+async def test_who_is_alone_comes_back_in_the_next_turn() -> None:
+    turns = Turns()
+    await asyncio.sleep(0)
+    for _ in range(20):
+        before = turns.number
+        compute()
+        await pause()
+        assert turns.number == before + 1
+    await turns.stop()
+
+
+async def test_who_is_cancelled_on_the_way_back_leaves_the_turn_to_others() -> None:
+    tasks = [asyncio.create_task(pause()) for _ in range(4)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    tasks[2].cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait(tasks)
+        await pause()
+    assert [task.cancelled() for task in tasks] == [True, False, True, False]
+
+
+async def test_who_comes_back_behind_one_who_computed_waits_on() -> None:
+    turns, called = Turns(), asyncio.Event()
+
+    async def other() -> None:
+        await called.wait()
+        await own_turn()
+        turns.compute()
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    await own_turn()
+    turns.compute()
+    called.set()
+    await pause()
+    turns.compute()
+    await task
+    await turns.stop()
+    assert sum(turns.computed.values()) == 3
+    assert max(turns.computed.values()) == 1
