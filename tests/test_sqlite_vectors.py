@@ -354,7 +354,9 @@ async def test_a_filter_that_lets_too_many_through_is_left_out_and_remembered(tm
         db, wide = apsw.Connection(str(tmp_path / "memory.db")), set[str]()
 
         def passing(least: int, **scope: Any) -> int | None:
-            op = Nearest(vector=b"", embedder=None, limit=3, now=0, where=parse({"metadata.n": {"$gte": least}}), **scope)
+            op = Nearest(
+                vector=b"", embedder=None, limit=3, now=0, where=parse({"metadata.n": {"$gte": least}}), **scope
+            )
             fields = store._current_fields()
             asked = survivors.indexed(op, conditions(op, fields).filtered, fields)
             found = survivors.survivors(db, asked, 50, wide, patient=patient)
