@@ -12,9 +12,9 @@ Clock = Callable[[], int]
 """Returns the present as integer microseconds since the epoch (UTC)."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-EARLIEST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+_MICROSECOND = timedelta(microseconds=1)
+EARLIEST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 _time_ns = time.time_ns
 
 
@@ -29,10 +29,10 @@ def to_micros(moment: object, field: str = "time") -> int:
     Raises InvalidItem for a naive one, and for one that lies outside the years 1 to 9999 of UTC, though not of its own zone.
     """
     if type(moment) is datetime and moment.tzinfo is UTC:
-        return (moment - EPOCH) // MICROSECOND  # the common case, decided cheaply
+        return (moment - EPOCH) // _MICROSECOND  # the common case, decided cheaply
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidItem(f"{field} must be an aware datetime, e.g. datetime.now(UTC); got {moment!r}", field=field)
-    micros = (moment - EPOCH) // MICROSECOND
+    micros = (moment - EPOCH) // _MICROSECOND
     if not EARLIEST <= micros <= LATEST:
         raise InvalidItem(f"{field} lies outside the years 1 to 9999 in UTC: {moment!r}", field=field)
     return micros
@@ -46,7 +46,7 @@ def check_moment(moment: object, field: str) -> None:
 
 def from_micros(micros: int) -> datetime:
     """Microseconds since the epoch as an aware UTC datetime, exactly."""
-    return EPOCH + micros * MICROSECOND
+    return EPOCH + micros * _MICROSECOND
 
 
 class ManualClock:

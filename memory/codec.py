@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from memory.clock import EPOCH, MICROSECOND, from_micros
+from memory.clock import from_micros
 from memory.errors import CorruptData, InvalidItem
 from memory.model import MAX_RECORD_BYTES, UNSTAMPED, MemoryItem, check_item, path_bytes
 from memory.vectors import vector as to_vector
@@ -121,10 +121,10 @@ def decode(row: Row, *, vector: bool = True) -> MemoryItem:
 def stamp(item: MemoryItem, row: Row) -> None:
     """Set the row's times and version on an item. It is frozen, so only on one that nobody else has seen yet."""
     created, updated = row.created, row.updated
-    moment = EPOCH + created * MICROSECOND  # from_micros, whose call would cost as much again
+    moment = from_micros(created)
     _force(item, "created_at", moment)
     # Equal times share a datetime: to make one costs more than to set it.
-    later = moment if updated == created else EPOCH + updated * MICROSECOND
+    later = moment if updated == created else from_micros(updated)
     _force(item, "updated_at", later)
     accessed = row.accessed
     _force(

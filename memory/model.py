@@ -161,7 +161,7 @@ def path_bytes(namespace: tuple[str, ...]) -> bytes:
 
 def key_order(key: Key) -> tuple[bytes, bytes]:
     """The sort key of the default order: namespace path, then id, both by UTF-8 bytes."""
-    return ("\0".join(key[0]).encode(), key[1].encode())  # `path_bytes` without its call: this sorts many
+    return (path_bytes(key[0]), key[1].encode())
 
 
 def check_name(value: object, field: str, limit: int = MAX_NAME_BYTES) -> str:

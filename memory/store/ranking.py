@@ -73,11 +73,6 @@ class Found(msgspec.Struct, gc=False):
     parts: dict[str, float] = {}
     """Of the composite order."""
 
-    @property
-    def rank(self) -> tuple[float, SortKey]:
-        """Best first, ties by key."""
-        return (-self.score, self.key)
-
 
 class Ranking:
     """The answer to one question, made by `run`: the pool, best first."""
@@ -110,14 +105,14 @@ class Ranking:
         else:
             for hit in known.values():
                 self._weigh(hit)
-        found = sorted(known.values(), key=_by_rank)[:wanted]
+        found = sorted(known.values(), key=by_rank)[:wanted]
         if asked.neighbours:
             found = await self._with_neighbours(found)
         if asked.composite_at is not None:
             best = found[0].score if found else 0.0
             for hit in found:
                 self._compose(hit, asked.composite_at, best)
-            found.sort(key=_by_rank)
+            found.sort(key=by_rank)
         return found if asked.mmr is None else await self._diverse(found[: asked.wanted], asked.mmr)
 
     def _match(self, limit: int) -> Match:
@@ -154,7 +149,7 @@ class Ranking:
                 hit = _found(candidate.row)
                 hit.counts, hit.length, hit.text, hit.score = candidate.counts, candidate.length, score, score
                 found.append(hit)
-        found.sort(key=_by_rank)
+        found.sort(key=by_rank)
         known.update({hit.key: hit for hit in found[:wanted]})
 
     async def _by_vector(self, known: dict[SortKey, Found], wanted: int) -> None:
@@ -172,7 +167,7 @@ class Ranking:
         if len(found) > wanted:
             for hit in found:
                 hit.score = hit.cosine or 0.0
-            found.sort(key=_by_rank)
+            found.sort(key=by_rank)
         for hit in found[:wanted]:
             there = known.setdefault(hit.key, hit)
             there.cosine, there.embedding = hit.cosine, hit.embedding
@@ -299,7 +294,7 @@ class Ranking:
                 hit.score = score
                 hit.lent = score - own[key] / (1 + 0.6 * asked.neighbours)
                 found.append(hit)
-        found.sort(key=_by_rank)
+        found.sort(key=by_rank)
         return found
 
     def _compose(self, hit: Found, at: int, best: float) -> None:
@@ -363,8 +358,9 @@ class Ranking:
         return Hit(found.item, found.score, components)
 
 
-def _by_rank(hit: Found) -> tuple[float, SortKey]:
-    return (-hit.score, hit.key)  # `rank` without another call
+def by_rank(hit: Found) -> tuple[float, SortKey]:
+    """Best first, ties by key."""
+    return (-hit.score, hit.key)
 
 
 def _found(row: Row) -> Found:

@@ -14,7 +14,7 @@ from memory.search.text import query_terms
 from memory.store import cursors
 from memory.store.bound import Bound, Namespace
 from memory.store.embedding import check_embedder, check_space
-from memory.store.ranking import Found, Question, Ranking, SortKey, cut
+from memory.store.ranking import Found, Question, Ranking, SortKey, by_rank, cut
 from memory.store.reads import check_limit
 from memory.store.types import SearchPage
 from memory.sync import blocking
@@ -169,7 +169,7 @@ class Searches(Bound):
 
 
 def _beyond(found: list[Found], start: tuple[float, SortKey]) -> list[Found]:
-    return [hit for hit in found if hit.rank > start]
+    return [hit for hit in found if by_rank(hit) > start]
 
 
 def _check_choices(mode: str, neighbours: int, order: str, mmr: float | None) -> None:

@@ -81,13 +81,12 @@ class VectorSnapshot:
         noticed: Callable[[VectorState], None],
         patient: bool,
     ) -> None:
-        self._db, self._op, self._noticed = db, op, noticed
-        if not cache.lock.acquire(blocking=patient):
-            raise TooLongError
-        self._lock = cache.lock
+        self._db, self._op, self._lock, self._noticed, self._patient = db, op, cache.lock, noticed, patient
 
     def __enter__(self) -> VectorState:
         op = self._op
+        if not self._lock.acquire(blocking=self._patient):
+            raise TooLongError
         try:
             self._db.execute("BEGIN")
             state = read_state(self._db)
