@@ -21,7 +21,10 @@ from servers import server
 from benchmarks import measure, plot, targets, workload
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.figures import Figure, Target, shown
+from benchmarks.finding_by_hand import FindsByHand
+from benchmarks.nearest_by_hand import Floor, Program, rows_of
 from benchmarks.stillness import watching
+from memory import create_store
 from memory.testing import services
 from memory.testing.services import ServiceMissing
 
@@ -268,3 +271,24 @@ async def test_the_heartbeat_notices_a_held_loop():
             pass
     assert heart.worst > 40
     assert heart.worst_busy > 40
+
+
+async def test_by_hand_as_promised_answers_as_the_store_does(tmp_path):
+    path, records = tmp_path / "memory.db", 400
+    async with create_store("sqlite", path=path, index=workload.INDEXED, sweep_interval=None) as store:
+        await store.put_many(workload.records(0, records))
+        program, finds = Program(path, Floor(rows_of(records))), FindsByHand(path)
+        narrowed = {"where": {"metadata.score": {"$gte": 200}}}
+        for vector, within in (
+            (v, n) for v in workload.wanted(5) for n in (narrowed, {"namespace": workload.namespace(7)})
+        ):
+            told, answer = await store.search(vector=vector, limit=10, **within), program.answer(within, vector)
+            assert len(told) > 3
+            assert [(hit.item, hit.score) for hit in answer] == [(hit.item, hit.score) for hit in told]
+            assert (answer.cursor is None) == (told.cursor is None)
+        for topic in {item.metadata["topic"] for item in workload.records(0, 20)}:
+            page = await store.list({"metadata.topic": topic}, limit=1)
+            assert finds.page_of(topic, 1) == page
+            assert page.items
+        program.close()
+        finds.close()
