@@ -166,9 +166,9 @@ class Worker:
             await asyncio.sleep(0.001)
 
 
-EVERY = 0.0015
-PAUSE = 0.0003
-"""Seconds. An idle core of a virtual machine takes 0.2 ms to wake."""
+EVERY = 0.002
+PAUSE = 0.0006
+"""Seconds. An idle core of a virtual machine takes 0.2 ms to wake, in slow minutes 0.5."""
 
 
 class Breather:
@@ -176,7 +176,8 @@ class Breather:
 
     A thread that is busy in Python gives the GIL up every 5 ms only. When it gives it up by itself and is back before the loop's
     thread has woken, that has waited in vain, and does not ask for it either: it asks only when for 5 ms nobody gave it up. So
-    a pause is longer than waking takes: of 0.02 ms, each half millisecond, now and then twenty in a row were too short.
+    a pause is longer than waking takes: of 0.02 ms, each half millisecond, now and then twenty in a row were too short, of
+    0.3 ms still some.
     """
 
     __slots__ = ("_next",)
