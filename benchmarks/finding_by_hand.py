@@ -6,6 +6,7 @@ word counts twice at most.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.by_hand import connect
+from benchmarks.promised_by_hand import COLUMNS, VECTOR, Record, check_filter, cursor, records
 from memory.backends.sqlite.docs import LENGTH_BITS, LONG, repeat_token
-from memory.backends.sqlite.records import FULL_SQL, to_row
 from memory.backends.sqlite.statements import numbers
-from memory.clock import system_clock
-from memory.codec import decode
-from memory.filters import parse, predicate
-from memory.ops import WHOLE
 from memory.search.analysis import Analyser
 from memory.search.text import CANDIDATES_PER_TERM, idf, query_terms
-from memory.store import cursors
-from memory.store.types import ItemPage
 
 Docs = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -44,7 +39,7 @@ class FindsByHand:
             f"SELECT {_COLUMNS} FROM items INDEXED BY items_f{topic} WHERE f{topic} = ? ORDER BY key LIMIT ?"
         )
         self._live_by_topic = (
-            f"SELECT {FULL_SQL} FROM items INDEXED BY items_f{topic} WHERE f{topic} = ? AND (expires IS NULL OR expires > ?) "
+            f"SELECT {COLUMNS}, {VECTOR} FROM items INDEXED BY items_f{topic} WHERE f{topic} = ? AND (expires IS NULL OR expires > ?) "
             "ORDER BY key LIMIT ?"
         )
 
@@ -55,20 +50,17 @@ class FindsByHand:
         """The first records of a topic, by key."""
         return [_record(row) for row in self.db.execute(self._by_topic, (topic, limit))]
 
-    def page_of(self, topic: str, limit: int) -> ItemPage:
-        """The same as it is promised, by the store's own functions, one after another: a checked filter, live records that are what was written, each
-        held to the filter, as items, and a cursor."""
-        where = parse({"metadata.topic": topic})
-        accept = predicate(where)
-        found = self.db.execute(self._live_by_topic, (topic, system_clock(), limit + 1)).fetchall()
-        items = [item for item in [decode(to_row(row)) for row in found] if accept(item)]
+    def page_of(self, topic: str, limit: int) -> tuple[list[Record], str | None]:
+        """The same as it is promised: a checked filter, live records that are what was written, typed, each held to the filter, and a cursor."""
+        where = {"metadata.topic": topic}
+        check_filter(where)
+        rows: list[Any] = self.db.execute(self._live_by_topic, (topic, time.time_ns() // 1_000, limit + 1)).fetchall()
+        found = [record for record in records(rows) if record.metadata.get("topic") == topic]
         following = None
-        if len(items) > limit:
-            last = items[limit - 1]
-            following = cursors.write(
-                cursors.question("list", WHOLE, where, ("key", False)), (last.namespace, last.id, None)
-            )
-        return ItemPage(items[:limit], following)
+        if len(found) > limit:
+            last = found[limit - 1]
+            following = cursor(("list", where, "key"), (last.namespace, last.id))
+        return found[:limit], following
 
     def answering(self, question: str, limit: int) -> list[dict[str, Any]]:
         """The best by the text score over the newest 1,000 of each term."""

@@ -3,14 +3,13 @@
 The floors of `scan`, `coded` and `faiss` are arithmetic alone, in one thread: vectors in memory, places as the answer.
 `Program` does what the sqlite store does, without checks, scopes, an event loop or other processes in mind: vectors in
 memory while they are few, else 1-bit codes in memory and the vectors of the nearest 400 from the file; then ten records,
-read and decoded. `Program.answer` is the floor of what the store promises: the same with its own functions for whatever an
-answer has to be, one after another.
+read and decoded. `Program.answer` is the floor of what the store promises: see `promised_by_hand`.
 """
 
 from __future__ import annotations
 
+import time
 from array import array
-from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,19 @@ import numpy.typing as npt
 
 from benchmarks import workload
 from benchmarks.by_hand import connect
-from memory.backends.sqlite.reading import held_to_seal
-from memory.backends.sqlite.records import FULL_SQL, to_row
-from memory.backends.sqlite.spaces import read_state
-from memory.backends.sqlite.statements import snapshot
-from memory.clock import system_clock
-from memory.codec import decode
-from memory.filters import parse
+from benchmarks.promised_by_hand import (
+    COLUMNS,
+    VECTOR,
+    Record,
+    Wanted,
+    check_filter,
+    check_vector,
+    cursor,
+    nearest,
+    records,
+)
 from memory.keys import encode_key
-from memory.model import key_order, path_bytes
-from memory.ops import WHOLE
-from memory.search.vectors import at_least, cosines, matrix, unit
-from memory.store import cursors
-from memory.store.types import Hit, SearchPage
-from memory.vectors import check_embedding, vector_bytes
+from memory.model import path_bytes
 
 Matrix = npt.NDArray[np.float32]
 TOP = 10
@@ -146,7 +144,7 @@ class Program:
             f", items.f{number}" for (number,) in self.db.execute("SELECT number FROM fields ORDER BY number")
         )
         self._whole = (
-            f"SELECT {FULL_SQL}, items.fseal{fields} FROM carray(?) c CROSS JOIN items "
+            f"SELECT {COLUMNS}, {VECTOR}, items.fseal{fields} FROM carray(?) c CROSS JOIN items "
             "ON items.doc BETWEEN c.value << 10 AND c.value << 10 | 1023 WHERE items.expires IS NULL OR items.expires > ?"
         )
         self._by_score = f"SELECT group_concat(rowid) FROM items WHERE f{score} >= ? AND f{score} < ?"
@@ -193,30 +191,32 @@ class Program:
         ]
         return found
 
-    def answer(self, narrowed: dict[str, Any], vector: Any) -> SearchPage:
+    def answer(self, narrowed: dict[str, Any], vector: Any) -> tuple[list[tuple[Record, float]], str | None]:
         """As ``search_within`` for vectors in memory, and what is promised: a checked question, one snapshot, no record that is not what was
-        written, items, cosines to the bit, order by them and keys, and a cursor."""
-        floor, dimension = self._floor, workload.DIMENSION
-        wanted = vector_bytes(check_embedding(vector)) or b""
-        filter = parse(narrowed.get("where"))
-        with snapshot(self.db):
-            read_state(self.db)
+        written, typed, scored in float64, in the order of that and of keys, and a cursor."""
+        wanted = Wanted(check_vector(vector, workload.DIMENSION))
+        check_filter(narrowed.get("where", {}))
+        self.db.execute("BEGIN")
+        try:
+            if self.db.execute("SELECT dimension FROM counter").get != workload.DIMENSION:
+                raise ValueError("another space")
             places = self._passing(narrowed)
-            scores = _products_at(places, floor.rows, unit(wanted))  # the rows' lengths are 1
-            if not len(places):
-                return SearchPage([])
-            near = [self._ords[place] for place in places[at_least(scores, TOP + 1, dimension)]]
-            found = self.db.execute(self._whole, (apsw.carray(array("q", near)), system_clock())).fetchall()
-        assert held_to_seal(found)
-        rows = [to_row(row) for row in found]
-        items = [decode(row, vector=False) for row in rows]
-        exact = cosines(wanted, matrix([row.embedding or b"" for row in rows], dimension)).tolist()
-        ranked = sorted(zip(exact, items, strict=True), key=lambda pair: (-pair[0], key_order(pair[1].key)))
-        hits = [Hit(item, score, {"vector": score}) for score, item in ranked[:TOP]]
-        asked = cursors.question("search", WHOLE, filter, None, blake2b(wanted, digest_size=12).hexdigest())
-        return SearchPage(
-            hits, cursors.write(asked, (hits[-1].score, *hits[-1].item.key)) if len(ranked) > TOP else None
-        )
+            scores = _products_at(places, self._floor.rows, wanted.unit)  # the rows' lengths are 1
+            near = [self._ords[place] for place in places[nearest(scores, TOP + 1, workload.DIMENSION)].tolist()]
+            rows: list[Any] = (
+                self.db.execute(self._whole, (apsw.carray(array("q", near)), time.time_ns() // 1_000)).fetchall()
+                if near
+                else []
+            )
+        finally:
+            self.db.execute("COMMIT")
+        if not rows:
+            return [], None
+        cosines = wanted.cosines([row[17] for row in rows])
+        ranked = sorted(zip([-cosine for cosine in cosines], [row[1] for row in rows], records(rows), strict=True))
+        hits = [(record, -score) for score, _, record in ranked[:TOP]]
+        more = len(ranked) > TOP
+        return hits, cursor((narrowed, wanted.raw), ranked[TOP - 1][:2]) if more else None
 
     def records(self, ords: list[int]) -> list[Any]:
         """The records of these numbers, decoded."""

@@ -188,10 +188,10 @@ def _tell(
     share: float = 0.5,
     floors: Mapping[str, Rounds] | None = None,
 ) -> None:
-    """``floors``: by hand, the first of them the one that a missed target is held against."""
+    """``floors``: by hand, the last of them the one that a missed target is held against."""
     for size, spent in rounds.items():
         by_hand = {name: _each(each[size], share) for name, each in (floors or {}).items()}
-        mine, floor = _each(spent, share), next(iter(by_hand.values()), None)
+        mine, floor = _each(spent, share), list(by_hand.values())[-1] if by_hand else None
         session.add(NAME, f"{what}, p{share:.0%}"[:-1], backend, "ms", mine, records=size, note=note, floor=floor)
         for name, theirs in by_hand.items():
             session.add(NAME, f"{what}: ÷ {name}", backend, "×", ratios(mine, theirs), records=size)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 import servers
 
@@ -23,8 +26,9 @@ from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.figures import Figure, Target, shown
 from benchmarks.finding_by_hand import FindsByHand
 from benchmarks.nearest_by_hand import Floor, Program, rows_of
+from benchmarks.promised_by_hand import Record
 from benchmarks.stillness import watching
-from memory import create_store
+from memory import MemoryItem, create_store
 from memory.testing import services
 from memory.testing.services import ServiceMissing
 
@@ -273,6 +277,11 @@ async def test_the_heartbeat_notices_a_held_loop():
     assert heart.worst_busy > 40
 
 
+def _said(record: Record | MemoryItem) -> dict[str, Any]:
+    """All that either holds of a record, but for the vector."""
+    return {name: getattr(record, name) for name in Record.__struct_fields__ if name != "v"}
+
+
 async def test_by_hand_as_promised_answers_as_the_store_does(tmp_path):
     path, records = tmp_path / "memory.db", 400
     async with create_store("sqlite", path=path, index=workload.INDEXED, sweep_interval=None) as store:
@@ -282,13 +291,42 @@ async def test_by_hand_as_promised_answers_as_the_store_does(tmp_path):
         for vector, within in (
             (v, n) for v in workload.wanted(5) for n in (narrowed, {"namespace": workload.namespace(7)})
         ):
-            told, answer = await store.search(vector=vector, limit=10, **within), program.answer(within, vector)
+            told, (hits, cursor) = await store.search(vector=vector, limit=10, **within), program.answer(within, vector)
             assert len(told) > 3
-            assert [(hit.item, hit.score) for hit in answer] == [(hit.item, hit.score) for hit in told]
-            assert (answer.cursor is None) == (told.cursor is None)
+            assert [(_said(record), score) for record, score in hits] == [(_said(hit.item), hit.score) for hit in told]
+            assert (cursor is None) == (told.cursor is None)
         for topic in {item.metadata["topic"] for item in workload.records(0, 20)}:
             page = await store.list({"metadata.topic": topic}, limit=1)
-            assert finds.page_of(topic, 1) == page
+            found, cursor = finds.page_of(topic, 1)
+            assert [_said(record) for record in found] == [_said(item) for item in page.items]
             assert page.items
+            assert (cursor is None) == (page.cursor is None)
         program.close()
         finds.close()
+
+
+async def test_by_hand_as_promised_notices_what_a_store_would(tmp_path):
+    path, records = tmp_path / "memory.db", 400
+    within, vector = {"where": {"metadata.score": {"$gte": 200}}}, workload.wanted(1)[0]
+    async with create_store("sqlite", path=path, index=workload.INDEXED, sweep_interval=None) as store:
+        await store.put_many(workload.records(0, records))
+    program = Program(path, Floor(rows_of(records)))
+    for wrong in ({"where": {"metadata.score": {"$gt": 1}}}, {"where": {"metadata.score": {"$gte": math.nan}}}):
+        with pytest.raises(ValueError, match="operator"):
+            program.answer(wrong, vector)
+    with pytest.raises(ValueError, match="finite"):
+        program.answer(within, vector * np.float32("nan"))
+    assert program.answer(within, vector)[0]
+    for broken, mended in (
+        ("version = version + 1", "version = version - 1"),
+        ("vcrc = vcrc + 1", "vcrc = vcrc - 1"),
+        ("fseal = fseal + 1", "fseal = fseal - 1"),
+        ("body = CAST(body || ' ' AS BLOB)", None),
+    ):
+        program.db.execute(f"UPDATE items SET {broken}")
+        with pytest.raises(ValueError, match="damaged"):
+            program.answer(within, vector)
+        if mended is not None:
+            program.db.execute(f"UPDATE items SET {mended}")
+            assert program.answer(within, vector)[0]
+    program.close()
