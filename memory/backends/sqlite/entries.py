@@ -115,6 +115,7 @@ class Entries:
             newer = np.flatnonzero(np.isin(rows, np.fromiter(self._tail, dtype=np.int64)))
             held[newer] = [self._tail[row] for row in rows[newer].tolist()]
         placed: Ints = held[held >= 0]
+        placed.sort()  # memory is read quicker along than to and fro
         return placed
 
     def _locate(self, db: apsw.Connection, patient: bool) -> Rows:
