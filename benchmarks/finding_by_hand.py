@@ -55,7 +55,7 @@ class FindsByHand:
         where = {"metadata.topic": topic}
         check_filter(where)
         rows: list[Any] = self.db.execute(self._live_by_topic, (topic, time.time_ns() // 1_000, limit + 1)).fetchall()
-        found = [record for record in records(rows) if record.metadata.get("topic") == topic]
+        found = [record for record in records(rows, vectors=True) if record.metadata.get("topic") == topic]
         following = None
         if len(found) > limit:
             last = found[limit - 1]

@@ -213,7 +213,8 @@ class Program:
         if not rows:
             return [], None
         cosines = wanted.cosines([row[17] for row in rows])
-        ranked = sorted(zip([-cosine for cosine in cosines], [row[1] for row in rows], records(rows), strict=True))
+        found = records(rows, vectors=False)
+        ranked = sorted(zip([-cosine for cosine in cosines], [row[1] for row in rows], found, strict=True))
         hits = [(record, -score) for score, _, record in ranked[:TOP]]
         more = len(ranked) > TOP
         return hits, cursor((narrowed, wanted.raw), ranked[TOP - 1][:2]) if more else None

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 _pack = msgspec.msgpack.Encoder().encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLOAT = np.dtype("<f4")
 _OPERATORS = ("$gte", "$lt")
 COLUMNS = ", ".join(
     f"items.{name}"
@@ -54,6 +55,8 @@ class Record(msgspec.Struct, kw_only=True):
     accessed_at: datetime = _EPOCH
     version: int = 0
     access_count: int = 0
+    embedding: Any = None
+    """float32; None in what a search finds, as in the store's hits."""
 
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -81,7 +84,7 @@ def check_vector(vector: Any, dimension: int) -> bytes:
     return vector.tobytes()
 
 
-def records(rows: Iterable[Sequence[Any]]) -> list[Record]:
+def records(rows: Iterable[Sequence[Any]], *, vectors: bool) -> list[Record]:
     """Records selected as COLUMNS, VECTOR and perhaps the seal of the declared fields and these. Raises ValueError for a changed byte."""
     found = []
     for row in rows:
@@ -95,6 +98,8 @@ def records(rows: Iterable[Sequence[Any]]) -> list[Record]:
         record.created_at = moment = _EPOCH + timedelta(microseconds=created)
         record.updated_at = moment if row[4] == created else _EPOCH + timedelta(microseconds=row[4])
         record.accessed_at = moment if row[5] == created else _EPOCH + timedelta(microseconds=row[5])
+        if vectors:
+            record.embedding = np.frombuffer(row[17], dtype=_FLOAT)
         found.append(record)
     return found
 
@@ -104,13 +109,13 @@ class Wanted:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self.numbers = np.frombuffer(raw, dtype="<f4").astype(np.float64)
+        self.numbers = np.frombuffer(raw, dtype=_FLOAT).astype(np.float64)
         self.length = math.sqrt(np.add.reduce(self.numbers * self.numbers))
         self.unit: npt.NDArray[np.float32] = (self.numbers / self.length).astype(np.float32)
 
     def cosines(self, vectors: list[bytes]) -> list[float]:
         """The cosine of each, in float64."""
-        near = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype(np.float64)
+        near = np.frombuffer(b"".join(vectors), dtype=_FLOAT).reshape(len(vectors), -1).astype(np.float64)
         found = np.add.reduce(near * self.numbers, axis=1)
         found /= np.sqrt(np.add.reduce(near * near, axis=1)) * self.length
         cosines: list[float] = found.tolist()

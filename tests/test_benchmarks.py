@@ -278,8 +278,9 @@ async def test_the_heartbeat_notices_a_held_loop():
 
 
 def _said(record: Record | MemoryItem) -> dict[str, Any]:
-    """All that either holds of a record, but for the vector."""
-    return {name: getattr(record, name) for name in Record.__struct_fields__ if name != "v"}
+    """All that either holds of a record."""
+    said = {name: getattr(record, name) for name in Record.__struct_fields__ if name != "v"}
+    return said | {"embedding": None if record.embedding is None else record.embedding.tolist()}
 
 
 async def test_by_hand_as_promised_answers_as_the_store_does(tmp_path):
