@@ -44,6 +44,8 @@ class FaissStore(SqliteStore):
 
     name = "faiss"
     capabilities: ClassVar[Capabilities] = SqliteStore.capabilities
+    page_cache_kib: ClassVar[int] = 8_192
+    """Codes of a million take the rest of what is promised."""
 
     def __init__(
         self,
