@@ -166,7 +166,9 @@ class SqliteStore(MemoryStore):
 
     def _get_ready(self, db: apsw.Connection) -> int:
         """In the reader's thread: the connection for reads on the loop, and the newest version."""
-        self._direct = self._connect(self.page_cache_kib, read_only=True)
+        self._direct = connect(
+            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=self.page_cache_kib, read_only=True
+        )
         # Held up by nobody: a read that would wait, or grows long, goes to a worker.
         self._direct.set_busy_timeout(0)
         self._direct.set_progress_handler(lambda: perf_counter() > self._give_up, _CHECK_STEPS)
@@ -196,15 +198,10 @@ class SqliteStore(MemoryStore):
                 Wanted(self.synchronous, self._identity, self.index, self.feed, self.busy_timeout, self.vfs),
             )
             self._prepared = True
-        return self._connect(4_096, read_only=True)
-
-    def _connect(self, cache_kib: int, *, read_only: bool = False) -> apsw.Connection:
-        return connect(
-            self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=cache_kib, read_only=read_only
-        )
+        return connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=4_096, read_only=True)
 
     def _connect_writer(self) -> apsw.Connection:
-        db = self._connect(self.page_cache_kib)
+        db = connect(self._file, busy_timeout=self.busy_timeout, vfs=self.vfs, cache_kib=self.page_cache_kib)
         reserve_log(self._file)
         db.execute(f"PRAGMA synchronous = {self.synchronous}")
         return db
