@@ -166,7 +166,7 @@ class Worker:
             await asyncio.sleep(0.001)
 
 
-EVERY = 0.002
+EVERY = 0.00125
 PAUSE = 0.0006
 """Seconds. An idle core of a virtual machine takes 0.2 ms to wake, in slow minutes 0.5."""
 
