@@ -2,7 +2,7 @@
 
 The least code that does it, in one place and in the order of the file's columns: no scopes, no expectations, no other
 embedder, nothing that another question would need. So it is a floor of what is promised, beside the one of `by_hand`, which
-promises nothing. Nothing of the store's is called; checksums and keys are those of the file's layout.
+promises nothing. Nothing of the store's is called here, nor are its types used; checksums are those of the file's layout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ VECTOR = "(SELECT v FROM vectors WHERE ord = items.doc >> 10)"
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """A record as a program would have it: what was said, and what the store says of it."""
+    """A record as a program would have it: what was said, and what the store says of it. Its fields are a MemoryItem's, told
+    once more: a floor that used the store's own type would change with it."""
 
     v: int
     id: str

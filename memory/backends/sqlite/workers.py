@@ -168,7 +168,7 @@ class Worker:
 
 EVERY = 0.00125
 PAUSE = 0.0006
-"""Seconds. An idle core of a virtual machine takes 0.2 ms to wake, in slow minutes 0.5."""
+"""Seconds. An idle core of a virtual machine takes 0.2 ms to wake, in slow minutes more than 0.3."""
 
 
 class Breather:
